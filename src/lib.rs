@@ -1,0 +1,9 @@
+//! The library below `wal-push`, `wal-fetch` and `wal-archive`: the map.
+//!
+//! The order of the modules is the order of reading and of importing: a module uses only those
+//! above it, and the workflows never use each other. `tests/layers.rs` enforces it.
+
+// Pure: bytes and names. No file system, clock or environment.
+
+/// PostgreSQL's WAL: addresses, names, first pages, history files.
+pub mod wal;

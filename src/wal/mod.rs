@@ -1,0 +1,15 @@
+//! PostgreSQL's write-ahead log as bytes and names: pure, no file system, clock or environment.
+//!
+//! Knows: addresses ([`Lsn`]), segment sizes, the four kinds of file names, the first page of a
+//! segment, timeline history and backup history files. Does not know: compression, storage,
+//! what to do about a file that is wrong.
+
+pub mod history;
+pub mod lsn;
+pub mod name;
+pub mod page;
+
+pub use history::{BackupHistory, TimelineHistory};
+pub use lsn::{Lsn, SegmentSize};
+pub use name::{SegmentName, Timeline, WalName};
+pub use page::{FirstPage, SystemId};
