@@ -7,3 +7,5 @@
 
 /// PostgreSQL's WAL: addresses, names, first pages, history files.
 pub mod wal;
+/// What a WAL file becomes in an archive: key, format, codec, identity file.
+pub mod object;

@@ -1,0 +1,94 @@
+//! `archive.json`: which cluster an archive belongs to.
+
+use crate::wal::{SegmentSize, SystemId};
+use serde::{Deserialize, Serialize};
+
+const VERSION: u32 = 1;
+
+/// The identity of an archive: made once, before its first object, and never changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// The cluster.
+    pub system_id: SystemId,
+    /// The cluster's segment size.
+    pub segment_size: SegmentSize,
+    /// Whether the archive held objects of other tools when the identity was made: then a name
+    /// may stand there in another encoding.
+    pub foreign: bool,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Text {
+    #[serde(rename = "wal-archive")]
+    version: u32,
+    system_id: String,
+    segment_size: u64,
+    foreign: bool,
+}
+
+impl Identity {
+    /// More than any version of the file will have; what is longer is not one.
+    pub const MAX_LEN: u64 = 64 * 1024;
+
+    /// The content of `archive.json`: one line of JSON.
+    pub fn write(&self) -> Vec<u8> {
+        let text = Text {
+            version: VERSION,
+            system_id: self.system_id.to_string(),
+            segment_size: self.segment_size.bytes(),
+            foreign: self.foreign,
+        };
+        let mut bytes = Vec::new();
+        // Writing numbers and strings into memory cannot fail.
+        let _ = serde_json::to_writer(&mut bytes, &text);
+        bytes.push(b'\n');
+        bytes
+    }
+
+    /// Reads the content of `archive.json`. The error says what is wrong.
+    pub fn read(bytes: &[u8]) -> Result<Self, String> {
+        let text: Text = serde_json::from_slice(bytes).map_err(|e| e.to_string())?;
+        if text.version > VERSION {
+            return Err(format!("it is of version {}; this program reads up to {VERSION}", text.version));
+        }
+        Ok(Identity {
+            system_id: text.system_id.parse().map_err(|_| "its system_id is not a number".to_owned())?,
+            segment_size: SegmentSize::new(text.segment_size).ok_or("its segment_size is not one")?,
+            foreign: text.foreign,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_file_is_one_line_of_json() {
+        let identity = Identity {
+            system_id: SystemId(7_622_915_573_421_581_577),
+            segment_size: SegmentSize::new(16 << 20).unwrap(),
+            foreign: false,
+        };
+        let bytes = identity.write();
+        assert_eq!(
+            String::from_utf8(bytes.clone()).unwrap(),
+            "{\"wal-archive\":1,\"system_id\":\"7622915573421581577\",\"segment_size\":16777216,\"foreign\":false}\n"
+        );
+        assert_eq!(Identity::read(&bytes), Ok(identity));
+    }
+
+    #[test]
+    fn what_is_not_an_identity_is_an_error() {
+        for bad in [
+            "",
+            "{}",
+            "null",
+            r#"{"wal-archive":2,"system_id":"7","segment_size":16777216,"foreign":false}"#,
+            r#"{"wal-archive":1,"system_id":"x","segment_size":16777216,"foreign":false}"#,
+            r#"{"wal-archive":1,"system_id":"7","segment_size":16777215,"foreign":false}"#,
+        ] {
+            assert!(Identity::read(bad.as_bytes()).is_err(), "{bad}");
+        }
+    }
+}

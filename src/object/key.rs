@@ -1,0 +1,165 @@
+//! Where an object stands under a destination's prefix, and what a name found there means.
+//!
+//! The layout is WAL-G's (`wal_005/NAME.EXT`), so that either tool can read the other's archive.
+
+use super::digest::Sha256Sum;
+use crate::wal::WalName;
+use std::fmt;
+
+/// The folder of all WAL objects, with its slash.
+pub const WAL_FOLDER: &str = "wal_005/";
+
+/// A key of an object, relative to the destination's prefix.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Key(String);
+
+impl Key {
+    /// A WAL file's own key.
+    pub fn of(name: WalName) -> Self {
+        Key(format!("{WAL_FOLDER}{name}.zst"))
+    }
+
+    /// The key beside it for different content of the same name, told apart by its sum.
+    pub fn variant(name: WalName, sum: &Sha256Sum) -> Self {
+        Key(format!("{WAL_FOLDER}{name}.{}.zst", sum.short()))
+    }
+
+    /// The identity of the archive.
+    pub fn identity() -> Self {
+        Key("archive.json".to_owned())
+    }
+
+    /// As text, with `/` between folder and name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// A key from a listing, or one that a test makes up; `None` where a part is empty, `.`, `..`
+    /// or begins with a dot (which is how unfinished local files are named).
+    pub fn parse(text: &str) -> Option<Self> {
+        let fine = text.split('/').all(|part| !part.is_empty() && !part.starts_with('.'));
+        (fine && !text.contains('\0')).then(|| Key(text.to_owned()))
+    }
+}
+
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// What a key in a listing of an archive is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Stored {
+    /// A WAL file as zstd, ours or another's.
+    Zstd(WalName),
+    /// Different content of that name, kept beside it (§5.4): the first 16 digits of its sum.
+    Variant(WalName, String),
+    /// A WAL file in an encoding that is not read here: the extension, empty for none.
+    Other(WalName, String),
+    /// Anything else: reported, never touched.
+    Stranger,
+}
+
+impl Stored {
+    /// Tells what a key of [`WAL_FOLDER`] means, from the part after the folder.
+    pub fn parse(file: &str) -> Self {
+        if let Ok(name) = file.parse() {
+            return Stored::Other(name, String::new());
+        }
+        let Some((stem, extension)) = file.rsplit_once('.') else { return Stored::Stranger };
+        if let Ok(name) = stem.parse::<WalName>() {
+            return match extension {
+                "zst" => Stored::Zstd(name),
+                "json" => Stored::Stranger,
+                other
+                    if !other.is_empty()
+                        && other.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit()) =>
+                {
+                    Stored::Other(name, other.to_owned())
+                }
+                _ => Stored::Stranger,
+            };
+        }
+        match stem.rsplit_once('.') {
+            Some((stem, sum)) if extension == "zst" && is_short_sum(sum) => match stem.parse() {
+                Ok(name) => Stored::Variant(name, sum.to_owned()),
+                Err(_) => Stored::Stranger,
+            },
+            _ => Stored::Stranger,
+        }
+    }
+
+    /// The WAL file that the key belongs to.
+    pub fn name(&self) -> Option<WalName> {
+        match self {
+            Stored::Zstd(name) | Stored::Variant(name, _) | Stored::Other(name, _) => Some(*name),
+            Stored::Stranger => None,
+        }
+    }
+}
+
+fn is_short_sum(text: &str) -> bool {
+    text.len() == 16 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name(text: &str) -> WalName {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn keys_are_those_of_wal_g() {
+        assert_eq!(Key::of(name("00000002.history")).as_str(), "wal_005/00000002.history.zst");
+        let variant = Key::variant(name("00000001000000000000001B.partial"), &Sha256Sum::of(b""));
+        assert_eq!(variant.as_str(), "wal_005/00000001000000000000001B.partial.e3b0c44298fc1c14.zst");
+    }
+
+    #[test]
+    fn every_key_that_is_written_is_known_again() {
+        for text in [
+            "00000001000000000000001B",
+            "00000001000000000000001B.partial",
+            "00000001000000000000001B.00000028.backup",
+            "00000002.history",
+        ] {
+            let sum = Sha256Sum::of(text.as_bytes());
+            let own = Key::of(name(text));
+            let beside = Key::variant(name(text), &sum);
+            let file = |key: &Key| key.as_str().strip_prefix(WAL_FOLDER).unwrap().to_owned();
+            assert_eq!(Stored::parse(&file(&own)), Stored::Zstd(name(text)));
+            assert_eq!(Stored::parse(&file(&beside)), Stored::Variant(name(text), sum.short()));
+            assert_eq!(Stored::parse(text), Stored::Other(name(text), String::new()));
+            assert_eq!(Stored::parse(&format!("{text}.lz4")), Stored::Other(name(text), "lz4".into()));
+            assert_eq!(Stored::parse(&format!("{text}.json")), Stored::Stranger);
+        }
+    }
+
+    #[test]
+    fn look_alikes_are_strangers() {
+        for text in [
+            "",
+            "zst",
+            ".zst",
+            "00000001000000000000001b.zst",
+            "00000001000000000000001B.ZST",
+            "00000001000000000000001B.zst.tmp",
+            "00000001000000000000001B.E3B0C44298FC1C14.zst",
+            "00000001000000000000001B.e3b0c44298fc1c1.zst",
+            "backup_label.zst",
+        ] {
+            assert_eq!(Stored::parse(text), Stored::Stranger, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_key_never_climbs_or_hides() {
+        for bad in ["", "/", "a//b", "../a", "a/..", "./a", ".hidden", "a/.tmp", "/a", "a/", "a\0b"] {
+            assert_eq!(Key::parse(bad), None, "{bad:?}");
+        }
+        assert_eq!(Key::parse("wal_005/x.zst").unwrap().as_str(), "wal_005/x.zst");
+    }
+}
