@@ -9,3 +9,10 @@
 pub mod wal;
 /// What a WAL file becomes in an archive: key, format, codec, identity file.
 pub mod object;
+
+// Effects: where bytes live.
+
+/// File primitives that survive a crash.
+pub mod durable;
+/// The storage trait, its backends and wrappers.
+pub mod storage;

@@ -1,0 +1,232 @@
+//! A wrapper that ends every request by a moment in time, even one that hangs in the kernel.
+//!
+//! A hung NFS mount blocks its caller without limit, so each request runs on a thread of its
+//! own; when the moment comes the caller gets [`Kind::TimedOut`] and the thread is left behind
+//! for the end of the process. What it was writing is still invisible, or whole.
+
+use super::{Body, Entry, Error, Kind, Listing, Object, Range, Result, Shared, Storage};
+use crate::object::Key;
+use std::io::{self, Read};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
+use std::time::{Instant, SystemTime};
+
+/// Bytes handed over at once.
+const BLOCK: usize = 256 * 1024;
+
+/// See the module.
+pub struct Deadline {
+    inner: Shared,
+    at: Instant,
+}
+
+impl Deadline {
+    /// Every request to `inner` ends at `at`.
+    pub fn new(inner: Shared, at: Instant) -> Self {
+        Deadline { inner, at }
+    }
+
+    fn timed_out(&self) -> Error {
+        Error::new(Kind::TimedOut, format!("\"{}\" did not answer in time", self.inner.place()))
+    }
+
+    /// Runs a request on its own thread; the channel carries `capacity` items.
+    fn spawn<T: Send + 'static>(
+        &self,
+        capacity: usize,
+        work: impl FnOnce(&dyn Storage, &dyn Fn(T) -> bool) + Send + 'static,
+    ) -> Result<Receiver<T>> {
+        let (send, receive) = sync_channel(capacity);
+        let inner = Arc::clone(&self.inner);
+        let run = move || work(inner.as_ref(), &|item| send.send(item).is_ok());
+        match std::thread::Builder::new().name("storage".to_owned()).spawn(run) {
+            Ok(_) => Ok(receive),
+            Err(error) => Err(Error::new(Kind::Unavailable, "cannot start a thread").caused_by(error)),
+        }
+    }
+
+    fn wait<T>(&self, receive: &Receiver<T>) -> Result<Option<T>> {
+        wait(receive, self.at).map_err(|()| self.timed_out())
+    }
+
+    /// One question, one answer.
+    fn ask<T: Send + 'static>(
+        &self,
+        request: impl FnOnce(&dyn Storage) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let receive = self.spawn(1, move |inner, answer| {
+            answer(request(inner));
+        })?;
+        // No answer and no timeout: the request panicked, and its message is on stderr.
+        self.wait(&receive)?.unwrap_or_else(|| {
+            Err(Error::new(Kind::Unavailable, format!("a request to \"{}\" panicked", self.inner.place())))
+        })
+    }
+}
+
+/// `Ok(None)`: the other side is gone. `Err`: the deadline passed.
+fn wait<T>(receive: &Receiver<T>, at: Instant) -> std::result::Result<Option<T>, ()> {
+    match receive.recv_timeout(at.saturating_duration_since(Instant::now())) {
+        Ok(item) => Ok(Some(item)),
+        Err(RecvTimeoutError::Disconnected) => Ok(None),
+        Err(RecvTimeoutError::Timeout) => Err(()),
+    }
+}
+
+/// What the reading thread hands over.
+enum Piece {
+    Head(Result<(u64, SystemTime)>),
+    Bytes(Vec<u8>),
+    Failed(io::Error),
+    End,
+}
+
+/// The reader that the caller of `get` sees.
+struct Pieces {
+    receive: Receiver<Piece>,
+    place: String,
+    at: Instant,
+    current: io::Cursor<Vec<u8>>,
+    ended: bool,
+}
+
+impl Read for Pieces {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            let read = self.current.read(buffer)?;
+            if read > 0 || self.ended || buffer.is_empty() {
+                return Ok(read);
+            }
+            let interrupted = |kind, what| io::Error::other(Error::new(kind, what));
+            match wait(&self.receive, self.at) {
+                Ok(Some(Piece::Bytes(bytes))) => self.current = io::Cursor::new(bytes),
+                Ok(Some(Piece::End)) => self.ended = true,
+                Ok(Some(Piece::Failed(error))) => return Err(error),
+                Ok(Some(Piece::Head(_)) | None) => {
+                    let what = format!("reading from \"{}\" ended without an end", self.place);
+                    return Err(interrupted(Kind::Unavailable, what));
+                }
+                Err(()) => {
+                    let what = format!("\"{}\" did not answer in time", self.place);
+                    return Err(interrupted(Kind::TimedOut, what));
+                }
+            }
+        }
+    }
+}
+
+fn pump(inner: &dyn Storage, key: &Key, range: Range, hand_over: &dyn Fn(Piece) -> bool) {
+    let mut body = match inner.get(key, range) {
+        Ok(Object { size, modified, body }) => {
+            hand_over(Piece::Head(Ok((size, modified))));
+            body
+        }
+        Err(error) => {
+            hand_over(Piece::Head(Err(error)));
+            return;
+        }
+    };
+    loop {
+        let mut bytes = Vec::with_capacity(BLOCK);
+        let piece = match body.by_ref().take(BLOCK as u64).read_to_end(&mut bytes) {
+            Ok(0) => Piece::End,
+            Ok(_) => Piece::Bytes(bytes),
+            Err(error) => Piece::Failed(error),
+        };
+        let last = !matches!(piece, Piece::Bytes(_));
+        // Nobody listens any more, or there is nothing more to say.
+        if !hand_over(piece) || last {
+            return;
+        }
+    }
+}
+
+impl Storage for Deadline {
+    fn place(&self) -> &str {
+        self.inner.place()
+    }
+
+    fn create(&self, key: &Key, body: &Body) -> Result<()> {
+        let (key, body) = (key.clone(), body.clone());
+        self.ask(move |inner| inner.create(&key, &body))
+    }
+
+    fn get(&self, key: &Key, range: Range) -> Result<Object> {
+        let key = key.clone();
+        let receive = self.spawn(2, move |inner, hand_over| pump(inner, &key, range, hand_over))?;
+        let (size, modified) = match self.wait(&receive)? {
+            Some(Piece::Head(head)) => head?,
+            _ => {
+                return Err(Error::new(
+                    Kind::Unavailable,
+                    format!("a request to \"{}\" panicked", self.place()),
+                ));
+            }
+        };
+        let place = self.place().to_owned();
+        let body = Pieces { receive, place, at: self.at, current: io::Cursor::default(), ended: false };
+        Ok(Object { size, modified, body: Box::new(body) })
+    }
+
+    fn head(&self, key: &Key) -> Result<Entry> {
+        let key = key.clone();
+        self.ask(move |inner| inner.head(&key))
+    }
+
+    fn list(&self, prefix: &str, after: &str) -> Result<Listing> {
+        let (prefix, after) = (prefix.to_owned(), after.to_owned());
+        let receive = self.spawn(1000, move |inner, hand_over| {
+            match inner.list(&prefix, &after) {
+                Ok(entries) => {
+                    if !entries.map(Some).all(hand_over) {
+                        return; // nobody listens any more
+                    }
+                }
+                Err(error) => {
+                    hand_over(Some(Err(error)));
+                }
+            }
+            hand_over(None);
+        })?;
+        // The first answer says whether the listing could be had at all.
+        let first = self.wait(&receive)?;
+        let (at, late) = (self.at, self.timed_out());
+        let mut next = match first {
+            Some(Some(Err(error))) => return Err(error),
+            Some(item) => Some(item),
+            None => Some(Some(Err(Error::new(Kind::Unavailable, "a listing panicked")))),
+        };
+        let mut late = Some(late);
+        Ok(Box::new(std::iter::from_fn(move || {
+            let item = next.take()?;
+            if matches!(item, Some(Ok(_))) {
+                next = match wait(&receive, at) {
+                    Ok(Some(item)) => Some(item),
+                    Ok(None) => {
+                        Some(Some(Err(Error::new(Kind::Unavailable, "a listing ended without an end"))))
+                    }
+                    Err(()) => late.take().map(|late| Some(Err(late))),
+                };
+            }
+            item
+        })))
+    }
+
+    fn delete(&self, key: &Key) -> Result<()> {
+        let key = key.clone();
+        self.ask(move |inner| inner.delete(&key))
+    }
+
+    fn make_durable(&self, key: &Key) -> Result<()> {
+        let key = key.clone();
+        self.ask(move |inner| inner.make_durable(&key))
+    }
+
+    fn sweep(&self, now: SystemTime) -> Result<()> {
+        self.ask(move |inner| inner.sweep(now))
+    }
+
+    fn can_vanish(&self) -> bool {
+        self.inner.can_vanish()
+    }
+}

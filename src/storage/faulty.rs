@@ -1,0 +1,119 @@
+//! A wrapper that fails on purpose, for tests: each request asks a plan what to do.
+
+use super::{Body, Entry, Error, Kind, Listing, Object, Range, Result, Shared, Storage};
+use crate::object::Key;
+use std::io::{self, Read};
+use std::time::Duration;
+
+/// The request that is about to be made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Request {
+    /// [`Storage::create`]
+    Create,
+    /// [`Storage::get`]
+    Get,
+    /// [`Storage::head`]
+    Head,
+    /// [`Storage::list`]
+    List,
+    /// [`Storage::delete`]
+    Delete,
+    /// [`Storage::make_durable`]
+    MakeDurable,
+}
+
+/// What happens to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// Nothing: it goes through.
+    None,
+    /// It fails before anything was done.
+    Before(Kind),
+    /// It is done, and the answer is lost.
+    After(Kind),
+    /// The body breaks off with an error after so many bytes (of `get`).
+    BreakAfter(u64),
+    /// It takes this long.
+    Slow(Duration),
+}
+
+/// Decides by the request and the key (the prefix for a listing).
+pub type Plan = Box<dyn Fn(Request, &str) -> Fault + Send + Sync>;
+
+/// See the module.
+pub struct Faulty {
+    inner: Shared,
+    plan: Plan,
+}
+
+impl Faulty {
+    /// Wraps a store.
+    pub fn new(inner: Shared, plan: Plan) -> Self {
+        Faulty { inner, plan }
+    }
+
+    fn run<T>(&self, request: Request, key: &str, inner: impl FnOnce() -> Result<T>) -> Result<T> {
+        let injected = |kind| Error::new(kind, format!("injected fault on \"{key}\""));
+        match (self.plan)(request, key) {
+            Fault::None | Fault::BreakAfter(_) => inner(),
+            Fault::Before(kind) => Err(injected(kind)),
+            Fault::After(kind) => inner().and(Err(injected(kind))),
+            Fault::Slow(time) => {
+                std::thread::sleep(time);
+                inner()
+            }
+        }
+    }
+}
+
+/// Ends with an error instead of an end.
+struct Broken {
+    whole: io::Take<Box<dyn Read + Send>>,
+}
+
+impl Read for Broken {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.whole.limit() == 0 {
+            return Err(io::Error::other(Error::new(Kind::Unavailable, "injected break of a body")));
+        }
+        self.whole.read(buffer)
+    }
+}
+
+impl Storage for Faulty {
+    fn place(&self) -> &str {
+        self.inner.place()
+    }
+
+    fn create(&self, key: &Key, body: &Body) -> Result<()> {
+        self.run(Request::Create, key.as_str(), || self.inner.create(key, body))
+    }
+
+    fn get(&self, key: &Key, range: Range) -> Result<Object> {
+        if let Fault::BreakAfter(bytes) = (self.plan)(Request::Get, key.as_str()) {
+            let object = self.inner.get(key, range)?;
+            return Ok(Object { body: Box::new(Broken { whole: object.body.take(bytes) }), ..object });
+        }
+        self.run(Request::Get, key.as_str(), || self.inner.get(key, range))
+    }
+
+    fn head(&self, key: &Key) -> Result<Entry> {
+        self.run(Request::Head, key.as_str(), || self.inner.head(key))
+    }
+
+    fn list(&self, prefix: &str, after: &str) -> Result<Listing> {
+        self.run(Request::List, prefix, || self.inner.list(prefix, after))
+    }
+
+    fn delete(&self, key: &Key) -> Result<()> {
+        self.run(Request::Delete, key.as_str(), || self.inner.delete(key))
+    }
+
+    fn make_durable(&self, key: &Key) -> Result<()> {
+        self.run(Request::MakeDurable, key.as_str(), || self.inner.make_durable(key))
+    }
+
+    fn can_vanish(&self) -> bool {
+        self.inner.can_vanish()
+    }
+}

@@ -1,0 +1,361 @@
+//! Objects as files below a local directory, the destination's root.
+//!
+//! The root itself is never made: a root that is not there is an unmounted disk or a typing
+//! error, and writing beside it would be losing WAL with a good conscience. For the same reason
+//! the root is held open from the first request on, which keeps a plain `umount` from succeeding
+//! in between, and every request ends by proving that the path still leads to that directory.
+
+use super::{Body, Entry, Error, Kind, Listing, Object, Range, Result, Storage};
+use crate::durable;
+use crate::object::Key;
+use std::collections::BinaryHeap;
+use std::fs::{self, File};
+use std::io::{self, Seek, SeekFrom};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, SystemTime};
+
+/// Names held at once while a directory is listed in order; a larger directory is read again.
+const NAMES_PER_PASS: usize = 200_000;
+
+/// Unfinished files older than this belong to nobody any more.
+const SWEEP_AGE: Duration = Duration::from_secs(24 * 3600);
+
+/// A directory as a destination.
+pub struct Local {
+    root: Root,
+}
+
+/// The directory, and the proof that it stays the same one. Shared with listings.
+#[derive(Clone)]
+struct Root(Arc<Held>);
+
+struct Held {
+    path: PathBuf,
+    place: String,
+    handle: OnceLock<File>,
+}
+
+impl Local {
+    /// The root must be an absolute path; it is first looked at by the first request.
+    pub fn new(root: PathBuf) -> Self {
+        let place = root.display().to_string();
+        Local { root: Root(Arc::new(Held { path: root, place, handle: OnceLock::new() })) }
+    }
+
+    fn path(&self, key: &Key) -> PathBuf {
+        self.root.path().join(key.as_str())
+    }
+
+    /// The folders to make durable for a key, its own first.
+    fn folders<'a>(&'a self, path: &'a Path) -> Vec<&'a Path> {
+        let root = self.root.path();
+        path.ancestors().skip(1).take_while(|folder| folder.starts_with(root)).collect()
+    }
+
+    fn open(&self, key: &Key) -> Result<(File, Entry)> {
+        self.root.hold()?;
+        let path = self.path(key);
+        let opened = File::open(&path).and_then(|file| file.metadata().map(|metadata| (file, metadata)));
+        let (file, metadata) = match opened {
+            Ok(opened) => opened,
+            Err(error) => {
+                self.root.still_the_same()?;
+                return Err(failed("cannot read", &path, error));
+            }
+        };
+        self.root.still_the_same()?;
+        if !metadata.is_file() {
+            return Err(Error::new(Kind::Invalid, format!("\"{}\" is not a regular file", path.display())));
+        }
+        let modified = metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH);
+        Ok((file, Entry { key: key.as_str().to_owned(), size: metadata.len(), modified }))
+    }
+
+    /// An unfinished file that nobody will finish may be what fills the disk.
+    fn sweep_on_full_disk(&self, error: &Error) {
+        if error.hint_text().is_some_and(|hint| hint.starts_with(MAKE_ROOM)) {
+            let _ = self.sweep(SystemTime::now()); // the full disk is reported either way
+        }
+    }
+}
+
+const MAKE_ROOM: &str = "make room on it";
+
+/// An I/O error as a storage error.
+fn failed(verb: &str, path: &Path, error: io::Error) -> Error {
+    use io::ErrorKind as Io;
+    let (kind, hint) = match error.kind() {
+        Io::NotFound => (Kind::NotFound, None),
+        Io::AlreadyExists => (Kind::AlreadyExists, None),
+        Io::PermissionDenied => (
+            Kind::Denied,
+            Some("give the user that PostgreSQL runs as read and write permission on the archive's root"),
+        ),
+        Io::ReadOnlyFilesystem => (Kind::Denied, Some("mount the file system read-write")),
+        Io::StorageFull | Io::QuotaExceeded => {
+            (Kind::Unavailable, Some("make room on it; PostgreSQL asks again by itself"))
+        }
+        Io::Unsupported => (
+            Kind::Invalid,
+            Some(
+                "the file system has neither RENAME_NOREPLACE nor hard links, so nothing can be published without the risk of replacing; use another one",
+            ),
+        ),
+        _ => (Kind::Unavailable, None),
+    };
+    let error = Error::new(kind, format!("{verb} \"{}\"", path.display())).caused_by(error);
+    match hint {
+        Some(hint) => error.hint(hint),
+        None => error,
+    }
+}
+
+impl Root {
+    fn path(&self) -> &Path {
+        &self.0.path
+    }
+
+    /// Opens the root, once.
+    fn hold(&self) -> Result<&File> {
+        if let Some(handle) = self.0.handle.get() {
+            return Ok(handle);
+        }
+        let opened = File::open(self.path()).and_then(|file| match file.metadata()?.is_dir() {
+            true => Ok(file),
+            false => Err(io::ErrorKind::NotADirectory.into()),
+        });
+        let handle = opened.map_err(|error| match error.kind() {
+            io::ErrorKind::PermissionDenied => failed("cannot open the archive's root", self.path(), error),
+            _ => Error::new(Kind::Unavailable, format!("cannot open the archive's root \"{}\"", self.0.place))
+                .caused_by(error)
+                .hint("mount its disk, or make the directory if it is meant to start anew: the root itself is never made"),
+        })?;
+        Ok(self.0.handle.get_or_init(|| handle))
+    }
+
+    /// Fails where another directory stands at the path now: a disk was mounted or unmounted.
+    fn still_the_same(&self) -> Result<()> {
+        let held = self.hold()?.metadata();
+        let same = held.and_then(|held| {
+            let now = fs::metadata(self.path())?;
+            Ok((held.dev(), held.ino()) == (now.dev(), now.ino()))
+        });
+        match same {
+            Ok(true) => Ok(()),
+            _ => Err(Error::new(
+                Kind::Unavailable,
+                format!(
+                    "the archive's root \"{}\" was mounted, unmounted or replaced during the request",
+                    self.0.place
+                ),
+            )
+            .hint("nothing to do if that was intended: the next request uses what is there now")),
+        }
+    }
+}
+
+impl Storage for Local {
+    fn place(&self) -> &str {
+        &self.root.0.place
+    }
+
+    fn create(&self, key: &Key, body: &Body) -> Result<()> {
+        self.root.hold()?;
+        let path = self.path(key);
+        if fs::symlink_metadata(&path).is_ok() {
+            let taken = io::Error::from(io::ErrorKind::AlreadyExists);
+            return Err(failed("cannot create", &path, taken));
+        }
+        let folders = self.folders(&path);
+        for folder in folders.iter().rev().skip(1) {
+            durable::make_folder(folder).map_err(|error| failed("cannot make", folder, error))?;
+        }
+        let published =
+            durable::publish_new(&path, &folders, |file| io::copy(&mut body.reader(), file).map(|_| ()));
+        published.map_err(|error| {
+            let error = match failed("cannot create", &path, error) {
+                // The folder went away under us: that is no answer about the key.
+                gone if gone.kind() == Kind::NotFound => Error { kind: Kind::Unavailable, ..gone },
+                other => other,
+            };
+            self.sweep_on_full_disk(&error);
+            error
+        })?;
+        self.root.still_the_same()
+    }
+
+    fn get(&self, key: &Key, range: Range) -> Result<Object> {
+        let (mut file, entry) = self.open(key)?;
+        if let Range::Last(count) = range {
+            let start = SeekFrom::Start(entry.size.saturating_sub(count));
+            file.seek(start).map_err(|error| failed("cannot read", &self.path(key), error))?;
+        }
+        Ok(Object { size: entry.size, modified: entry.modified, body: Box::new(file) })
+    }
+
+    fn head(&self, key: &Key) -> Result<Entry> {
+        self.open(key).map(|(_, entry)| entry)
+    }
+
+    fn list(&self, prefix: &str, after: &str) -> Result<Listing> {
+        self.root.hold()?;
+        let (folder, start) = match prefix.rfind('/') {
+            Some(slash) => prefix.split_at(slash + 1),
+            None => ("", prefix),
+        };
+        // A bound in another folder is either before all of this one's keys or after them.
+        let after = match after.strip_prefix(folder) {
+            Some(name) => name.to_owned(),
+            None if after < folder => String::new(),
+            None => return Ok(Box::new(std::iter::empty())),
+        };
+        let mut names = Names {
+            root: self.root.clone(),
+            folder: folder.to_owned(),
+            start: start.to_owned(),
+            after,
+            found: Vec::new().into_iter(),
+            more: true,
+        };
+        names.read()?;
+        Ok(Box::new(names))
+    }
+
+    fn delete(&self, key: &Key) -> Result<()> {
+        self.root.hold()?;
+        let path = self.path(key);
+        match fs::remove_file(&path) {
+            Ok(()) => {
+                let synced = durable::sync_folders(&self.folders(&path));
+                synced.map_err(|error| failed("cannot make the deletion durable of", &path, error))?;
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(failed("cannot delete", &path, error)),
+        }
+        self.root.still_the_same()
+    }
+
+    fn make_durable(&self, key: &Key) -> Result<()> {
+        let path = self.path(key);
+        let synced = durable::sync_existing(&path, &self.folders(&path));
+        synced.map_err(|error| failed("cannot make durable", &path, error))?;
+        self.root.still_the_same()
+    }
+
+    fn sweep(&self, now: SystemTime) -> Result<()> {
+        let root = self.root.path();
+        for folder in [root.to_owned(), root.join(crate::object::key::WAL_FOLDER)] {
+            match durable::sweep(&folder, SWEEP_AGE, now) {
+                Ok(removed) => {
+                    for path in removed {
+                        log::info!("removed \"{}\", left by an interrupted push", path.display());
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(failed("cannot sweep", &folder, error)),
+            }
+        }
+        Ok(())
+    }
+
+    fn can_vanish(&self) -> bool {
+        true
+    }
+}
+
+/// The names of a directory in order, a bounded number at a time: PostgreSQL's archives reach
+/// millions of files, and a directory has no order of its own.
+struct Names {
+    root: Root,
+    folder: String,
+    start: String,
+    after: String,
+    found: std::vec::IntoIter<String>,
+    more: bool,
+}
+
+impl Names {
+    /// The smallest names beyond `after`.
+    fn read(&mut self) -> Result<()> {
+        let path = self.root.path().join(&self.folder);
+        let entries = match fs::read_dir(&path) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                self.more = false;
+                return self.root.still_the_same();
+            }
+            Err(error) => return Err(failed("cannot list", &path, error)),
+        };
+        let mut smallest = BinaryHeap::new();
+        let mut left_out = false;
+        for entry in entries {
+            let entry = entry.map_err(|error| failed("cannot list", &path, error))?;
+            // A name that is not UTF-8 cannot be a key of ours.
+            let Ok(name) = entry.file_name().into_string() else { continue };
+            if name.starts_with('.') || !name.starts_with(&self.start) || name <= self.after {
+                continue;
+            }
+            smallest.push(name);
+            if smallest.len() > NAMES_PER_PASS {
+                smallest.pop();
+                left_out = true;
+            }
+        }
+        self.root.still_the_same()?;
+        self.more = left_out;
+        let names = smallest.into_sorted_vec();
+        if let Some(last) = names.last() {
+            self.after.clone_from(last);
+        }
+        self.found = names.into_iter();
+        Ok(())
+    }
+
+    fn entry(&self, name: &str) -> Result<Option<Entry>> {
+        let key = format!("{}{name}", self.folder);
+        let path = self.root.path().join(&key);
+        match fs::metadata(&path) {
+            Ok(metadata) if metadata.is_file() => Ok(Some(Entry {
+                key,
+                size: metadata.len(),
+                modified: metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH),
+            })),
+            Ok(_) => Ok(None),
+            // Deleted since the directory was read.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                self.root.still_the_same().map(|()| None)
+            }
+            Err(error) => Err(failed("cannot list", &path, error)),
+        }
+    }
+}
+
+impl Iterator for Names {
+    type Item = Result<Entry>;
+
+    fn next(&mut self) -> Option<Result<Entry>> {
+        loop {
+            if let Some(name) = self.found.next() {
+                match self.entry(&name) {
+                    Ok(None) => continue,
+                    Ok(Some(entry)) => return Some(Ok(entry)),
+                    Err(error) => {
+                        // An error ends the listing.
+                        self.found = Vec::new().into_iter();
+                        self.more = false;
+                        return Some(Err(error));
+                    }
+                }
+            }
+            if !self.more {
+                return None;
+            }
+            if let Err(error) = self.read() {
+                self.more = false;
+                return Some(Err(error));
+            }
+        }
+    }
+}

@@ -1,0 +1,78 @@
+//! Objects in memory: the reference of the contract, for tests.
+
+use super::{Body, Entry, Error, Kind, Listing, Object, Range, Result, Storage};
+use crate::object::Key;
+use std::collections::BTreeMap;
+use std::io::{Cursor, Read};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
+
+type Objects = BTreeMap<String, (Arc<[u8]>, SystemTime)>;
+
+/// A store that lives as long as the value.
+#[derive(Default)]
+pub struct Memory {
+    objects: Mutex<Objects>,
+}
+
+impl Memory {
+    fn objects(&self) -> MutexGuard<'_, Objects> {
+        // Every change of the map is one call, so a poisoned lock still guards a whole map.
+        self.objects.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn missing(key: &Key) -> Error {
+    Error::new(Kind::NotFound, format!("there is no \"{key}\" in memory"))
+}
+
+impl Storage for Memory {
+    fn place(&self) -> &str {
+        "memory"
+    }
+
+    fn create(&self, key: &Key, body: &Body) -> Result<()> {
+        let mut bytes = Vec::new();
+        let read = body.reader().read_to_end(&mut bytes);
+        read.map_err(|error| Error::new(Kind::Invalid, "cannot read the body").caused_by(error))?;
+        let mut objects = self.objects();
+        if objects.contains_key(key.as_str()) {
+            return Err(Error::new(Kind::AlreadyExists, format!("\"{key}\" is already in memory")));
+        }
+        objects.insert(key.as_str().to_owned(), (bytes.into(), SystemTime::now()));
+        Ok(())
+    }
+
+    fn get(&self, key: &Key, range: Range) -> Result<Object> {
+        let (bytes, modified) = self.objects().get(key.as_str()).cloned().ok_or_else(|| missing(key))?;
+        let size = bytes.len() as u64;
+        let mut body = Cursor::new(bytes);
+        if let Range::Last(count) = range {
+            body.set_position(size.saturating_sub(count));
+        }
+        Ok(Object { size, modified, body: Box::new(body) })
+    }
+
+    fn head(&self, key: &Key) -> Result<Entry> {
+        let (bytes, modified) = self.objects().get(key.as_str()).cloned().ok_or_else(|| missing(key))?;
+        Ok(Entry { key: key.as_str().to_owned(), size: bytes.len() as u64, modified })
+    }
+
+    fn list(&self, prefix: &str, after: &str) -> Result<Listing> {
+        let entries: Vec<_> = self
+            .objects()
+            .iter()
+            .filter(|(key, _)| key.as_str() > after)
+            .filter(|(key, _)| key.strip_prefix(prefix).is_some_and(|rest| !rest.contains('/')))
+            .map(|(key, (bytes, modified))| {
+                Ok(Entry { key: key.clone(), size: bytes.len() as u64, modified: *modified })
+            })
+            .collect();
+        Ok(Box::new(entries.into_iter()))
+    }
+
+    fn delete(&self, key: &Key) -> Result<()> {
+        self.objects().remove(key.as_str());
+        Ok(())
+    }
+}

@@ -1,0 +1,193 @@
+//! Where objects live: one small trait, its errors, its backends and wrappers.
+//!
+//! # The contract of [`Storage`]
+//!
+//! * **create** is the only write. It makes the whole object visible or nothing, is durable when
+//!   it returns, and fails with [`Kind::AlreadyExists`] without touching what is there. Of racing
+//!   creators exactly one wins.
+//! * **get** and **head** say [`Kind::NotFound`] only where the store itself answered that there
+//!   is no such key. A missing root, a missing bucket, a refused request are other kinds.
+//! * **list** is sorted by bytes and complete, or ends with an error.
+//! * **delete** of a key that is not there is success.
+//! * Every method may be called from any thread at any time.
+//!
+//! [`conformance`] holds every backend and wrapper to it. Deadlines and injected faults are
+//! wrappers, not flags in a backend.
+
+pub mod body;
+pub mod conformance;
+pub mod deadline;
+pub mod faulty;
+pub mod local;
+pub mod memory;
+pub mod open;
+
+use crate::object::Key;
+use std::error::Error as StdError;
+use std::fmt;
+use std::io::Read;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+pub use body::{Body, BodyWriter};
+pub use open::{Location, open};
+
+/// What a failure means for the caller's next step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// The store answered: there is no such key.
+    NotFound,
+    /// The key is taken; nothing was changed.
+    AlreadyExists,
+    /// The store refuses: permissions, credentials.
+    Denied,
+    /// The store cannot be reached or cannot do it now: network, mount, full disk, I/O error.
+    Unavailable,
+    /// The deadline passed before the store answered.
+    TimedOut,
+    /// The store answered with something that cannot be true of what was asked.
+    Damaged,
+    /// The request or the store's set-up is wrong, and will be until somebody changes it.
+    Invalid,
+}
+
+/// A failed request: the kind for decisions, the rest for people.
+#[derive(Debug)]
+pub struct Error {
+    kind: Kind,
+    what: String,
+    hint: Option<String>,
+    source: Option<Box<dyn StdError + Send + Sync>>,
+}
+
+/// The result of a storage request.
+pub type Result<T> = std::result::Result<T, Error>;
+
+impl Error {
+    /// `what`: a lower-case statement that names the object and the place.
+    pub fn new(kind: Kind, what: impl Into<String>) -> Self {
+        Error { kind, what: what.into(), hint: None, source: None }
+    }
+
+    /// Adds what the system said.
+    pub fn caused_by(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+        self.source = Some(source.into());
+        self
+    }
+
+    /// Adds what to do about it.
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// What to decide by.
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// What to do about it, where there is something to say.
+    pub fn hint_text(&self) -> Option<&str> {
+        self.hint.as_deref()
+    }
+
+    /// Finds the storage error that a body's reader passed through `io::Error`.
+    pub fn of_io(error: std::io::Error, place: &str) -> Error {
+        match error.downcast::<Error>() {
+            Ok(storage) => storage,
+            Err(other) => {
+                Error::new(Kind::Unavailable, format!("cannot read from \"{place}\"")).caused_by(other)
+            }
+        }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.what)?;
+        match &self.source {
+            Some(source) => write!(f, ": {source}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl StdError for Error {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.source.as_deref().map(|source| source as &(dyn StdError + 'static))
+    }
+}
+
+/// Which bytes of an object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Range {
+    /// All of them.
+    Whole,
+    /// The last so many, or all of a shorter object.
+    Last(u64),
+}
+
+/// An object on its way in. The length and time are of the whole object, whatever the range.
+pub struct Object {
+    /// Length in bytes.
+    pub size: u64,
+    /// When it was created, by the store's clock.
+    pub modified: SystemTime,
+    /// The bytes of the range asked for.
+    pub body: Box<dyn Read + Send>,
+}
+
+/// One key of a listing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// Relative to the destination's prefix.
+    pub key: String,
+    /// Length in bytes.
+    pub size: u64,
+    /// When it was created, by the store's clock.
+    pub modified: SystemTime,
+}
+
+/// Entries in the order of their keys' bytes; an error ends it.
+pub type Listing = Box<dyn Iterator<Item = Result<Entry>> + Send>;
+
+/// A place for objects. See the module's contract.
+pub trait Storage: Send + Sync {
+    /// The place, for messages: a URL without secrets.
+    fn place(&self) -> &str;
+
+    /// Creates an object, whole and durable, or not at all.
+    fn create(&self, key: &Key, body: &Body) -> Result<()>;
+
+    /// Reads an object, or a part of it.
+    fn get(&self, key: &Key, range: Range) -> Result<Object>;
+
+    /// An object's length and time.
+    fn head(&self, key: &Key) -> Result<Entry>;
+
+    /// The keys that begin with `prefix`, have no `/` after it, and sort after `after`.
+    fn list(&self, prefix: &str, after: &str) -> Result<Listing>;
+
+    /// Deletes an object, durably.
+    fn delete(&self, key: &Key) -> Result<()>;
+
+    /// Makes an object durable that another process created and may not have finished with.
+    /// Stores that acknowledge only what is durable have nothing to do.
+    fn make_durable(&self, _key: &Key) -> Result<()> {
+        Ok(())
+    }
+
+    /// Removes what an interrupted create of this program left behind and nobody can see.
+    fn sweep(&self, _now: SystemTime) -> Result<()> {
+        Ok(())
+    }
+
+    /// Whether the place may silently be another one, as a directory whose disk is not mounted.
+    /// Its identity is then read every time, and existing objects are read in full.
+    fn can_vanish(&self) -> bool {
+        false
+    }
+}
+
+/// A storage to share between threads.
+pub type Shared = Arc<dyn Storage>;
