@@ -16,3 +16,13 @@ pub mod object;
 pub mod durable;
 /// The storage trait, its backends and wrappers.
 pub mod storage;
+/// A failed workflow: kind, sentence, hint.
+pub mod failure;
+/// What a data directory says of its cluster.
+pub mod cluster;
+/// The private cache that remembers what was proved.
+pub mod spool;
+/// Whose archive a destination is, and the proof that it is one.
+pub mod archive;
+/// The path that a fetched file goes to.
+pub mod target;

@@ -1,0 +1,249 @@
+//! One destination as an archive: whose it is, and the proof that it is one at all.
+//!
+//! "Not there" is an answer only where an archive was seen: an empty directory is an unmounted
+//! disk until proved otherwise. `archive.json` is that proof, made create-only before the first
+//! object.
+
+use crate::object::key::WAL_FOLDER;
+use crate::object::{Checks, Identity, Key, Stored, decode};
+use crate::spool::Spool;
+use crate::storage::{Body, Error, Kind, Range, Result, Storage};
+use crate::wal::{SegmentSize, SystemId, WalName};
+use std::io::Read;
+use std::time::SystemTime;
+
+/// Why a destination is not this cluster's archive.
+#[derive(Debug)]
+pub enum Refusal {
+    /// It belongs to another cluster, or to one with another segment size.
+    OtherCluster {
+        /// A statement with both ids.
+        message: String,
+        /// The usual causes.
+        hint: String,
+    },
+    /// It cannot be made an archive, because the pusher does not know its cluster.
+    Nameless,
+    /// It could not be asked, or is not where it was.
+    Storage(Error),
+}
+
+impl From<Error> for Refusal {
+    fn from(error: Error) -> Self {
+        Refusal::Storage(error)
+    }
+}
+
+/// What the pusher knows of its cluster.
+#[derive(Clone, Copy)]
+pub struct Claimant<'a> {
+    /// By the file or `pg_control`.
+    pub system_id: Option<SystemId>,
+    /// By the file; for a file that is no segment it may be found with `neighbour_size`.
+    pub segment_size: Option<SegmentSize>,
+    /// Finds the segment size from the files around, asked only where it is needed.
+    pub neighbour_size: &'a (dyn Fn() -> Option<SegmentSize> + Sync),
+}
+
+/// Reads `archive.json`; `None` where the store answered that there is none.
+pub fn identity(storage: &dyn Storage) -> Result<Option<Identity>> {
+    let object = match storage.get(&Key::identity(), Range::Whole) {
+        Ok(object) => object,
+        Err(error) if error.kind() == Kind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let mut bytes = Vec::new();
+    let read = object.body.take(Identity::MAX_LEN).read_to_end(&mut bytes);
+    read.map_err(|error| Error::of_io(error, storage.place()))?;
+    Identity::read(&bytes).map(Some).map_err(|reason| {
+        Error::new(
+            Kind::Damaged,
+            format!("\"{}/{}\" cannot be understood: {reason}", storage.place(), Key::identity()),
+        )
+        .hint("restore the file from another destination, or use a newer version of this program")
+    })
+}
+
+/// Proves before a push that the destination is this cluster's archive, making it one where it
+/// holds nothing and never did.
+pub fn claim(
+    storage: &dyn Storage,
+    claimant: &Claimant<'_>,
+    spool: Option<&Spool>,
+    now: SystemTime,
+) -> std::result::Result<(), Refusal> {
+    let found = match identity(storage)? {
+        Some(found) => found,
+        None => {
+            if let (Some(spool), Some(id)) = (spool, claimant.system_id)
+                && let Some(memory) = spool.expects(storage.place(), id)
+            {
+                return Err(not_where_it_was(storage, &memory).into());
+            }
+            make(storage, claimant)?
+        }
+    };
+    compare(storage, &found, claimant)?;
+    if let Some(spool) = spool
+        && !spool.is_fresh(storage.place(), found.system_id, now)
+    {
+        if let Err(error) = spool.remember(storage.place(), &found, now) {
+            log::debug!("cannot write to the spool \"{}\": {error}", spool.folder().display());
+        }
+        // Once a day is often enough to look for what a kill left behind.
+        if let Err(error) = storage.sweep(now) {
+            log::debug!("{error}");
+        }
+    }
+    Ok(())
+}
+
+fn not_where_it_was(storage: &dyn Storage, memory: &std::path::Path) -> Error {
+    Error::new(
+        Kind::Unavailable,
+        format!(
+            "\"{}\" is not the archive that was there before: it has no \"archive.json\"",
+            storage.place()
+        ),
+    )
+    .hint(format!(
+        "mount its disk or correct the path; if the archive is meant to start anew there, remove \"{}\"",
+        memory.display()
+    ))
+}
+
+/// Creates the identity; where another push was faster, its identity counts.
+fn make(storage: &dyn Storage, claimant: &Claimant<'_>) -> std::result::Result<Identity, Refusal> {
+    let system_id = claimant.system_id.ok_or(Refusal::Nameless)?;
+    let size = claimant.segment_size.or_else(claimant.neighbour_size);
+    let wanted = Identity { system_id, segment_size: size.ok_or(Refusal::Nameless)?, foreign: false };
+    let wanted = adopt(storage, wanted)?;
+    match storage.create(&Key::identity(), &Body::from(wanted.write())) {
+        Ok(()) => Ok(wanted),
+        Err(error) if error.kind() == Kind::AlreadyExists => identity(storage)?.ok_or_else(|| {
+            Error::new(
+                Kind::Unavailable,
+                format!("\"archive.json\" of \"{}\" comes and goes", storage.place()),
+            )
+            .into()
+        }),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// WAL files that stand there without an identity must be of this cluster.
+fn adopt(storage: &dyn Storage, mut wanted: Identity) -> std::result::Result<Identity, Refusal> {
+    for entry in storage.list("", "")? {
+        let key = entry?.key;
+        if Stored::parse(&key).name().is_some() {
+            return Err(unreadable(storage, &key).into());
+        }
+    }
+    let mut known = None;
+    for entry in storage.list(WAL_FOLDER, "")? {
+        let key = entry?.key;
+        match Stored::parse(key.strip_prefix(WAL_FOLDER).unwrap_or(&key)) {
+            Stored::Other(..) => return Err(unreadable(storage, &key).into()),
+            Stored::Zstd(name @ WalName::Segment(_)) if known.is_none() => known = segment(storage, name)?,
+            _ => {}
+        }
+    }
+    if let Some((system_id, ours)) = known {
+        wanted.foreign = !ours;
+        if system_id != wanted.system_id {
+            return Err(other_cluster(storage, "holds WAL of", system_id, wanted.system_id));
+        }
+    }
+    Ok(wanted)
+}
+
+fn unreadable(storage: &dyn Storage, key: &str) -> Error {
+    Error::new(
+        Kind::Invalid,
+        format!("\"{}/{key}\" is a WAL file in an encoding that this version does not read", storage.place()),
+    )
+    .hint("archive to an empty prefix of its own")
+}
+
+/// The cluster of a segment that stands there, and whether this program wrote it; `None` where
+/// it is damaged.
+fn segment(storage: &dyn Storage, name: WalName) -> Result<Option<(SystemId, bool)>> {
+    let mut object = storage.get(&Key::of(name), Range::Whole)?;
+    let decoded = decode(name, Checks::Header, &mut object.body, &mut std::io::sink());
+    Ok(decoded.ok().and_then(|decoded| Some((decoded.system_id()?, decoded.trailer.is_some()))))
+}
+
+fn other_cluster(storage: &dyn Storage, verb: &str, theirs: SystemId, ours: SystemId) -> Refusal {
+    Refusal::OtherCluster {
+        message: format!(
+            "\"{}\" {verb} the cluster with system identifier {theirs}, this one has {ours}",
+            storage.place()
+        ),
+        hint: "two clusters share a prefix, or this one was made anew by initdb or pg_upgrade: \
+               give each cluster a prefix of its own"
+            .to_owned(),
+    }
+}
+
+fn compare(
+    storage: &dyn Storage,
+    found: &Identity,
+    claimant: &Claimant<'_>,
+) -> std::result::Result<(), Refusal> {
+    if let Some(ours) = claimant.system_id
+        && ours != found.system_id
+    {
+        return Err(other_cluster(storage, "is the archive of", found.system_id, ours));
+    }
+    if let Some(size) = claimant.segment_size
+        && size != found.segment_size
+    {
+        return Err(Refusal::OtherCluster {
+            message: format!(
+                "\"{}\" is the archive of a cluster with segments of {}, this one has {size}; both have system identifier {}",
+                storage.place(),
+                found.segment_size,
+                found.system_id
+            ),
+            hint:
+                "after pg_resetwal --wal-segsize the names of segments mean other addresses: use a new prefix"
+                    .to_owned(),
+        });
+    }
+    Ok(())
+}
+
+/// Proves after a miss that the destination is an archive, and of this cluster where its id is
+/// known: `archive.json`, or at least one WAL file.
+pub fn prove(storage: &dyn Storage, system_id: Option<SystemId>) -> Result<()> {
+    if let Some(found) = identity(storage)? {
+        return match system_id {
+            Some(ours) if ours != found.system_id => Err(Error::new(
+                Kind::Invalid,
+                format!(
+                    "\"{}\" is the archive of the cluster with system identifier {}, this one has {ours}",
+                    storage.place(),
+                    found.system_id
+                ),
+            )
+            .hint("name the archive of this cluster in restore_command")),
+            _ => Ok(()),
+        };
+    }
+    for folder in [WAL_FOLDER, ""] {
+        for entry in storage.list(folder, "")? {
+            let key = entry?.key;
+            if Stored::parse(key.strip_prefix(folder).unwrap_or(&key)).name().is_some() {
+                return Ok(());
+            }
+        }
+    }
+    Err(Error::new(
+        Kind::Unavailable,
+        format!(
+            "\"{}\" is not an archive: it holds neither \"archive.json\" nor any WAL file",
+            storage.place()
+        ),
+    )
+    .hint("mount its disk or correct the path; --allow-empty accepts an empty archive"))
+}

@@ -1,0 +1,138 @@
+//! What a data directory says of its cluster: its id, its state, its segment size.
+//!
+//! Read-only: nothing in a data directory is ever changed here.
+
+use crate::wal::{FirstPage, SegmentSize, SystemId, WalName};
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+/// A PostgreSQL data directory: one that holds `PG_VERSION`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DataDirectory(PathBuf);
+
+impl DataDirectory {
+    /// The directory itself, if it is one.
+    pub fn at(path: &Path) -> Option<Self> {
+        path.join("PG_VERSION").is_file().then(|| DataDirectory(path.to_owned()))
+    }
+
+    /// The data directory that a command runs for: the one that the WAL file at `wal_path` is
+    /// in (`%p` is `pg_wal/NAME` below the working directory, and for pg_rewind below its
+    /// target), else the working directory, else `$PGDATA`.
+    pub fn find(wal_path: &Path, working: &Path, pgdata: Option<&Path>) -> Option<Self> {
+        let absolute = working.join(wal_path);
+        // By name, not by ".."; pg_wal may be a symbolic link.
+        let around = absolute.parent().and_then(Path::parent);
+        [around, Some(working), pgdata].into_iter().flatten().find_map(DataDirectory::at)
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// The cluster's id from `global/pg_control`; `None` where there is no such file.
+    pub fn system_id(&self) -> io::Result<Option<SystemId>> {
+        let mut content = Vec::new();
+        match File::open(self.0.join("global/pg_control")) {
+            Ok(file) => file.take(8).read_to_end(&mut content)?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        match SystemId::from_control_file(&content) {
+            Some(id) => Ok(Some(id)),
+            None => Err(io::Error::new(io::ErrorKind::InvalidData, "the file is shorter than 8 bytes")),
+        }
+    }
+
+    /// Whether the server is, or will come up as, a standby. `standby.signal` wins over
+    /// `recovery.signal` (PostgreSQL `xlogrecovery.c`, `readRecoverySignalFile`).
+    pub fn is_standby(&self) -> bool {
+        self.0.join("standby.signal").exists()
+    }
+
+    /// Whether a server that is running here has left recovery behind, or is just doing so: it
+    /// removes its signal file *before* it asks for its parent's history (PostgreSQL `xlog.c`,
+    /// `StartupXLOG`, then `writeTimeLineHistory`).
+    pub fn is_past_recovery(&self) -> bool {
+        self.0.join("postmaster.pid").exists()
+            && !self.is_standby()
+            && !self.0.join("recovery.signal").exists()
+    }
+}
+
+/// The segment size by a segment of the cluster that lies in this folder (pg_wal always has one).
+pub fn segment_size_in(folder: &Path, system_id: SystemId) -> Option<SegmentSize> {
+    let entries = fs::read_dir(folder).ok()?;
+    entries.flatten().find_map(|entry| {
+        let name: WalName = entry.file_name().to_str()?.parse().ok()?;
+        let WalName::Segment(_) = name else { return None };
+        let page = first_page(&entry.path()).ok()??;
+        // A recycled segment has the right size and an older address, so only these two count.
+        let size =
+            page.segment_size().filter(|size| entry.metadata().is_ok_and(|m| m.len() == size.bytes()))?;
+        (page.system_id() == system_id).then_some(size)
+    })
+}
+
+/// The header at the start of a file; `None` where the file is too short for one.
+pub fn first_page(path: &Path) -> io::Result<Option<FirstPage>> {
+    let mut head = Vec::with_capacity(FirstPage::LEN);
+    File::open(path)?.take(FirstPage::LEN as u64).read_to_end(&mut head)?;
+    Ok(FirstPage::read(&head))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn data_directory(base: &Path, name: &str, id: u64) -> PathBuf {
+        let path = base.join(name);
+        fs::create_dir_all(path.join("global")).unwrap();
+        fs::create_dir_all(path.join("pg_wal")).unwrap();
+        fs::write(path.join("PG_VERSION"), "15\n").unwrap();
+        fs::write(path.join("global/pg_control"), [&id.to_le_bytes()[..], &[0; 100]].concat()).unwrap();
+        path
+    }
+
+    #[test]
+    fn the_data_directory_is_that_of_the_file_then_the_working_one_then_pgdata() {
+        let base = tempfile::tempdir().unwrap();
+        let one = data_directory(base.path(), "one", 1);
+        let two = data_directory(base.path(), "two", 2);
+        let find = |wal: &Path, working: &Path, pgdata: Option<&Path>| {
+            DataDirectory::find(wal, working, pgdata).map(|found| found.path().to_owned())
+        };
+        assert_eq!(find(Path::new("pg_wal/RECOVERYXLOG"), &one, Some(&two)), Some(one.clone()));
+        assert_eq!(find(&two.join("pg_wal/x"), &one, None), Some(two.clone()));
+        assert_eq!(find(Path::new("/elsewhere/x"), &one, Some(&two)), Some(one.clone()));
+        assert_eq!(find(Path::new("/elsewhere/x"), base.path(), Some(&two)), Some(two.clone()));
+        assert_eq!(find(Path::new("/elsewhere/x"), base.path(), None), None);
+        assert_eq!(DataDirectory::at(&two).unwrap().system_id().unwrap(), Some(SystemId(2)));
+    }
+
+    #[test]
+    fn a_control_file_is_missing_or_cut_or_right() {
+        let base = tempfile::tempdir().unwrap();
+        let found = DataDirectory::at(&data_directory(base.path(), "x", 7)).unwrap();
+        let control = found.path().join("global/pg_control");
+        fs::write(&control, [1, 2, 3]).unwrap();
+        assert_eq!(found.system_id().unwrap_err().kind(), io::ErrorKind::InvalidData);
+        fs::remove_file(&control).unwrap();
+        assert_eq!(found.system_id().unwrap(), None);
+    }
+
+    #[test]
+    fn a_promoting_server_has_a_pid_file_and_no_signal_file() {
+        let base = tempfile::tempdir().unwrap();
+        let found = DataDirectory::at(&data_directory(base.path(), "x", 7)).unwrap();
+        assert!(!found.is_past_recovery(), "not running");
+        fs::write(found.path().join("postmaster.pid"), "1\n").unwrap();
+        assert!(found.is_past_recovery());
+        fs::write(found.path().join("recovery.signal"), "").unwrap();
+        assert!(!found.is_past_recovery() && !found.is_standby());
+        fs::write(found.path().join("standby.signal"), "").unwrap();
+        assert!(!found.is_past_recovery() && found.is_standby());
+    }
+}

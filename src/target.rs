@@ -1,0 +1,219 @@
+//! The path that a fetched file goes to: held exclusively, written beside, renamed onto.
+//!
+//! Nothing unproved ever stands at the path. The folder is locked from before the download to
+//! the end of the process, so that an orphan of an earlier request can never put its file over a
+//! newer request's. Nothing is fsynced: PostgreSQL fsyncs what it keeps
+//! (`src/backend/access/transam/xlogarchive.c`, `KeepFileRestoredFromArchive`).
+
+use fs2::FileExt;
+use rustix::process::Pid;
+use std::fmt;
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// What every temporary file's name begins with. PostgreSQL itself removes `xlogtemp.*` from
+/// pg_wal when it starts after a crash (`src/backend/access/transam/xlog.c`,
+/// `RemoveTempXlogFiles`), and pg_rewind and pg_basebackup pass over it.
+const TEMPORARY: &str = "xlogtemp.wal-fetch.";
+
+/// Why nothing can be put there.
+#[derive(Debug)]
+pub enum TargetError {
+    /// The system refuses.
+    Unwritable(PathBuf, io::Error),
+    /// Another wal-fetch holds the folder.
+    Busy(PathBuf),
+    /// The process that asked has ended.
+    Orphaned(PathBuf),
+}
+
+impl TargetError {
+    /// Whether it is a matter of time only.
+    pub fn is_late(&self) -> bool {
+        matches!(self, TargetError::Busy(_))
+    }
+
+    /// What to do about it.
+    pub fn hint(&self) -> Option<&'static str> {
+        match self {
+            TargetError::Unwritable(_, error) => match error.kind() {
+                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+                    Some("make room on the file system of pg_wal")
+                }
+                io::ErrorKind::PermissionDenied => Some("run it as the user that owns the data directory"),
+                _ => None,
+            },
+            TargetError::Busy(_) => Some("look for an orphan of an earlier server and end it"),
+            TargetError::Orphaned(_) => None,
+        }
+    }
+}
+
+impl fmt::Display for TargetError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            TargetError::Unwritable(path, error) => write!(f, "cannot write \"{}\": {error}", path.display()),
+            TargetError::Busy(folder) => {
+                write!(f, "another wal-fetch is at work in \"{}\" and did not end in time", folder.display())
+            }
+            TargetError::Orphaned(path) => {
+                write!(f, "the process that asked has ended, so nothing was put at \"{}\"", path.display())
+            }
+        }
+    }
+}
+
+/// The path, its folder locked.
+pub struct Target {
+    path: PathBuf,
+    folder: PathBuf,
+    /// Released by the end of the process.
+    _lock: Option<File>,
+    parent: Option<Pid>,
+}
+
+/// An unproved file beside the path; removed unless it is published.
+pub struct Temporary {
+    path: PathBuf,
+    /// To write to.
+    pub file: File,
+}
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.path); // gone already once it was renamed
+    }
+}
+
+impl Target {
+    /// Locks the folder, waiting for another request's end until the deadline, and removes what
+    /// a killed one left.
+    pub fn take(path: &Path, deadline: Instant) -> Result<Self, TargetError> {
+        let parent = rustix::process::getppid();
+        let folder = match path.parent() {
+            Some(folder) if folder != Path::new("") => folder.to_owned(),
+            _ => PathBuf::from("."),
+        };
+        let handle = File::open(&folder).map_err(|error| TargetError::Unwritable(path.to_owned(), error))?;
+        let lock = loop {
+            match FileExt::try_lock_exclusive(&handle) {
+                Ok(()) => break Some(handle),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => {
+                    // Some network file systems lock no directories.
+                    log::debug!("cannot lock \"{}\": {error}", folder.display());
+                    break None;
+                }
+            }
+            if Instant::now() >= deadline {
+                return Err(TargetError::Busy(folder));
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        };
+        let target = Target { path: path.to_owned(), folder, _lock: lock, parent };
+        target.clean();
+        Ok(target)
+    }
+
+    fn clean(&self) {
+        let Ok(entries) = fs::read_dir(&self.folder) else { return };
+        for entry in entries.flatten() {
+            let name = entry.file_name();
+            let Some(rest) = name.to_str().and_then(|name| name.strip_prefix(TEMPORARY)) else { continue };
+            if !is_of_a_living_process(rest) && fs::remove_file(entry.path()).is_ok() {
+                log::info!("removed \"{}\", left by an interrupted wal-fetch", entry.path().display());
+            }
+        }
+    }
+
+    /// A new file beside the path, which PostgreSQL needs writable by its owner.
+    pub fn temporary(&self) -> Result<Temporary, TargetError> {
+        let process = std::process::id();
+        let mut last = io::Error::from(io::ErrorKind::AlreadyExists);
+        for number in 0..100 {
+            let path = self.folder.join(format!("{TEMPORARY}{process}.{number}"));
+            match OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path) {
+                Ok(file) => return Ok(Temporary { path, file }),
+                Err(error) => last = error,
+            }
+            // Taken: by a process of this number in another PID namespace.
+            if last.kind() != io::ErrorKind::AlreadyExists {
+                break;
+            }
+        }
+        Err(self.unwritable(last))
+    }
+
+    /// Puts a proved file at the path.
+    pub fn publish(&self, temporary: Temporary) -> Result<(), TargetError> {
+        if rustix::process::getppid() != self.parent {
+            return Err(TargetError::Orphaned(self.path.clone()));
+        }
+        fs::rename(&temporary.path, &self.path).map_err(|error| self.unwritable(error))
+    }
+
+    /// An I/O error while writing to the path or beside it.
+    pub fn unwritable(&self, error: io::Error) -> TargetError {
+        TargetError::Unwritable(self.path.clone(), error)
+    }
+}
+
+/// From what follows the prefix: `PID.NUMBER`.
+fn is_of_a_living_process(rest: &str) -> bool {
+    let pid = rest.split('.').next().and_then(|pid| pid.parse().ok()).and_then(Pid::from_raw);
+    pid.is_some_and(|pid| !matches!(rustix::process::test_kill_process(pid), Err(rustix::io::Errno::SRCH)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+
+    fn soon() -> Instant {
+        Instant::now() + Duration::from_millis(50)
+    }
+
+    #[test]
+    fn a_file_appears_whole_or_not_at_all() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("RECOVERYXLOG");
+        fs::write(&path, "older").unwrap();
+        let target = Target::take(&path, soon()).unwrap();
+        let mut dropped = target.temporary().unwrap();
+        dropped.file.write_all(b"half").unwrap();
+        drop(dropped);
+        assert_eq!(fs::read(&path).unwrap(), b"older");
+        let mut whole = target.temporary().unwrap();
+        whole.file.write_all(b"whole").unwrap();
+        target.publish(whole).unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"whole");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn two_requests_never_work_in_one_folder() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x");
+        let first = Target::take(&path, soon()).unwrap();
+        assert!(matches!(Target::take(&path, soon()), Err(TargetError::Busy(_))));
+        drop(first);
+        assert!(Target::take(&path, soon()).is_ok());
+    }
+
+    #[test]
+    fn what_a_killed_process_left_is_removed_and_what_a_living_one_has_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let left = |rest: &str| {
+            let path = folder.path().join(format!("{TEMPORARY}{rest}"));
+            fs::write(&path, "x").unwrap();
+            path
+        };
+        // No process has a number beyond PID_MAX_LIMIT, 2^22.
+        let (dead, alive, odd) = (left("4194305.0"), left(&format!("{}.0", std::process::id())), left("x"));
+        Target::take(&folder.path().join("x"), soon()).unwrap();
+        assert_eq!((dead.exists(), alive.exists(), odd.exists()), (false, true, false));
+    }
+}
