@@ -26,3 +26,10 @@ pub mod spool;
 pub mod archive;
 /// The path that a fetched file goes to.
 pub mod target;
+
+// Workflows: one verb each.
+
+/// `wal-push`.
+pub mod push;
+/// `wal-fetch`.
+pub mod fetch;

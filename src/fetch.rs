@@ -1,0 +1,406 @@
+//! `wal-fetch`: one verified WAL file to a path, or an answer that PostgreSQL can rely on.
+//!
+//! PostgreSQL takes "not there" for the end of the archive and promotes, so that answer needs
+//! proof from every destination: each is an archive, none has the file, and no later segment of
+//! its timeline is there. Everything else is a failure. Source: PostgreSQL
+//! `src/backend/access/transam/xlogarchive.c` (`RestoreArchivedFile`) and `xlogrecovery.c`.
+//!
+//! The file is decoded beside the path and proved whole before it is renamed to it. It is not
+//! fsynced: PostgreSQL fsyncs what it keeps.
+
+use crate::archive;
+use crate::cluster::{self, DataDirectory};
+use crate::failure::Failure;
+use crate::object::key::WAL_FOLDER;
+use crate::object::{Checks, DecodeError, Key, Stored, decode};
+use crate::storage::deadline::Deadline;
+use crate::storage::{Error, Kind, Range, Shared, Storage};
+use crate::target::{Target, TargetError};
+use crate::wal::{SegmentName, SystemId, Timeline, TimelineHistory, WalName};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// What a fetch can fail of, gravest first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Cause {
+    /// The local path cannot be written.
+    Local,
+    /// An object is damaged, or is not the file asked for.
+    Damaged,
+    /// The file is missing though later segments of its timeline are there.
+    Hole,
+    /// A destination cannot be reached, refuses, or is not an archive.
+    Unreachable,
+    /// The deadline passed.
+    Deadline,
+}
+
+/// What the caller may believe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// The proved file is at the path.
+    Delivered,
+    /// Proved: no destination has it.
+    Absent,
+}
+
+/// One call of `restore_command`.
+pub struct Fetch<'a> {
+    /// `%f`.
+    pub name: WalName,
+    /// `%p`.
+    pub path: &'a Path,
+    /// In the order in which they are asked.
+    pub destinations: &'a [Shared],
+    /// The cluster that recovers, where it is known.
+    pub data_directory: Option<&'a DataDirectory>,
+    /// Whether pages are looked at.
+    pub checks: Checks,
+    /// Believe an empty destination.
+    pub allow_empty: bool,
+    /// Segments that are known to be lost for good.
+    pub accept_gap: &'a [SegmentName],
+    /// Of the whole call.
+    pub timeout: Duration,
+    /// How long a hole is asked about again before it is believed: a push that looks ahead may
+    /// store a later segment first.
+    pub hole_patience: Duration,
+}
+
+/// How long to wait before asking again.
+const PAUSE: Duration = Duration::from_secs(1);
+
+type Failures = Vec<Failure<Cause>>;
+
+/// Runs it. The failures of all destinations, never empty.
+pub fn fetch(request: &Fetch<'_>) -> Result<Answer, Failures> {
+    // Timeline 1 has no history, and PostgreSQL asks for it in the middle of a promotion.
+    if request.name == WalName::TimelineHistory(Timeline::FIRST) {
+        return Ok(Answer::Absent);
+    }
+    let start = Instant::now();
+    let deadline = start + request.timeout;
+    let target = Target::take(request.path, deadline).map_err(|error| vec![local(&error)])?;
+    let control = match request.data_directory.map(|directory| (directory, directory.system_id())) {
+        Some((directory, Err(error))) => {
+            let what = format!("cannot read \"{}/global/pg_control\": {error}", directory.path().display());
+            return Err(vec![Failure::new(Cause::Local, what)]);
+        }
+        Some((_, Ok(id))) => id,
+        None => None,
+    };
+    let mut search = Search { request, target, control, told: false };
+    loop {
+        let round = search.ask_all(deadline)?;
+        let left = deadline.saturating_duration_since(Instant::now());
+        match search.conclude(round, start, left)? {
+            Some(answer) => return Ok(answer),
+            None => std::thread::sleep(PAUSE),
+        }
+    }
+}
+
+/// What all destinations said, none of them having the file.
+struct Round {
+    /// A later segment of the timeline, and where it was seen.
+    later: Option<(WalName, String)>,
+    faults: Failures,
+}
+
+/// What one destination said.
+enum Said {
+    Delivered,
+    Absent,
+    /// It is not there, but this later file of its timeline is.
+    Later(WalName),
+}
+
+struct Search<'a> {
+    request: &'a Fetch<'a>,
+    target: Target,
+    control: Option<SystemId>,
+    /// Whether it was said that the destinations are asked again.
+    told: bool,
+}
+
+impl Search<'_> {
+    /// Asks the destinations in order, going on past every fault; `later` empty and no faults
+    /// means that the file was delivered or is proved absent, which `conclude` tells apart.
+    fn ask_all(&self, deadline: Instant) -> Result<Option<Round>, Failures> {
+        let destinations = self.request.destinations;
+        let mut round = Round { later: None, faults: Vec::new() };
+        for (index, destination) in destinations.iter().enumerate() {
+            // A slow destination must not eat the next one's part.
+            let left = deadline.saturating_duration_since(Instant::now());
+            let share = left / u32::try_from(destinations.len() - index).unwrap_or(u32::MAX);
+            let storage = Deadline::new(Arc::clone(destination), Instant::now() + share);
+            match self.ask(&storage) {
+                Ok(Said::Delivered) => {
+                    for fault in round.faults {
+                        log::warn!("{fault}");
+                    }
+                    return Ok(None);
+                }
+                Ok(Said::Absent) => {}
+                Ok(Said::Later(name)) => round.later = Some((name, storage.place().to_owned())),
+                Err(failure) if failure.kind == Cause::Local => return Err(vec![failure]),
+                Err(failure) => round.faults.push(failure),
+            }
+        }
+        Ok(Some(round))
+    }
+
+    /// Makes an answer of a round; `Ok(None)` where it is to be asked again.
+    fn conclude(
+        &mut self,
+        round: Option<Round>,
+        start: Instant,
+        left: Duration,
+    ) -> Result<Option<Answer>, Failures> {
+        let Some(mut round) = round else { return Ok(Some(Answer::Delivered)) };
+        let request = self.request;
+        if let (WalName::Segment(segment), Some((later, place))) = (request.name, &round.later) {
+            if round.faults.is_empty() && request.accept_gap.contains(&segment) {
+                log::warn!(
+                    "\"{segment}\" is missing in the archive although \"{later}\" is there; accepted by --accept-gap"
+                );
+                return Ok(Some(Answer::Absent));
+            }
+            if round.faults.is_empty() && self.stands_in_pg_wal() {
+                log::warn!(
+                    "\"{segment}\" is missing in the archive although \"{later}\" is there; PostgreSQL uses its own copy in pg_wal"
+                );
+                return Ok(Some(Answer::Absent));
+            }
+            if start.elapsed() < request.hole_patience && left > PAUSE {
+                return Ok(None);
+            }
+            round.faults.push(
+                Failure::new(
+                    Cause::Hole,
+                    format!("a hole in the archive: \"{segment}\" is in no destination, but the later \"{later}\" is in \"{place}\""),
+                )
+                .hint(format!(
+                    "bring \"{segment}\" from another copy of the archive or from the pg_wal of a server that has it; \
+                     if it is lost for good, --accept-gap {segment} lets recovery end before it"
+                )),
+            );
+            return Err(round.faults);
+        }
+        if round.faults.is_empty() {
+            return Ok(Some(Answer::Absent));
+        }
+        if let WalName::TimelineHistory(timeline) = request.name {
+            if self.is_promoting()
+                && self.deliver_history_from_pg_wal(timeline).map_err(|failure| vec![failure])?
+            {
+                return Ok(Some(Answer::Delivered));
+            }
+            let transient =
+                round.faults.iter().all(|fault| matches!(fault.kind, Cause::Unreachable | Cause::Deadline));
+            // Not with the last second: what is known now says more than one more timeout.
+            if transient && left > PAUSE {
+                self.tell(&round.faults, left);
+                return Ok(None);
+            }
+            self.explain_history(timeline, &mut round.faults);
+        }
+        Err(round.faults)
+    }
+
+    /// Asks one destination.
+    fn ask(&self, storage: &dyn Storage) -> Result<Said, Failure<Cause>> {
+        let name = self.request.name;
+        for _ in 0..2 {
+            match storage.get(&Key::of(name), Range::Whole) {
+                Ok(mut object) => {
+                    self.receive(storage, &mut object.body)?;
+                    return Ok(Said::Delivered);
+                }
+                Err(error) if error.kind() == Kind::NotFound => {}
+                Err(error) => return Err(failed(&error)),
+            }
+            match self.look_around(storage).map_err(|error| failed(&error))? {
+                Seen::Nothing => {}
+                Seen::Later(later) => return Ok(Said::Later(later)),
+                Seen::OtherEncoding(key) => {
+                    return Err(Failure::new(
+                        Cause::Unreachable,
+                        format!(
+                            "\"{}/{key}\" is \"{name}\" in an encoding that this version does not read",
+                            storage.place()
+                        ),
+                    ));
+                }
+                // Stored in this very moment.
+                Seen::Itself => continue,
+            }
+            if !self.request.allow_empty {
+                archive::prove(storage, self.control).map_err(|error| failed(&error))?;
+            }
+            return Ok(Said::Absent);
+        }
+        Err(Failure::new(
+            Cause::Unreachable,
+            format!("\"{}\" lists \"{name}\" but does not give it", storage.place()),
+        ))
+    }
+
+    /// One listing: the file in another encoding, or a later file of its timeline.
+    fn look_around(&self, storage: &dyn Storage) -> Result<Seen, Error> {
+        let name = self.request.name;
+        let text = name.to_string();
+        // From a little before the name on, so that every encoding of it is seen.
+        let (prefix, after) = match name {
+            WalName::Segment(_) => (text.get(..8), text.get(..23)),
+            _ => (Some(text.as_str()), None),
+        };
+        let after = after.map(|start| format!("{WAL_FOLDER}{start}")).unwrap_or_default();
+        for entry in storage.list(&format!("{WAL_FOLDER}{}", prefix.unwrap_or_default()), &after)? {
+            let key = entry?.key;
+            let stored = Stored::parse(key.strip_prefix(WAL_FOLDER).unwrap_or(&key));
+            match (stored, name) {
+                (Stored::Zstd(other), _) if other == name => return Ok(Seen::Itself),
+                (Stored::Other(other, _), _) if other == name => return Ok(Seen::OtherEncoding(key)),
+                (stored, WalName::Segment(asked)) => match stored.name() {
+                    Some(later @ (WalName::Segment(segment) | WalName::Partial(segment)))
+                        if segment > asked =>
+                    {
+                        return Ok(Seen::Later(later));
+                    }
+                    _ => {}
+                },
+                _ => {}
+            }
+        }
+        Ok(Seen::Nothing)
+    }
+
+    /// Decodes into a temporary file, proves it, and only then puts it at the path.
+    fn receive(&self, storage: &dyn Storage, body: &mut dyn std::io::Read) -> Result<(), Failure<Cause>> {
+        let name = self.request.name;
+        let mut temporary = self.target.temporary().map_err(|error| local(&error))?;
+        let decoded =
+            decode(name, self.request.checks, body, &mut temporary.file).map_err(|error| match error {
+                DecodeError::Read(error) => failed(&Error::of_io(error, storage.place())),
+                DecodeError::Write(error) => local(&self.target.unwritable(error)),
+                DecodeError::Damaged(reason) => damaged(storage, name, &reason),
+            })?;
+        if let (Some(theirs), Some(ours)) = (decoded.system_id(), self.control)
+            && theirs != ours
+        {
+            return Err(damaged(
+                storage,
+                name,
+                &format!("it is of the cluster with system identifier {theirs}, this one has {ours}"),
+            )
+            .hint("name the archive of this cluster in restore_command"));
+        }
+        if let Some(page) = decoded.page {
+            for oddity in page.oddities() {
+                log::warn!("\"{name}\": {oddity}");
+            }
+        }
+        self.target.publish(temporary).map_err(|error| local(&error))
+    }
+
+    fn is_promoting(&self) -> bool {
+        self.request.data_directory.is_some_and(DataDirectory::is_past_recovery)
+    }
+
+    /// PostgreSQL's own copy of the file, which it uses where the archive has none.
+    fn own_copy(&self) -> Option<PathBuf> {
+        let copy = self.request.path.with_file_name(self.request.name.to_string());
+        (copy != self.request.path).then_some(copy)
+    }
+
+    fn stands_in_pg_wal(&self) -> bool {
+        let WalName::Segment(segment) = self.request.name else { return false };
+        let Some(copy) = self.own_copy() else { return false };
+        let (Ok(metadata), Ok(Some(page))) = (fs::metadata(&copy), cluster::first_page(&copy)) else {
+            return false;
+        };
+        page.check(segment, metadata.len()).is_ok() && self.control.is_none_or(|id| id == page.system_id())
+    }
+
+    /// In the middle of a promotion no answer but the file itself keeps the ancestors.
+    fn deliver_history_from_pg_wal(&self, timeline: Timeline) -> Result<bool, Failure<Cause>> {
+        let Some(content) = self.own_copy().and_then(|copy| fs::read(copy).ok()) else { return Ok(false) };
+        if TimelineHistory::parse(timeline, &content).is_err() {
+            return Ok(false);
+        }
+        let mut temporary = self.target.temporary().map_err(|error| local(&error))?;
+        let written = std::io::Write::write_all(&mut temporary.file, &content);
+        written.map_err(|error| local(&self.target.unwritable(error)))?;
+        self.target.publish(temporary).map_err(|error| local(&error))?;
+        log::warn!(
+            "no destination answers; \"{}\" was taken from pg_wal, so that the promotion keeps its ancestors",
+            self.request.name
+        );
+        Ok(true)
+    }
+
+    fn tell(&mut self, faults: &[Failure<Cause>], left: Duration) {
+        if !self.told {
+            self.told = true;
+            for fault in faults {
+                log::warn!("{fault}");
+            }
+            log::warn!(
+                "\"{}\" is asked for again for up to {}: taking its absence for an answer could reuse a timeline id",
+                self.request.name,
+                humantime::format_duration(Duration::from_secs(left.as_secs()))
+            );
+        }
+    }
+
+    /// A failed request for a history means more than it says.
+    fn explain_history(&self, timeline: Timeline, faults: &mut [Failure<Cause>]) {
+        let Some(last) = faults.last_mut() else { return };
+        let own = last.hint.take().map_or_else(String::new, |hint| format!("{hint}; "));
+        last.hint = Some(if self.is_promoting() {
+            format!(
+                "{own}this request came in the middle of a promotion: create standby.signal or recovery.signal again \
+                 before the next start, or the server comes up on timeline {timeline}"
+            )
+        } else {
+            format!(
+                "{own}no restore command can tell a standby's poll from a promotion: do not promote while the archive \
+                 does not answer, or archived WAL may be missed and a timeline id used twice"
+            )
+        });
+    }
+}
+
+/// What one listing showed.
+enum Seen {
+    Nothing,
+    Itself,
+    OtherEncoding(String),
+    Later(WalName),
+}
+
+fn damaged(storage: &dyn Storage, name: WalName, reason: &str) -> Failure<Cause> {
+    Failure::new(Cause::Damaged, format!("\"{}/{}\" is damaged or not the file asked for: {reason}", storage.place(), Key::of(name)))
+        .hint("put a good copy there from another destination or server; until then recovery waits, nothing is lost")
+}
+
+fn failed(error: &Error) -> Failure<Cause> {
+    let cause = match error.kind() {
+        Kind::TimedOut => Cause::Deadline,
+        Kind::Damaged => Cause::Damaged,
+        _ => Cause::Unreachable,
+    };
+    Failure::from_storage(cause, error)
+}
+
+fn local(error: &TargetError) -> Failure<Cause> {
+    let cause = if error.is_late() { Cause::Deadline } else { Cause::Local };
+    let failure = Failure::new(cause, error.to_string());
+    match error.hint() {
+        Some(hint) => failure.hint(hint),
+        None => failure,
+    }
+}
