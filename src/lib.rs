@@ -33,3 +33,10 @@ pub mod target;
 pub mod push;
 /// `wal-fetch`.
 pub mod fetch;
+
+// Edge: people and processes.
+
+/// Flags, environment and TOML to settings.
+pub mod config;
+/// Arguments in, messages and exit codes out.
+pub mod cli;

@@ -1,0 +1,5 @@
+//! See `wal_archive::cli::archive`.
+
+fn main() -> std::process::ExitCode {
+    wal_archive::cli::archive::main()
+}

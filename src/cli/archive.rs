@@ -1,0 +1,97 @@
+//! `wal-archive`: what admins run.
+
+use super::args::{self, Parsed};
+use super::exit::AdminExit;
+use super::{guarded, report};
+use crate::config::{Layers, Program, SETTINGS};
+use crate::failure::Failure;
+use clap::{Arg, ArgAction, Command};
+use std::env;
+use std::io::Write;
+use std::process::ExitCode;
+
+/// The program.
+pub fn main() -> ExitCode {
+    guarded("wal-archive", || AdminExit::CouldNotTell.code(), || run().code())
+}
+
+fn run() -> AdminExit {
+    let config = Command::new("config")
+        .about("Shows the settings in force and where each came from")
+        .arg(Arg::new("json").long("json").action(ArgAction::SetTrue).help("As JSON"));
+    let command = args::command("wal-archive", "Looks after an archive of PostgreSQL WAL", Program::Archive)
+        .subcommand_required(true)
+        .subcommand(config);
+    let matches = match args::parse(command, env::args_os().collect()) {
+        Parsed::Run(matches) => matches,
+        Parsed::Told => return AdminExit::Fine,
+        Parsed::Wrong(failure) => {
+            report(&failure);
+            return AdminExit::CouldNotTell;
+        }
+    };
+    let outcome = match matches.subcommand() {
+        Some(("config", sub)) => {
+            args::layers(sub, Program::Archive).and_then(|layers| show(&layers, sub.get_flag("json")))
+        }
+        // clap demands one of the subcommands above.
+        _ => Err(Failure::new((), "no subcommand")),
+    };
+    match outcome {
+        Ok(()) => AdminExit::Fine,
+        Err(failure) => {
+            report(&failure);
+            AdminExit::CouldNotTell
+        }
+    }
+}
+
+/// One row of `wal-archive config`.
+struct Row {
+    setting: String,
+    values: Vec<String>,
+    from: String,
+}
+
+/// Prints every setting of every program: common ones once, the others under their section.
+fn show(layers: &Layers, json: bool) -> Result<(), Failure<()>> {
+    let mut rows = Vec::new();
+    for program in [Program::Archive, Program::Push, Program::Fetch] {
+        for setting in SETTINGS.iter().filter(|setting| setting.programs.contains(&program)) {
+            let common = setting.programs.contains(&Program::Archive);
+            if common != (program == Program::Archive) {
+                continue;
+            }
+            let resolved = layers.resolve(setting, program)?;
+            let from = match resolved.values.is_empty() {
+                true => "not set".to_owned(),
+                false => resolved.origin.to_string(),
+            };
+            let section = program.section().map_or_else(String::new, |section| format!("{section}."));
+            rows.push(Row { setting: format!("{section}{}", setting.key()), values: resolved.values, from });
+        }
+    }
+    for name in layers.unknown_variables() {
+        log::warn!("the environment variable {name} means nothing to this program");
+    }
+    let mut text = String::new();
+    if json {
+        let rows: Vec<_> = rows
+            .iter()
+            .map(|row| serde_json::json!({"setting": row.setting, "values": row.values, "from": row.from}))
+            .collect();
+        text = format!("{}\n", serde_json::Value::from(rows));
+    } else {
+        let value = |row: &Row| if row.values.is_empty() { "-".to_owned() } else { row.values.join(", ") };
+        let width = |cell: &dyn Fn(&Row) -> usize| rows.iter().map(cell).max().unwrap_or(0);
+        let (first, second) = (width(&|row| row.setting.len()), width(&|row| value(row).len()));
+        for row in &rows {
+            text += &format!("{:first$}  {:second$}  {}\n", row.setting, value(row), row.from);
+        }
+    }
+    let _ = std::io::stdout().write_all(text.as_bytes()); // a closed stdout is the reader's choice
+    // What is shown must also be usable.
+    layers.push()?;
+    layers.fetch()?;
+    Ok(())
+}

@@ -1,0 +1,102 @@
+//! The command line of each program, made from the table of settings.
+
+use crate::config::{Environment, Flags, Layers, Program, SETTINGS, Takes};
+use crate::failure::Failure;
+use clap::{Arg, ArgAction, ArgMatches, Command};
+use std::env;
+use std::ffi::OsString;
+use std::io::Write;
+
+/// What the command line turned out to be.
+pub(super) enum Parsed {
+    /// Arguments to work with.
+    Run(Box<ArgMatches>),
+    /// Help or version, already printed.
+    Told,
+    /// Wrong; the statement and a hint.
+    Wrong(Failure<()>),
+}
+
+/// The flags of one program, without its own arguments.
+pub(super) fn command(name: &'static str, about: &'static str, program: Program) -> Command {
+    let settings = SETTINGS.iter().filter(|setting| setting.programs.contains(&program)).map(|setting| {
+        let arg = Arg::new(setting.name).long(setting.name).help(setting.help).global(true);
+        match setting.takes {
+            Takes::Nothing => arg.action(ArgAction::SetTrue),
+            // The last one counts, so that a wrapper can append its own.
+            Takes::One(value) => arg.action(ArgAction::Set).overrides_with(setting.name).value_name(value),
+            Takes::Many(value) => arg.action(ArgAction::Append).value_name(value),
+        }
+        .allow_hyphen_values(setting.name == "level")
+    });
+    Command::new(name)
+        .version(env!("CARGO_PKG_VERSION"))
+        .about(about)
+        .args(settings)
+        .arg(
+            Arg::new("verbose")
+                .short('v')
+                .long("verbose")
+                .action(ArgAction::Count)
+                .global(true)
+                .help("Say what is done; twice: everything"),
+        )
+        .after_help(
+            "Every setting may also stand in the environment (WAL_ARCHIVE, WAL_ARCHIVE_TIMEOUT, ...) or in the \
+             configuration file; \"wal-archive config\" shows what is in force.",
+        )
+}
+
+/// Parses; help and version go to stdout.
+pub(super) fn parse(command: Command, args: Vec<OsString>) -> Parsed {
+    let name = command.get_name().to_owned();
+    match command.try_get_matches_from(args) {
+        Ok(matches) => Parsed::Run(Box::new(matches)),
+        Err(error) if error.exit_code() == 0 => {
+            // A closed stdout is the reader's choice.
+            let _ = writeln!(std::io::stdout(), "{}", error.to_string().trim_end());
+            Parsed::Told
+        }
+        Err(error) => {
+            // The first paragraph says it; the usage is a drawing of several lines.
+            let text = error.to_string();
+            let statement = text.split("\n\n").next().unwrap_or_default();
+            let statement =
+                statement.trim_start_matches("error: ").split_whitespace().collect::<Vec<_>>().join(" ");
+            Parsed::Wrong(Failure::new((), statement).hint(format!("\"{name} --help\" shows the arguments")))
+        }
+    }
+}
+
+/// The settings given as flags.
+pub(super) fn flags(matches: &ArgMatches) -> Flags {
+    let given = |name: &str| {
+        matches.try_contains_id(name).unwrap_or(false)
+            && matches.value_source(name) == Some(clap::parser::ValueSource::CommandLine)
+    };
+    let values = |name: &str, takes: Takes| match takes {
+        Takes::Nothing => vec![matches.get_flag(name).to_string()],
+        Takes::One(_) | Takes::Many(_) => {
+            matches.get_many::<String>(name).unwrap_or_default().cloned().collect()
+        }
+    };
+    SETTINGS
+        .iter()
+        .filter(|setting| given(setting.name))
+        .map(|setting| (setting.name, values(setting.name, setting.takes)))
+        .collect()
+}
+
+/// The process's environment. What is not UTF-8 is shown as such by the value's own error.
+pub(super) fn environment() -> Environment {
+    let text = |text: OsString| text.to_string_lossy().into_owned();
+    env::vars_os().map(|(name, value)| (text(name), text(value))).collect()
+}
+
+/// Everything that was configured, with the log set up as asked.
+pub(super) fn layers(matches: &ArgMatches, program: Program) -> Result<Layers, Failure<()>> {
+    super::log::set_verbosity(matches.get_count("verbose"));
+    let layers = Layers::read(flags(matches), environment())?;
+    super::log::set_format(layers.log_format(program)?);
+    Ok(layers)
+}

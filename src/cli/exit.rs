@@ -1,0 +1,196 @@
+//! Exit codes: the only map from outcome to number.
+//!
+//! PostgreSQL's archiver counts codes from 1 to 125 as a failure and dies of anything above
+//! (`src/backend/postmaster/pgarch.c`, `pgarch_archiveXlog`). Its startup process takes 1 to 125
+//! for "not in the archive", promotes, and stops with FATAL above
+//! (`src/backend/access/transam/xlogarchive.c`, `RestoreArchivedFile`).
+//!
+//! | program | code | meaning |
+//! |---|---|---|
+//! | `wal-push` | 0 | durable in every destination |
+//! | | 2 | bad arguments or configuration |
+//! | | 10 | the source cannot be read, or changed while it was read |
+//! | | 11 | not a valid WAL file for its name, or of another cluster |
+//! | | 12 | a different or damaged object already stands under that name |
+//! | | 13 | a destination failed or refused |
+//! | | 14 | the deadline passed |
+//! | `wal-fetch` | 0 | the verified file is at the path |
+//! | | 1 | proved absent |
+//! | | 2 / 202 | bad arguments or configuration |
+//! | | 20 / 220 | a destination is unreachable, refuses, or is not an archive |
+//! | | 21 / 221 | the object is damaged, or not the file asked for |
+//! | | 22 / 222 | the local path cannot be written |
+//! | | 23 / 223 | the deadline passed |
+//! | | 24 / 224 | a hole: later segments of the timeline exist |
+//! | `wal-archive` | 0, 1, 2 | fine, findings, bad usage or could not tell |
+
+use crate::failure::Failure;
+use crate::{fetch, push};
+
+/// The end of `wal-push`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PushExit {
+    /// Durable everywhere.
+    Stored,
+    /// Bad arguments or configuration.
+    Usage,
+    /// The source's fault.
+    Source,
+    /// Not a valid file.
+    Invalid,
+    /// Another file stands there.
+    Conflict,
+    /// A destination's fault, and what a panic is reported as.
+    Destination,
+    /// Too late.
+    Deadline,
+}
+
+impl PushExit {
+    /// Never above 125.
+    pub fn code(self) -> u8 {
+        match self {
+            PushExit::Stored => 0,
+            PushExit::Usage => 2,
+            PushExit::Source => 10,
+            PushExit::Invalid => 11,
+            PushExit::Conflict => 12,
+            PushExit::Destination => 13,
+            PushExit::Deadline => 14,
+        }
+    }
+
+    /// By the gravest failure: 12 before 13 before 14.
+    pub fn of(failures: &[Failure<push::Cause>]) -> Self {
+        match failures.iter().map(|failure| failure.kind).min() {
+            Some(push::Cause::Source) => PushExit::Source,
+            Some(push::Cause::Invalid) => PushExit::Invalid,
+            Some(push::Cause::Conflict) => PushExit::Conflict,
+            Some(push::Cause::Destination) | None => PushExit::Destination,
+            Some(push::Cause::Deadline) => PushExit::Deadline,
+            Some(push::Cause::Configuration) => PushExit::Usage,
+        }
+    }
+}
+
+/// How wal-fetch's failures are to be read by PostgreSQL.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// 1 to 125: a standby asks again.
+    Retry,
+    /// Above 125: PostgreSQL stops, and can be started again.
+    Abort,
+}
+
+/// The end of `wal-fetch`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FetchExit {
+    /// The file is there.
+    Delivered,
+    /// Proved absent.
+    Absent,
+    /// Bad arguments or configuration.
+    Usage,
+    /// A destination's fault, and what a panic is reported as.
+    Unreachable,
+    /// The object's fault.
+    Damaged,
+    /// The path's fault.
+    Local,
+    /// Too late.
+    Deadline,
+    /// Later segments exist.
+    Hole,
+}
+
+impl FetchExit {
+    /// In the given form.
+    pub fn code(self, form: Form) -> u8 {
+        let code = match self {
+            FetchExit::Delivered => return 0,
+            FetchExit::Absent => return 1,
+            FetchExit::Usage => 2,
+            FetchExit::Unreachable => 20,
+            FetchExit::Damaged => 21,
+            FetchExit::Local => 22,
+            FetchExit::Deadline => 23,
+            FetchExit::Hole => 24,
+        };
+        match form {
+            Form::Retry => code,
+            Form::Abort => 200 + code,
+        }
+    }
+
+    /// By the gravest failure: 21 before 24 before 20 before 23.
+    pub fn of(failures: &[Failure<fetch::Cause>]) -> Self {
+        match failures.iter().map(|failure| failure.kind).min() {
+            Some(fetch::Cause::Local) => FetchExit::Local,
+            Some(fetch::Cause::Damaged) => FetchExit::Damaged,
+            Some(fetch::Cause::Hole) => FetchExit::Hole,
+            Some(fetch::Cause::Unreachable) | None => FetchExit::Unreachable,
+            Some(fetch::Cause::Deadline) => FetchExit::Deadline,
+        }
+    }
+}
+
+/// The end of `wal-archive`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AdminExit {
+    /// Nothing to object to.
+    Fine,
+    /// Bad usage, or it could not tell.
+    CouldNotTell,
+}
+
+impl AdminExit {
+    /// The number.
+    pub fn code(self) -> u8 {
+        match self {
+            AdminExit::Fine => 0,
+            AdminExit::CouldNotTell => 2,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_code_of_wal_push_kills_the_archiver() {
+        use PushExit::*;
+        let all = [Stored, Usage, Source, Invalid, Conflict, Destination, Deadline];
+        assert_eq!(all.map(PushExit::code), [0, 2, 10, 11, 12, 13, 14]);
+    }
+
+    #[test]
+    fn failures_of_wal_fetch_are_below_126_in_one_form_and_above_it_in_the_other() {
+        use FetchExit::*;
+        let all = [Usage, Unreachable, Damaged, Local, Deadline, Hole];
+        assert_eq!(all.map(|exit| exit.code(Form::Retry)), [2, 20, 21, 22, 23, 24]);
+        assert_eq!(all.map(|exit| exit.code(Form::Abort)), [202, 220, 221, 222, 223, 224]);
+        for form in [Form::Retry, Form::Abort] {
+            assert_eq!((Delivered.code(form), Absent.code(form)), (0, 1));
+        }
+    }
+
+    #[test]
+    fn the_gravest_of_several_failures_counts() {
+        use fetch::Cause as F;
+        use push::Cause as P;
+        let push = |kinds: &[P]| {
+            PushExit::of(&kinds.iter().map(|k| Failure::new(*k, "")).collect::<Vec<_>>()).code()
+        };
+        assert_eq!(push(&[P::Deadline, P::Destination, P::Conflict]), 12);
+        assert_eq!(push(&[P::Deadline, P::Destination]), 13);
+        assert_eq!(push(&[P::Deadline]), 14);
+        let fetch = |kinds: &[F]| {
+            FetchExit::of(&kinds.iter().map(|k| Failure::new(*k, "")).collect::<Vec<_>>()).code(Form::Retry)
+        };
+        assert_eq!(fetch(&[F::Deadline, F::Unreachable, F::Hole, F::Damaged]), 21);
+        assert_eq!(fetch(&[F::Deadline, F::Unreachable, F::Hole]), 24);
+        assert_eq!(fetch(&[F::Deadline, F::Unreachable]), 20);
+        assert_eq!(fetch(&[F::Deadline]), 23);
+    }
+}

@@ -1,0 +1,78 @@
+//! Messages: one line per event on stderr, which is PostgreSQL's server log.
+//!
+//! Errors of writing are ignored: a closed stderr must not change what becomes of a segment.
+
+use crate::config::LogFormat;
+use log::{Level, LevelFilter, Log, Metadata, Record};
+use std::io::Write;
+use std::sync::OnceLock;
+use std::time::SystemTime;
+
+struct Sink {
+    program: &'static str,
+}
+
+static SINK: OnceLock<Sink> = OnceLock::new();
+static FORMAT: OnceLock<LogFormat> = OnceLock::new();
+
+/// Errors and warnings as text, until more is known.
+pub(super) fn install(program: &'static str) {
+    let sink = SINK.get_or_init(|| Sink { program });
+    if log::set_logger(sink).is_ok() {
+        log::set_max_level(LevelFilter::Warn);
+    }
+}
+
+/// `-v` shows what was done, `-vv` everything.
+pub(super) fn set_verbosity(count: u8) {
+    log::set_max_level(match count {
+        0 => LevelFilter::Warn,
+        1 => LevelFilter::Info,
+        _ => LevelFilter::Debug,
+    });
+}
+
+/// The first call counts.
+pub(super) fn set_format(format: LogFormat) {
+    let _ = FORMAT.set(format);
+}
+
+impl Log for Sink {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        metadata.level() <= log::max_level()
+    }
+
+    fn log(&self, record: &Record<'_>) {
+        if !self.enabled(record.metadata()) {
+            return;
+        }
+        let level = match record.level() {
+            Level::Error => "error",
+            Level::Warn => "warning",
+            Level::Info => "info",
+            Level::Debug | Level::Trace => "debug",
+        };
+        // One event, one line, whatever a file name or a system message contains.
+        let message = record.args().to_string().replace(['\n', '\r'], " ");
+        let line = match FORMAT.get().unwrap_or(&LogFormat::Text) {
+            LogFormat::Text => format!("{}: {level}: {message}\n", self.program),
+            LogFormat::Json => {
+                let (message, hint) = match message.split_once(" HINT: ") {
+                    Some((message, hint)) => (message, Some(hint)),
+                    None => (message.as_str(), None),
+                };
+                let time = humantime::format_rfc3339_millis(SystemTime::now()).to_string();
+                let mut event = serde_json::json!({
+                    "time": time, "program": self.program, "level": level, "message": message,
+                });
+                if let (Some(hint), Some(fields)) = (hint, event.as_object_mut()) {
+                    fields.insert("hint".to_owned(), hint.into());
+                }
+                format!("{event}\n")
+            }
+        };
+        let _ = std::io::stderr().write_all(line.as_bytes());
+    }
+
+    fn flush(&self) {}
+}

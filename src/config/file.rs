@@ -1,0 +1,115 @@
+//! The TOML file: read whole, every key known, every value of the right shape.
+
+use super::table::{Program, SETTINGS, Setting, Takes};
+use std::path::{Path, PathBuf};
+use toml::{Table, Value};
+
+/// A configuration file that holds only known keys.
+pub struct ConfigFile {
+    path: PathBuf,
+    table: Table,
+}
+
+impl ConfigFile {
+    /// Reads and checks it. The error is a statement that names the file.
+    pub fn read(path: &Path) -> Result<Self, String> {
+        let text = std::fs::read_to_string(path);
+        let text = text.map_err(|error| format!("cannot read \"{}\": {error}", path.display()))?;
+        ConfigFile::parse(path, &text)
+    }
+
+    pub(super) fn parse(path: &Path, text: &str) -> Result<Self, String> {
+        let file = path.display();
+        let table: Table = text.parse().map_err(|error: toml::de::Error| {
+            // The library's message has several lines and a drawing; the log wants one line.
+            let line =
+                error.span().map_or(0, |span| text.get(..span.start).unwrap_or("").lines().count().max(1));
+            format!("\"{file}\" is not TOML, line {line}: {}", error.message().replace('\n', " "))
+        })?;
+        for (key, value) in &table {
+            let checked = match (key.as_str(), value) {
+                ("push", Value::Table(section)) => section_is_known(Program::Push, section),
+                ("fetch", Value::Table(section)) => section_is_known(Program::Fetch, section),
+                ("destination", Value::Array(all)) => all.iter().try_for_each(destination_is_known),
+                _ => match SETTINGS.iter().find(|setting| setting.is_common() && setting.key() == *key) {
+                    Some(setting) => values(setting, value).map(|_| ()),
+                    None => Err(format!("unknown key \"{key}\"")),
+                },
+            };
+            checked.map_err(|reason| format!("\"{file}\": {reason}"))?;
+        }
+        if table.contains_key("archive") && table.contains_key("destination") {
+            return Err(format!(
+                "\"{file}\": both \"archive\" and [[destination]] name destinations; keep one of them"
+            ));
+        }
+        Ok(ConfigFile { path: path.to_owned(), table })
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// A setting's values and the key they stand under; the program's section before the top.
+    pub(super) fn get(&self, setting: &Setting, program: Program) -> Option<(Vec<String>, String)> {
+        let key = setting.key();
+        if let Some(section) = program.section()
+            && let Some(value) = self.table.get(section).and_then(|section| section.get(&key))
+        {
+            return Some((values(setting, value).ok()?, format!("{section}.{key}")));
+        }
+        if setting.name == "archive"
+            && let Some(Value::Array(all)) = self.table.get("destination")
+        {
+            let urls = all.iter().filter_map(|one| Some(one.get("url")?.as_str()?.to_owned()));
+            return Some((urls.collect(), "destination".to_owned()));
+        }
+        let value = self.table.get(&key).filter(|_| setting.is_common())?;
+        Some((values(setting, value).ok()?, key))
+    }
+}
+
+fn section_is_known(program: Program, section: &Table) -> Result<(), String> {
+    let name = program.section().unwrap_or_default();
+    for (key, value) in section {
+        let known = |setting: &&Setting| {
+            setting.programs.contains(&program) && setting.key() == *key && setting.name != "config"
+        };
+        match SETTINGS.iter().find(known) {
+            Some(setting) => values(setting, value).map_err(|reason| format!("[{name}]: {reason}"))?,
+            None => return Err(format!("unknown key \"{key}\" in [{name}]")),
+        };
+    }
+    Ok(())
+}
+
+fn destination_is_known(destination: &Value) -> Result<(), String> {
+    let table = destination.as_table().ok_or("[[destination]] is not a table")?;
+    if let Some(key) = table.keys().find(|key| *key != "url") {
+        return Err(format!("unknown key \"{key}\" in [[destination]]"));
+    }
+    match table.get("url") {
+        Some(Value::String(_)) => Ok(()),
+        _ => Err("a [[destination]] needs a \"url\"".to_owned()),
+    }
+}
+
+fn values(setting: &Setting, value: &Value) -> Result<Vec<String>, String> {
+    let wrong = |right: &str| Err(format!("\"{}\" must be {right}", setting.key()));
+    match (setting.takes, value) {
+        (Takes::Nothing, Value::Boolean(value)) => Ok(vec![value.to_string()]),
+        (Takes::Nothing, _) => wrong("true or false"),
+        (Takes::One(_), Value::String(value)) => Ok(vec![value.clone()]),
+        (Takes::One(_), Value::Integer(value)) => Ok(vec![value.to_string()]),
+        (Takes::One(_), _) => wrong("one value"),
+        (Takes::Many(_), Value::String(value)) => Ok(vec![value.clone()]),
+        (Takes::Many(_), Value::Array(all)) => {
+            match all.iter().map(Value::as_str).collect::<Option<Vec<_>>>() {
+                Some(texts) => Ok(texts.into_iter().map(str::to_owned).collect()),
+                None => wrong("an array of strings"),
+            }
+        }
+        (Takes::Many(_), _) => wrong("an array of strings"),
+    }
+}
