@@ -39,7 +39,8 @@ fn a_module_uses_only_the_modules_above_it() {
             for mention in line.split("crate::").skip(1) {
                 let names = mention.strip_prefix('{').map_or(vec![mention], |list| list.split(',').collect());
                 for name in names {
-                    let name = name.trim().split(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap_or("");
+                    let name =
+                        name.trim().split(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap_or("");
                     let Some(used) = rank(name) else { continue };
                     uses += 1;
                     let place = format!("{}:{number}: {}", inside.display(), line.trim());

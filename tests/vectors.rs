@@ -14,7 +14,8 @@ fn vectors() -> PathBuf {
 }
 
 fn files(folder: &str) -> Vec<PathBuf> {
-    let mut found: Vec<_> = fs::read_dir(vectors().join(folder)).unwrap().map(|e| e.unwrap().path()).collect();
+    let mut found: Vec<_> =
+        fs::read_dir(vectors().join(folder)).unwrap().map(|e| e.unwrap().path()).collect();
     found.sort();
     assert!(!found.is_empty(), "{folder}");
     found
@@ -55,7 +56,12 @@ fn the_first_page_of_every_major_version_passes_the_rules() {
             let (name, bytes) = (stem(&path).parse::<WalName>().unwrap(), raw(&path));
             let (WalName::Segment(segment) | WalName::Partial(segment)) = name else { continue };
             let page = FirstPage::read(&bytes).unwrap();
-            assert_eq!(page.check(segment, bytes.len() as u64).unwrap().bytes(), 1 << 20, "{}", path.display());
+            assert_eq!(
+                page.check(segment, bytes.len() as u64).unwrap().bytes(),
+                1 << 20,
+                "{}",
+                path.display()
+            );
             assert_eq!(page.version(), Some(version.to_string().as_str()));
             assert!(page.oddities().is_empty(), "{:?}", page.oddities());
             // Under its neighbour's name it is a renamed file.

@@ -72,16 +72,7 @@ impl Local {
         let modified = metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH);
         Ok((file, Entry { key: key.as_str().to_owned(), size: metadata.len(), modified }))
     }
-
-    /// An unfinished file that nobody will finish may be what fills the disk.
-    fn sweep_on_full_disk(&self, error: &Error) {
-        if error.hint_text().is_some_and(|hint| hint.starts_with(MAKE_ROOM)) {
-            let _ = self.sweep(SystemTime::now()); // the full disk is reported either way
-        }
-    }
 }
-
-const MAKE_ROOM: &str = "make room on it";
 
 /// An I/O error as a storage error.
 fn failed(verb: &str, path: &Path, error: io::Error) -> Error {
@@ -175,13 +166,15 @@ impl Storage for Local {
         let published =
             durable::publish_new(&path, &folders, |file| io::copy(&mut body.reader(), file).map(|_| ()));
         published.map_err(|error| {
-            let error = match failed("cannot create", &path, error) {
+            if matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) {
+                // What fills the disk may be a file that nobody will finish.
+                let _ = self.sweep(SystemTime::now()); // the full disk is reported either way
+            }
+            match failed("cannot create", &path, error) {
                 // The folder went away under us: that is no answer about the key.
                 gone if gone.kind() == Kind::NotFound => Error { kind: Kind::Unavailable, ..gone },
                 other => other,
-            };
-            self.sweep_on_full_disk(&error);
-            error
+            }
         })?;
         self.root.still_the_same()
     }

@@ -1,0 +1,136 @@
+//! `wal-archive config`, and the layers of configuration as the programs see them.
+
+use crate::util::{Run, Sandbox};
+use std::fs;
+
+const ONE: &str = "000000010000000000000001";
+
+fn rows(run: &Run) -> Vec<Vec<String>> {
+    assert_eq!(run.code, Some(0), "{run:?}");
+    let columns =
+        |line: &str| line.split("  ").map(str::trim).filter(|c| !c.is_empty()).map(str::to_owned).collect();
+    run.stdout.lines().map(columns).collect()
+}
+
+#[test]
+fn config_shows_each_setting_and_where_it_came_from() {
+    let sandbox = Sandbox::new();
+    let file = sandbox.path("c.toml");
+    fs::write(&file, "[push]\nlevel = 3\n[fetch]\naccept_gap = [\"000000010000000000000001\", \"000000010000000000000002\"]\n").unwrap();
+    let file = file.to_str().unwrap();
+    let run = Run::of(
+        sandbox
+            .program("wal-archive")
+            .env("WAL_ARCHIVE", "/one,/two")
+            .env("WAL_ARCHIVE_ON_ERROR", "retry")
+            .args(["config", "--config", file, "--log-format", "json"]),
+    );
+    let expected: [[&str; 3]; 14] = [
+        ["archive", "/one, /two", "environment WAL_ARCHIVE"],
+        ["config", file, "--config"],
+        ["log_format", "json", "--log-format"],
+        ["push.timeout", "-", "not set"],
+        ["push.spool_dir", "-", "not set"],
+        ["push.no_header_check", "false", "default"],
+        ["push.level", "3", &format!("{file} (push.level)")],
+        ["push.client_encryption", "-", "not set"],
+        ["fetch.timeout", "-", "not set"],
+        ["fetch.spool_dir", "-", "not set"],
+        ["fetch.no_header_check", "false", "default"],
+        ["fetch.on_error", "retry", "environment WAL_ARCHIVE_ON_ERROR"],
+        ["fetch.allow_empty", "false", "default"],
+        [
+            "fetch.accept_gap",
+            "000000010000000000000001, 000000010000000000000002",
+            &format!("{file} (fetch.accept_gap)"),
+        ],
+    ];
+    assert_eq!(rows(&run), expected);
+    assert!(run.stderr.is_empty(), "{run:?}");
+}
+
+#[test]
+fn config_is_json_where_asked() {
+    let sandbox = Sandbox::new();
+    let run = Run::of(sandbox.program("wal-archive").args([
+        "config",
+        "--json",
+        "--archive",
+        "/a",
+        "--archive",
+        "/b",
+    ]));
+    let rows: serde_json::Value = serde_json::from_str(&run.stdout).unwrap();
+    assert_eq!(
+        rows[0],
+        serde_json::json!({"setting": "archive", "values": ["/a", "/b"], "from": "--archive"})
+    );
+}
+
+#[test]
+fn config_fails_with_2_where_the_settings_cannot_be_used() {
+    let sandbox = Sandbox::new();
+    let run = |args: &[&str], variables: &[(&str, &str)]| {
+        let run = Run::of(sandbox.program("wal-archive").args(args).envs(variables.iter().copied()));
+        assert_eq!(run.code, Some(2), "{run:?}");
+        run.stderr
+    };
+    assert!(run(&[], &[]).contains("HINT:"));
+    assert!(run(&["config"], &[]).contains("no archive is named"));
+    assert!(run(&["config", "--archive", "x"], &[]).contains("not an absolute path"));
+    assert!(
+        run(&["config", "--archive", "/x"], &[("WAL_ARCHIVE_LEVEL", "a lot")]).contains("WAL_ARCHIVE_LEVEL")
+    );
+    assert!(run(&["no-such"], &[]).contains("no-such"));
+}
+
+#[test]
+fn a_variable_that_means_nothing_is_pointed_out() {
+    let sandbox = Sandbox::new();
+    let run = Run::of(
+        sandbox.program("wal-archive").env("WAL_ARCHIVE", "/a").env("WAL_ARCHIVE_TIMOUT", "1s").arg("config"),
+    );
+    assert!(run.code == Some(0) && run.stderr.contains("WAL_ARCHIVE_TIMOUT"), "{run:?}");
+}
+
+#[test]
+fn the_programs_take_the_file_the_environment_and_wal_gs_variables() {
+    let sandbox = Sandbox::new();
+    sandbox.segment(ONE);
+    let archive = sandbox.archive();
+    let file = sandbox.path("c.toml");
+    fs::write(&file, format!("[[destination]]\nurl = \"file://{}\"\n", archive.display())).unwrap();
+    let push = |variable: &str, value: &str| {
+        Run::of(sandbox.program("wal-push").env(variable, value).arg(format!("pg_wal/{ONE}")))
+    };
+    let path = archive.to_str().unwrap();
+    push("WAL_ARCHIVE_CONFIG", file.to_str().unwrap()).succeeds();
+    push("WAL_ARCHIVE", path).succeeds();
+    push("WALG_FILE_PREFIX", path).succeeds();
+    push("WALG_S3_PREFIX", "s3://bucket/prefix").fails(2, &["WALG_S3_PREFIX", "S3"]);
+    let fetch = Run::of(
+        sandbox.program("wal-fetch").env("WALG_FILE_PREFIX", path).args([ONE, "pg_wal/RECOVERYXLOG"]),
+    );
+    fetch.succeeds();
+}
+
+#[test]
+fn wal_gs_encryption_is_never_silently_dropped() {
+    let sandbox = Sandbox::new();
+    sandbox.segment(ONE);
+    let push = |config: &[&str]| {
+        Run::of(
+            sandbox
+                .program("wal-push")
+                .env("WALG_FILE_PREFIX", sandbox.archive())
+                .env("WALG_LIBSODIUM_KEY", "s3cr3t-key-material")
+                .args(config)
+                .arg(format!("pg_wal/{ONE}")),
+        )
+    };
+    let run = push(&[]).fails(2, &["WALG_LIBSODIUM_KEY", "HINT:", "client_encryption"]);
+    assert!(!run.stderr.contains("s3cr3t"), "{run:?}");
+    let file = sandbox.path("c.toml");
+    fs::write(&file, "[push]\nclient_encryption = \"none\"\n").unwrap();
+    push(&["--config", file.to_str().unwrap()]).succeeds();
+}

@@ -1,0 +1,217 @@
+//! A sandbox: a data directory, an archive root, and the programs run in them.
+
+use std::fmt;
+use std::fs;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use tempfile::TempDir;
+
+pub const CLUSTER: u64 = 7_710_362_819_239_716_105;
+pub const MIB: usize = 1 << 20;
+
+/// Deterministic bytes that zstd cannot compress.
+pub fn noise(seed: u64, len: usize) -> Vec<u8> {
+    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
+    let mut bytes = Vec::with_capacity(len + 8);
+    while bytes.len() < len {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        bytes.extend_from_slice(&state.to_le_bytes());
+    }
+    bytes.truncate(len);
+    bytes
+}
+
+/// A segment with a true first page and `seed`ed content, half of it compressible.
+pub fn segment(name: &str, size: usize, cluster: u64, seed: u64) -> Vec<u8> {
+    let id = |range| u64::from_str_radix(&name[range], 16).unwrap();
+    let mut bytes = noise(seed, size / 2);
+    bytes.resize(size, 0);
+    bytes[..40].fill(0);
+    bytes[0..2].copy_from_slice(&0xD110u16.to_le_bytes());
+    bytes[2..4].copy_from_slice(&6u16.to_le_bytes());
+    bytes[4..8].copy_from_slice(&(id(0..8) as u32).to_le_bytes());
+    bytes[8..16].copy_from_slice(&((id(8..16) << 32) + id(16..24) * size as u64).to_le_bytes());
+    bytes[24..32].copy_from_slice(&cluster.to_le_bytes());
+    bytes[32..36].copy_from_slice(&(size as u32).to_le_bytes());
+    bytes[36..40].copy_from_slice(&8192u32.to_le_bytes());
+    bytes
+}
+
+/// A finished program.
+pub struct Run {
+    command: String,
+    pub code: Option<i32>,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl fmt::Debug for Run {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "\n$ {}\ncode {:?}\n--- stdout\n{}--- stderr\n{}---",
+            self.command, self.code, self.stdout, self.stderr
+        )
+    }
+}
+
+impl Run {
+    pub fn of(command: &mut Command) -> Run {
+        let shown = format!("{command:?}");
+        let Output { status, stdout, stderr } = command.stdin(Stdio::null()).output().expect(&shown);
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("UTF-8");
+        Run { command: shown, code: status.code(), stdout: text(stdout), stderr: text(stderr) }
+    }
+
+    /// Success is silent.
+    #[track_caller]
+    pub fn succeeds(self) {
+        assert!(self.code == Some(0) && self.stdout.is_empty() && self.stderr.is_empty(), "{self:?}");
+    }
+
+    /// A failure has its code, says all of `words` in one line, and prints nothing to stdout.
+    #[track_caller]
+    pub fn fails(self, code: i32, words: &[&str]) -> Run {
+        assert!(self.code == Some(code) && self.stdout.is_empty(), "expected {code}: {self:?}");
+        let told = self.stderr.lines().any(|line| words.iter().all(|word| line.contains(word)));
+        assert!(told, "expected {words:?} in one line: {self:?}");
+        self
+    }
+}
+
+pub struct Sandbox {
+    folder: TempDir,
+}
+
+impl Sandbox {
+    /// A data directory of [`CLUSTER`] without files in pg_wal, and an empty archive root.
+    pub fn new() -> Self {
+        let sandbox = Sandbox { folder: tempfile::tempdir().unwrap() };
+        sandbox.make_data_directory("data", CLUSTER);
+        fs::create_dir(sandbox.archive()).unwrap();
+        sandbox
+    }
+
+    pub fn make_data_directory(&self, name: &str, cluster: u64) -> PathBuf {
+        let data = self.path(name);
+        fs::create_dir_all(data.join("pg_wal/archive_status")).unwrap();
+        fs::create_dir_all(data.join("global")).unwrap();
+        fs::write(data.join("PG_VERSION"), "15\n").unwrap();
+        fs::write(data.join("global/pg_control"), [&cluster.to_le_bytes()[..], &[0; 8184]].concat()).unwrap();
+        data
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    pub fn data(&self) -> PathBuf {
+        self.path("data")
+    }
+
+    pub fn archive(&self) -> PathBuf {
+        self.path("archive")
+    }
+
+    /// The object of a WAL file.
+    pub fn object(&self, name: &str) -> PathBuf {
+        self.archive().join("wal_005").join(format!("{name}.zst"))
+    }
+
+    /// Everything in the archive's WAL folder, hidden files too.
+    pub fn objects(&self) -> Vec<String> {
+        names(&self.archive().join("wal_005"))
+    }
+
+    /// Puts a file into pg_wal.
+    pub fn wal(&self, name: &str, content: &[u8]) -> PathBuf {
+        let path = self.data().join("pg_wal").join(name);
+        fs::write(&path, content).unwrap();
+        path
+    }
+
+    /// A segment of 1 MiB in pg_wal.
+    pub fn segment(&self, name: &str) -> Vec<u8> {
+        let content = segment(name, MIB, CLUSTER, 1);
+        self.wal(name, &content);
+        content
+    }
+
+    /// A program in the data directory with a clean environment and the archiver's umask.
+    pub fn program(&self, name: &str) -> Command {
+        let path = match name {
+            "wal-push" => env!("CARGO_BIN_EXE_wal-push"),
+            "wal-fetch" => env!("CARGO_BIN_EXE_wal-fetch"),
+            _ => env!("CARGO_BIN_EXE_wal-archive"),
+        };
+        // As PostgreSQL does it: through a shell, whose umask the program inherits.
+        let mut command = Command::new("sh");
+        command.args(["-c", "umask 0077; exec \"$0\" \"$@\"", path]);
+        command.current_dir(self.data()).env_clear().process_group(0);
+        command
+    }
+
+    /// `wal-push` of a file of pg_wal into the archive, with further arguments.
+    pub fn push(&self, name: &str, args: &[&str]) -> Run {
+        let archive = self.archive();
+        Run::of(
+            self.program("wal-push").arg("--archive").arg(archive).args(args).arg(format!("pg_wal/{name}")),
+        )
+    }
+
+    /// `wal-fetch` to pg_wal/RECOVERYXLOG, with further arguments.
+    pub fn fetch(&self, name: &str, args: &[&str]) -> Run {
+        let archive = self.archive();
+        Run::of(
+            self.program("wal-fetch")
+                .arg("--archive")
+                .arg(archive)
+                .args(args)
+                .args([name, "pg_wal/RECOVERYXLOG"]),
+        )
+    }
+
+    /// What a fetch put into place, which is removed.
+    pub fn fetched(&self) -> Vec<u8> {
+        let path = self.data().join("pg_wal/RECOVERYXLOG");
+        let content = fs::read(&path).unwrap();
+        fs::remove_file(path).unwrap();
+        content
+    }
+
+    /// Asserts that a failed fetch left pg_wal as it was.
+    #[track_caller]
+    pub fn nothing_fetched(&self) {
+        let left: Vec<_> = names(&self.data().join("pg_wal"));
+        let strange: Vec<_> =
+            left.iter().filter(|name| name.contains("RECOVERY") || name.contains("xlogtemp")).collect();
+        assert!(strange.is_empty(), "{strange:?}");
+    }
+}
+
+pub fn names(folder: &Path) -> Vec<String> {
+    let Ok(entries) = fs::read_dir(folder) else { return Vec::new() };
+    let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+/// Flips one bit of a file, in place and therefore with the same inode.
+pub fn flip(path: &Path, bit: usize) {
+    let mut bytes = fs::read(path).unwrap();
+    bytes[bit / 8] ^= 1 << (bit % 8);
+    fs::write(path, bytes).unwrap();
+}
+
+/// A pipe without a writer: whoever opens it hangs, like a request to a dead NFS server.
+pub fn hang(path: &Path) {
+    assert!(Command::new("mkfifo").arg(path).status().unwrap().success());
+}
+
+/// A count that a long campaign sets and that is short in CI.
+pub fn rounds(variable: &str, short: usize) -> usize {
+    std::env::var(variable).map_or(short, |text| text.parse().expect("a number"))
+}
