@@ -6,7 +6,7 @@
 
 use crate::object::key::WAL_FOLDER;
 use crate::object::{Checks, Identity, Key, Stored, decode};
-use crate::spool::Spool;
+use crate::spool::{Fresh, Spool};
 use crate::storage::{Body, Error, Kind, Range, Result, Storage};
 use crate::wal::{SegmentSize, SystemId, WalName};
 use std::io::Read;
@@ -72,30 +72,50 @@ pub fn claim(
     spool: Option<&Spool>,
     now: SystemTime,
 ) -> std::result::Result<(), Refusal> {
-    let found = match identity(storage)? {
+    let id = claimant.system_id;
+    let fresh = spool.zip(id).and_then(|(spool, id)| spool.fresh(&storage.address(), id, now));
+    // A directory may be another one by now; a bucket stays what it was for a day.
+    if let Some(known) = &fresh
+        && known.writable
+        && !storage.can_vanish()
+        && compare(storage, &known.identity, claimant).is_ok()
+    {
+        return Ok(());
+    }
+    let found = identity(storage)?;
+    if found.is_none()
+        && let Some(memory) = spool.zip(id).and_then(|(spool, id)| spool.expects(&storage.address(), id))
+    {
+        return Err(not_where_it_was(storage, &memory).into());
+    }
+    if let Some(found) = &found {
+        compare(storage, found, claimant)?;
+    }
+    let proved = fresh.is_some_and(|known| known.writable);
+    if !proved {
+        storage.prove_create()?;
+    }
+    let found = match found {
         Some(found) => found,
-        None => {
-            if let (Some(spool), Some(id)) = (spool, claimant.system_id)
-                && let Some(memory) = spool.expects(storage.place(), id)
-            {
-                return Err(not_where_it_was(storage, &memory).into());
-            }
-            make(storage, claimant)?
-        }
+        None => make(storage, claimant)?,
     };
     compare(storage, &found, claimant)?;
-    if let Some(spool) = spool
-        && !spool.is_fresh(storage.place(), found.system_id, now)
-    {
-        if let Err(error) = spool.remember(storage.place(), &found, now) {
-            log::debug!("cannot write to the spool \"{}\": {error}", spool.folder().display());
-        }
+    if !proved {
+        remember(storage, &Fresh { identity: found, writable: true }, spool, now);
         // Once a day is often enough to look for what a kill left behind.
         if let Err(error) = storage.sweep(now) {
             log::debug!("{error}");
         }
     }
     Ok(())
+}
+
+fn remember(storage: &dyn Storage, found: &Fresh, spool: Option<&Spool>, now: SystemTime) {
+    if let Some(spool) = spool
+        && let Err(error) = spool.remember(&storage.address(), found, now)
+    {
+        log::debug!("cannot write to the spool \"{}\": {error}", spool.folder().display());
+    }
 }
 
 fn not_where_it_was(storage: &dyn Storage, memory: &std::path::Path) -> Error {
@@ -215,7 +235,17 @@ fn compare(
 
 /// Proves after a miss that the destination is an archive, and of this cluster where its id is
 /// known: `archive.json`, or at least one WAL file.
-pub fn prove(storage: &dyn Storage, system_id: Option<SystemId>) -> Result<()> {
+pub fn prove(
+    storage: &dyn Storage,
+    system_id: Option<SystemId>,
+    spool: Option<&Spool>,
+    now: SystemTime,
+) -> Result<()> {
+    if let (Some(spool), Some(id), false) = (spool, system_id, storage.can_vanish())
+        && spool.fresh(&storage.address(), id, now).is_some()
+    {
+        return Ok(());
+    }
     if let Some(found) = identity(storage)? {
         return match system_id {
             Some(ours) if ours != found.system_id => Err(Error::new(
@@ -227,7 +257,12 @@ pub fn prove(storage: &dyn Storage, system_id: Option<SystemId>) -> Result<()> {
                 ),
             )
             .hint("name the archive of this cluster in restore_command")),
-            _ => Ok(()),
+            _ => {
+                if !storage.can_vanish() {
+                    remember(storage, &Fresh { identity: found, writable: false }, spool, now);
+                }
+                Ok(())
+            }
         };
     }
     for folder in [WAL_FOLDER, ""] {

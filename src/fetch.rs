@@ -13,6 +13,7 @@ use crate::cluster::{self, DataDirectory};
 use crate::failure::Failure;
 use crate::object::key::WAL_FOLDER;
 use crate::object::{Checks, DecodeError, Key, Stored, decode};
+use crate::spool::Spool;
 use crate::storage::deadline::Deadline;
 use crate::storage::{Error, Kind, Range, Shared, Storage};
 use crate::target::{Target, TargetError};
@@ -20,7 +21,7 @@ use crate::wal::{SegmentName, SystemId, Timeline, TimelineHistory, WalName};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 /// What a fetch can fail of, gravest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -56,6 +57,8 @@ pub struct Fetch<'a> {
     pub destinations: &'a [Shared],
     /// The cluster that recovers, where it is known.
     pub data_directory: Option<&'a DataDirectory>,
+    /// Where it can be had.
+    pub spool: Option<&'a Spool>,
     /// Whether pages are looked at.
     pub checks: Checks,
     /// Believe an empty destination.
@@ -238,7 +241,8 @@ impl Search<'_> {
                 Seen::Itself => continue,
             }
             if !self.request.allow_empty {
-                archive::prove(storage, self.control).map_err(|error| failed(&error))?;
+                archive::prove(storage, self.control, self.request.spool, SystemTime::now())
+                    .map_err(|error| failed(&error))?;
             }
             return Ok(Said::Absent);
         }

@@ -28,7 +28,17 @@ struct Remembered {
     place: String,
     system_id: String,
     identity: String,
+    writable: bool,
     proved: u64,
+}
+
+/// What was proved of a place not long ago.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fresh {
+    /// Whose archive it is.
+    pub identity: Identity,
+    /// Whether it was also proved that creating there never replaces.
+    pub writable: bool,
 }
 
 impl Spool {
@@ -69,26 +79,27 @@ impl Spool {
         self.read(&path, place, system_id).map(|_| path)
     }
 
-    /// Whether that proof is fresh.
-    pub fn is_fresh(&self, place: &str, system_id: SystemId, now: SystemTime) -> bool {
-        let Some(remembered) = self.read(&self.path(place, system_id), place, system_id) else {
-            return false;
-        };
+    /// What was proved, where that is fresh.
+    pub fn fresh(&self, place: &str, system_id: SystemId, now: SystemTime) -> Option<Fresh> {
+        let remembered = self.read(&self.path(place, system_id), place, system_id)?;
         let proved = SystemTime::UNIX_EPOCH + Duration::from_secs(remembered.proved);
-        now.duration_since(proved).is_ok_and(|age| age < FRESH)
+        now.duration_since(proved).ok().filter(|age| *age < FRESH)?;
+        let identity = Identity::read(remembered.identity.as_bytes()).ok()?;
+        Some(Fresh { identity, writable: remembered.writable })
     }
 
     /// Remembers the proof.
-    pub fn remember(&self, place: &str, identity: &Identity, now: SystemTime) -> io::Result<()> {
+    pub fn remember(&self, place: &str, proved: &Fresh, now: SystemTime) -> io::Result<()> {
         let since_epoch = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let remembered = Remembered {
             place: place.to_owned(),
-            system_id: identity.system_id.to_string(),
-            identity: String::from_utf8_lossy(&identity.write()).trim_end().to_owned(),
+            system_id: proved.identity.system_id.to_string(),
+            identity: String::from_utf8_lossy(&proved.identity.write()).trim_end().to_owned(),
+            writable: proved.writable,
             proved: since_epoch.as_secs(),
         };
         let content = serde_json::to_vec(&remembered)?;
-        durable::replace_cached(&self.path(place, identity.system_id), &content)
+        durable::replace_cached(&self.path(place, proved.identity.system_id), &content)
     }
 
     fn path(&self, place: &str, system_id: SystemId) -> PathBuf {
@@ -115,13 +126,14 @@ mod tests {
         let spool = Spool::open(base.path().join("data.wal-spool")).unwrap();
         let id = SystemId(7);
         let identity = Identity { system_id: id, segment_size: SegmentSize::MAX, foreign: false };
+        let proved = Fresh { identity, writable: true };
         let now = SystemTime::now();
         assert_eq!(spool.expects("/a", id), None);
-        spool.remember("/a", &identity, now).unwrap();
+        spool.remember("/a", &proved, now).unwrap();
         assert!(spool.expects("/a", id).is_some());
-        assert!(spool.is_fresh("/a", id, now + FRESH / 2));
-        assert!(!spool.is_fresh("/a", id, now + FRESH));
-        assert!(!spool.is_fresh("/a", id, now - Duration::from_secs(60)), "the clock went back");
+        assert_eq!(spool.fresh("/a", id, now + FRESH / 2), Some(proved));
+        assert_eq!(spool.fresh("/a", id, now + FRESH), None);
+        assert_eq!(spool.fresh("/a", id, now - Duration::from_secs(60)), None, "the clock went back");
         assert!(spool.expects("/a", id).is_some(), "an old proof is still a reason to expect an archive");
         assert_eq!(spool.expects("/b", id), None);
         assert_eq!(spool.expects("/a", SystemId(8)), None);

@@ -1,6 +1,8 @@
 //! Every storage backend and wrapper keeps the contract of `storage::Storage`.
 
-#![allow(clippy::expect_used, reason = "a test")]
+#![allow(clippy::expect_used, clippy::panic, reason = "a test")]
+
+mod support;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -9,6 +11,8 @@ use wal_archive::storage::deadline::Deadline;
 use wal_archive::storage::faulty::{Fault, Faulty};
 use wal_archive::storage::local::Local;
 use wal_archive::storage::memory::Memory;
+use wal_archive::storage::retry::{Attempts, Retry};
+use wal_archive::storage::s3::{Keys, S3, S3Settings, Secret};
 use wal_archive::storage::{Shared, conformance};
 
 /// Empty local stores below one temporary directory that lives as long as the test.
@@ -59,4 +63,59 @@ fn faulty_without_faults_keeps_the_contract() {
 fn faulty_over_local_without_faults_keeps_the_contract() {
     let (_folder, fresh) = local_stores();
     conformance::run(&|| Arc::new(Faulty::new(fresh(), Box::new(|_, _| Fault::None))));
+}
+
+/// Empty prefixes of one bucket of a server that lives as long as the test.
+fn s3_stores() -> Option<(support::s3::Server, impl Fn() -> Shared)> {
+    let server = support::s3::Server::start()?;
+    let settings = S3Settings {
+        endpoint: Some(server.endpoint()),
+        keys: Some(Keys {
+            access_key_id: Secret::new(support::s3::ACCESS_KEY.to_owned()),
+            secret_access_key: Secret::new(support::s3::SECRET_KEY.to_owned()),
+            session_token: None,
+        }),
+        ..S3Settings::default()
+    };
+    let count = AtomicUsize::new(0);
+    let fresh = move || -> Shared {
+        let prefix = format!("prefix/{}", count.fetch_add(1, Ordering::Relaxed));
+        Arc::new(S3::new(support::s3::BUCKET.to_owned(), prefix, settings.clone()))
+    };
+    Some((server, fresh))
+}
+
+#[test]
+fn s3_keeps_the_contract() {
+    let Some((_server, fresh)) = s3_stores() else { return };
+    conformance::run(&fresh);
+    fresh().prove_create().expect("the server honours conditions");
+}
+
+#[test]
+fn s3_with_every_wrapper_keeps_the_contract() {
+    let Some((_server, fresh)) = s3_stores() else { return };
+    conformance::run(&|| {
+        let retried: Shared = Arc::new(Retry::new(fresh(), Attempts::default()));
+        let faultless: Shared = Arc::new(Faulty::new(retried, Box::new(|_, _| Fault::None)));
+        Arc::new(Deadline::new(faultless, far_away()))
+    });
+}
+
+#[test]
+fn retry_over_memory_keeps_the_contract() {
+    conformance::run(&|| Arc::new(Retry::new(Arc::new(Memory::default()), Attempts::default())));
+}
+
+#[test]
+fn retry_over_faulty_keeps_the_contract_while_every_other_request_fails() {
+    let attempts = Attempts { count: 5, pause: Duration::from_millis(1) };
+    conformance::run(&|| {
+        let count = AtomicUsize::new(0);
+        let plan = move |_, _: &str| match count.fetch_add(1, Ordering::Relaxed) % 3 {
+            0 => Fault::Before(wal_archive::storage::Kind::Unavailable),
+            _ => Fault::None,
+        };
+        Arc::new(Retry::new(Arc::new(Faulty::new(Arc::new(Memory::default()), Box::new(plan))), attempts))
+    });
 }

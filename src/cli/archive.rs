@@ -67,9 +67,17 @@ fn show(layers: &Layers, json: bool) -> Result<(), Failure<()>> {
                 true => "not set".to_owned(),
                 false => resolved.origin.to_string(),
             };
-            let section = program.section().map_or_else(String::new, |section| format!("{section}."));
-            rows.push(Row { setting: format!("{section}{}", setting.key()), values: resolved.values, from });
+            let section = if setting.s3 { Some("s3") } else { program.section() };
+            let section = section.map_or_else(String::new, |section| format!("{section}."));
+            let values = if setting.secret { hidden(resolved.values) } else { resolved.values };
+            rows.push(Row { setting: format!("{section}{}", setting.key()), values, from });
         }
+    }
+    for (number, name, resolved) in layers.own_settings() {
+        let secret = SETTINGS.iter().any(|setting| setting.name == name && setting.secret);
+        let values = if secret { hidden(resolved.values) } else { resolved.values };
+        let setting = format!("destination {number}: {}", name.replace('-', "_"));
+        rows.push(Row { setting, values, from: resolved.origin.to_string() });
     }
     for name in layers.unknown_variables() {
         log::warn!("the environment variable {name} means nothing to this program");
@@ -94,4 +102,8 @@ fn show(layers: &Layers, json: bool) -> Result<(), Failure<()>> {
     layers.push()?;
     layers.fetch()?;
     Ok(())
+}
+
+fn hidden(values: Vec<String>) -> Vec<String> {
+    values.into_iter().map(|_| "********".to_owned()).collect()
 }

@@ -19,16 +19,22 @@ pub(super) enum Parsed {
 
 /// The flags of one program, without its own arguments.
 pub(super) fn command(name: &'static str, about: &'static str, program: Program) -> Command {
-    let settings = SETTINGS.iter().filter(|setting| setting.programs.contains(&program)).map(|setting| {
-        let arg = Arg::new(setting.name).long(setting.name).help(setting.help).global(true);
-        match setting.takes {
-            Takes::Nothing => arg.action(ArgAction::SetTrue),
-            // The last one counts, so that a wrapper can append its own.
-            Takes::One(value) => arg.action(ArgAction::Set).overrides_with(setting.name).value_name(value),
-            Takes::Many(value) => arg.action(ArgAction::Append).value_name(value),
-        }
-        .allow_hyphen_values(setting.name == "level")
-    });
+    let settings = SETTINGS
+        .iter()
+        .filter(|setting| setting.programs.contains(&program) && !setting.secret)
+        .map(|setting| {
+            let arg = Arg::new(setting.name).long(setting.name).help(setting.help).global(true);
+            match setting.takes {
+                Takes::Nothing => arg.action(ArgAction::SetTrue),
+                // The last one counts, so that a wrapper can append its own.
+                Takes::One(value) => {
+                    arg.action(ArgAction::Set).overrides_with(setting.name).value_name(value)
+                }
+                Takes::Many(value) => arg.action(ArgAction::Append).value_name(value),
+            }
+            .allow_hyphen_values(setting.name == "level")
+            .help_heading(setting.s3.then_some("Options for S3"))
+        });
     Command::new(name)
         .version(env!("CARGO_PKG_VERSION"))
         .about(about)

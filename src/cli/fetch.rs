@@ -2,12 +2,12 @@
 
 use super::args::{self, Parsed};
 use super::exit::{FetchExit, Form};
-use super::{guarded, report};
+use super::{guarded, open_spool, report};
 use crate::cluster::DataDirectory;
 use crate::config::{FetchSettings, OnError, Program};
 use crate::failure::Failure;
 use crate::fetch::{Answer, Fetch, fetch};
-use crate::storage;
+use crate::storage::Destination;
 use crate::wal::WalName;
 use clap::Arg;
 use std::env;
@@ -117,12 +117,14 @@ fn answer(
         Form::Abort => Duration::from_secs(300),
         Form::Retry => Duration::from_secs(20),
     };
-    let destinations: Vec<_> = settings.common.archive.iter().map(storage::open).collect();
+    let destinations: Vec<_> = settings.common.archive.iter().map(Destination::open).collect();
+    let spool = open_spool(settings.common.spool_dir.clone(), data_directory);
     let request = Fetch {
         name,
         path,
         destinations: &destinations,
         data_directory,
+        spool: spool.as_ref(),
         checks: settings.common.checks,
         allow_empty: settings.allow_empty,
         accept_gap: &settings.accept_gap,

@@ -7,8 +7,11 @@ pub mod fetch;
 mod log;
 pub mod push;
 
+use crate::cluster::DataDirectory;
 use crate::failure::Failure;
+use crate::spool::Spool;
 use std::panic;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 /// Runs a program so that a panic, too, becomes one line on stderr and a code of the map.
@@ -29,4 +32,20 @@ fn guarded(
 /// Says why the configuration cannot be used.
 fn report<K>(failure: &Failure<K>) {
     ::log::error!("{failure}");
+}
+
+/// Without a spool everything works, one proof at a time.
+fn open_spool(configured: Option<PathBuf>, data_directory: Option<&DataDirectory>) -> Option<Spool> {
+    let beside = || {
+        let path = data_directory?.path();
+        Some(Spool::beside(&path.canonicalize().unwrap_or_else(|_| path.to_owned())))
+    };
+    let folder = configured.or_else(beside)?;
+    match Spool::open(folder.clone()) {
+        Ok(spool) => Some(spool),
+        Err(error) => {
+            ::log::debug!("no spool in \"{}\": {error}", folder.display());
+            None
+        }
+    }
 }

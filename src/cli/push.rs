@@ -2,13 +2,12 @@
 
 use super::args::{self, Parsed};
 use super::exit::PushExit;
-use super::{guarded, report};
+use super::{guarded, open_spool, report};
 use crate::cluster::DataDirectory;
 use crate::config::Program;
 use crate::failure::Failure;
 use crate::push::{Push, push};
-use crate::spool::Spool;
-use crate::storage;
+use crate::storage::Destination;
 use crate::wal::WalName;
 use clap::Arg;
 use std::env;
@@ -60,8 +59,8 @@ fn run() -> PushExit {
             return PushExit::Usage;
         }
     };
-    let destinations: Vec<_> = settings.common.archive.iter().map(storage::open).collect();
-    let spool = spool(settings.common.spool_dir, data_directory.as_ref());
+    let destinations: Vec<_> = settings.common.archive.iter().map(Destination::open).collect();
+    let spool = open_spool(settings.common.spool_dir, data_directory.as_ref());
     let outcome = push(&Push {
         name,
         path: &path,
@@ -84,20 +83,4 @@ fn run() -> PushExit {
 fn name_of(path: &Path) -> Result<WalName, Failure<()>> {
     let last = path.file_name().unwrap_or_default().to_string_lossy();
     last.parse().map_err(|error| Failure::new((), format!("\"{last}\" is {error}")))
-}
-
-/// Without a spool everything works, one proof at a time.
-fn spool(configured: Option<PathBuf>, data_directory: Option<&DataDirectory>) -> Option<Spool> {
-    let beside = || {
-        let path = data_directory?.path();
-        Some(Spool::beside(&path.canonicalize().unwrap_or_else(|_| path.to_owned())))
-    };
-    let folder = configured.or_else(beside)?;
-    match Spool::open(folder.clone()) {
-        Ok(spool) => Some(spool),
-        Err(error) => {
-            log::debug!("no spool in \"{}\": {error}", folder.display());
-            None
-        }
-    }
 }

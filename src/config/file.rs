@@ -30,6 +30,7 @@ impl ConfigFile {
             let checked = match (key.as_str(), value) {
                 ("push", Value::Table(section)) => section_is_known(Program::Push, section),
                 ("fetch", Value::Table(section)) => section_is_known(Program::Fetch, section),
+                ("s3", Value::Table(section)) => s3_is_known("[s3]", section.iter()),
                 ("destination", Value::Array(all)) => all.iter().try_for_each(destination_is_known),
                 _ => match SETTINGS.iter().find(|setting| setting.is_common() && setting.key() == *key) {
                     Some(setting) => values(setting, value).map(|_| ()),
@@ -49,6 +50,26 @@ impl ConfigFile {
     /// Where it is.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// A setting of `[s3]`: what stands with the destination, counted from 0, comes first.
+    pub(super) fn get_s3(
+        &self,
+        setting: &Setting,
+        destination: Option<usize>,
+    ) -> Option<(Vec<String>, String)> {
+        let key = setting.key();
+        let own = destination.and_then(|index| self.table.get("destination")?.get(index)?.get(&key));
+        if let (Some(value), Some(index)) = (own, destination) {
+            return Some((values(setting, value).ok()?, format!("destination {}: {key}", index + 1)));
+        }
+        let value = self.table.get("s3")?.get(&key)?;
+        Some((values(setting, value).ok()?, format!("s3.{key}")))
+    }
+
+    /// How many destinations are tables.
+    pub(super) fn destinations(&self) -> usize {
+        self.table.get("destination").and_then(Value::as_array).map_or(0, Vec::len)
     }
 
     /// A setting's values and the key they stand under; the program's section before the top.
@@ -74,7 +95,8 @@ fn section_is_known(program: Program, section: &Table) -> Result<(), String> {
     let name = program.section().unwrap_or_default();
     for (key, value) in section {
         let known = |setting: &&Setting| {
-            setting.programs.contains(&program) && setting.key() == *key && setting.name != "config"
+            let apart = setting.name == "config" || setting.s3;
+            setting.programs.contains(&program) && setting.key() == *key && !apart
         };
         match SETTINGS.iter().find(known) {
             Some(setting) => values(setting, value).map_err(|reason| format!("[{name}]: {reason}"))?,
@@ -84,11 +106,23 @@ fn section_is_known(program: Program, section: &Table) -> Result<(), String> {
     Ok(())
 }
 
+fn s3_is_known<'a>(
+    place: &str,
+    mut keys: impl Iterator<Item = (&'a String, &'a Value)>,
+) -> Result<(), String> {
+    keys.try_for_each(|(key, value)| {
+        match SETTINGS.iter().find(|setting| setting.s3 && setting.key() == *key) {
+            Some(setting) => {
+                values(setting, value).map(|_| ()).map_err(|reason| format!("{place}: {reason}"))
+            }
+            None => Err(format!("unknown key \"{key}\" in {place}")),
+        }
+    })
+}
+
 fn destination_is_known(destination: &Value) -> Result<(), String> {
     let table = destination.as_table().ok_or("[[destination]] is not a table")?;
-    if let Some(key) = table.keys().find(|key| *key != "url") {
-        return Err(format!("unknown key \"{key}\" in [[destination]]"));
-    }
+    s3_is_known("[[destination]]", table.iter().filter(|(key, _)| *key != "url"))?;
     match table.get("url") {
         Some(Value::String(_)) => Ok(()),
         _ => Err("a [[destination]] needs a \"url\"".to_owned()),
@@ -102,6 +136,7 @@ fn values(setting: &Setting, value: &Value) -> Result<Vec<String>, String> {
         (Takes::Nothing, _) => wrong("true or false"),
         (Takes::One(_), Value::String(value)) => Ok(vec![value.clone()]),
         (Takes::One(_), Value::Integer(value)) => Ok(vec![value.to_string()]),
+        (Takes::One("BOOLEAN"), Value::Boolean(value)) => Ok(vec![value.to_string()]),
         (Takes::One(_), _) => wrong("one value"),
         (Takes::Many(_), Value::String(value)) => Ok(vec![value.clone()]),
         (Takes::Many(_), Value::Array(all)) => {

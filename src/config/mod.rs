@@ -6,6 +6,7 @@
 //! never a warning.
 
 mod file;
+mod s3;
 mod table;
 mod values;
 
@@ -15,7 +16,8 @@ pub use values::{LogFormat, OnError};
 
 use crate::failure::Failure;
 use crate::object::Checks;
-use crate::storage::Location;
+use crate::storage::s3::S3Settings;
+use crate::storage::{Destination, Location};
 use crate::wal::SegmentName;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -100,17 +102,20 @@ impl Layers {
         if let Some(text) = self.environment.get(&variable) {
             return Ok(Resolved { values: setting.split(text), origin: Origin::Environment(variable) });
         }
-        if let Some(file) = &self.file
-            && let Some((values, key)) = file.get(setting, program)
-        {
+        let in_file = self.file.as_ref().and_then(|file| match setting.s3 {
+            true => file.get_s3(setting, None),
+            false => file.get(setting, program),
+        });
+        if let (Some((values, key)), Some(file)) = (in_file, &self.file) {
             return Ok(Resolved { values, origin: Origin::File(file.path().to_owned(), key) });
         }
         let mut theirs = setting.wal_g.iter().filter_map(|name| Some((*name, self.environment.get(*name)?)));
         match (theirs.next(), theirs.next()) {
-            (Some((name, text)), None) => {
+            (Some((name, text)), other) if other.is_none() || setting.s3 => {
                 Ok(Resolved { values: vec![text.clone()], origin: Origin::Environment(name.to_owned()) })
             }
-            (Some((one, _)), Some((other, _))) => {
+            (Some((one, _)), other) => {
+                let other = other.map_or("", |(other, _)| other);
                 Err(Error::new((), format!("{one} and {other} are both set"))
                     .hint(format!("say which one with {variable}")))
             }
@@ -166,15 +171,21 @@ impl Layers {
     pub fn common(&self, program: Program) -> Result<Common, Error> {
         let Resolved { values, origin } = self.setting("archive", program)?;
         let mut archive = Vec::new();
-        for value in &values {
+        for (index, value) in values.iter().enumerate() {
             let location = Location::parse(value).map_err(|error| {
                 let failure = Error::new((), format!("{origin}: {error}"));
                 error.hint_text().map_or(failure.clone(), |hint| failure.hint(hint))
             })?;
-            if archive.contains(&location) {
-                return Err(Error::new((), format!("{origin}: \"{location}\" is named twice")));
+            let own = matches!(&origin, Origin::File(_, key) if key == "destination").then_some(index);
+            let s3 = match &location {
+                Location::Directory(_) => S3Settings::default(),
+                Location::S3 { .. } => self.s3(own)?,
+            };
+            let destination = Destination { location, s3 };
+            if archive.contains(&destination) {
+                return Err(Error::new((), format!("{origin}: \"{}\" is named twice", destination.location)));
             }
-            archive.push(location);
+            archive.push(destination);
         }
         if archive.is_empty() {
             return Err(Error::new((), "no archive is named")
@@ -240,7 +251,7 @@ fn bad_value(value: &str, origin: &Origin, right: &str) -> Error {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Common {
     /// Never empty, each once.
-    pub archive: Vec<Location>,
+    pub archive: Vec<Destination>,
     /// How messages look.
     pub log_format: LogFormat,
     /// Where it is not beside the data directory.
@@ -256,7 +267,8 @@ impl Common {
     pub fn refuse_inside(&self, data_directory: &Path) -> Result<(), Error> {
         let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
         let data_directory = real(data_directory);
-        for Location::Directory(path) in &self.archive {
+        for destination in &self.archive {
+            let Location::Directory(path) = &destination.location else { continue };
             if real(path).starts_with(&data_directory) {
                 return Err(Error::new(
                     (),

@@ -44,104 +44,199 @@ pub struct Setting {
     pub takes: Takes,
     /// Where nothing is set; `None`: nothing.
     pub default: Option<&'static str>,
-    /// WAL-G's variables that mean the same.
+    /// Variables of WAL-G and AWS that mean the same; the first that is set counts.
     pub wal_g: &'static [&'static str],
+    /// Whether it says how to reach a bucket: then it stands in `[s3]`, or with its destination.
+    pub s3: bool,
+    /// Whether it must never be shown, nor stand on a command line.
+    pub secret: bool,
     /// One line.
     pub help: &'static str,
 }
+
+/// What most settings have.
+const PLAIN: Setting = Setting {
+    name: "",
+    programs: &[],
+    takes: Nothing,
+    default: None,
+    wal_g: &[],
+    s3: false,
+    secret: false,
+    help: "",
+};
+
+/// What every setting of `[s3]` has.
+const S3: Setting = Setting { programs: &[Push, Fetch, Archive], takes: One("VALUE"), s3: true, ..PLAIN };
 
 use Program::{Archive, Fetch, Push};
 use Takes::{Many, Nothing, One};
 
 /// All of them, in the order of the help.
-pub const SETTINGS: [Setting; 11] = [
+pub const SETTINGS: [Setting; 26] = [
     Setting {
         name: "archive",
         programs: &[Push, Fetch, Archive],
         takes: Many("URL"),
-        default: None,
         wal_g: &["WALG_FILE_PREFIX", "WALG_S3_PREFIX"],
-        help: "A destination: /directory or file:///directory; repeat it for several copies",
+        help: "A destination: /directory, file:///directory or s3://bucket/prefix; repeat it for several copies",
+        ..PLAIN
     },
     Setting {
         name: "config",
         programs: &[Push, Fetch, Archive],
         takes: One("FILE"),
-        default: None,
-        wal_g: &[],
         help: "The configuration file (default: /etc/wal-archive/config.toml where it exists)",
+        ..PLAIN
     },
     Setting {
         name: "timeout",
         programs: &[Push, Fetch],
         takes: One("DURATION"),
-        default: None,
-        wal_g: &[],
         help: "The longest the whole call may take, such as 30s or 2min (default of wal-push: 2min and 1s per MiB; of wal-fetch: 5min in the abort form, 20s in the retry form)",
+        ..PLAIN
     },
     Setting {
         name: "spool-dir",
         programs: &[Push, Fetch],
         takes: One("DIRECTORY"),
-        default: None,
-        wal_g: &[],
         help: "The private cache directory (default: the data directory's path with .wal-spool)",
+        ..PLAIN
     },
     Setting {
         name: "log-format",
         programs: &[Push, Fetch, Archive],
         takes: One("FORMAT"),
         default: Some("text"),
-        wal_g: &[],
         help: "How messages on stderr look: text or json",
+        ..PLAIN
     },
     Setting {
         name: "no-header-check",
         programs: &[Push, Fetch],
         takes: Nothing,
         default: Some("false"),
-        wal_g: &[],
         help: "Do not look at WAL pages: only for forks of PostgreSQL that encrypt them",
+        ..PLAIN
     },
     Setting {
         name: "level",
         programs: &[Push],
         takes: One("N"),
         default: Some("1"),
-        wal_g: &[],
         help: "zstd compression level, -5 to 19",
+        ..PLAIN
     },
     Setting {
         name: "client-encryption",
         programs: &[Push],
         takes: One("none"),
-        default: None,
-        wal_g: &[],
         help: "Say \"none\" to archive without client-side encryption although WAL-G's encryption variables are set",
+        ..PLAIN
     },
     Setting {
         name: "on-error",
         programs: &[Fetch],
         takes: One("FORM"),
         default: Some("auto"),
-        wal_g: &[],
         help: "The form of error codes: auto, retry (2 and 20 to 24) or abort (202 and 220 to 224)",
+        ..PLAIN
     },
     Setting {
         name: "allow-empty",
         programs: &[Fetch],
         takes: Nothing,
         default: Some("false"),
-        wal_g: &[],
         help: "Believe that a file is missing even where the destination shows no sign of being an archive",
+        ..PLAIN
     },
     Setting {
         name: "accept-gap",
         programs: &[Fetch],
         takes: Many("SEGMENT"),
-        default: None,
-        wal_g: &[],
         help: "A segment that is lost for good: answer that it is missing although later ones are there",
+        ..PLAIN
+    },
+    Setting {
+        name: "endpoint",
+        takes: One("URL"),
+        wal_g: &["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT"],
+        help: "The store's URL, where it is not AWS: https://host:port",
+        ..S3
+    },
+    Setting {
+        name: "region",
+        takes: One("NAME"),
+        help: "The bucket's region (default: AWS_REGION or the profile's; us-east-1 with an endpoint)",
+        ..S3
+    },
+    Setting {
+        name: "path-style",
+        takes: One("BOOLEAN"),
+        wal_g: &["AWS_S3_FORCE_PATH_STYLE"],
+        help: "Whether the bucket stands in the path and not in the host name (default: with an endpoint)",
+        ..S3
+    },
+    Setting {
+        name: "profile",
+        takes: One("NAME"),
+        help: "A profile of ~/.aws/config and ~/.aws/credentials (default: AWS_PROFILE)",
+        ..S3
+    },
+    Setting {
+        name: "access-key-id",
+        secret: true,
+        help: "With secret_access_key, used instead of the AWS credentials chain",
+        ..S3
+    },
+    Setting { name: "secret-access-key", secret: true, help: "See access_key_id", ..S3 },
+    Setting { name: "session-token", secret: true, help: "Of temporary credentials", ..S3 },
+    Setting {
+        name: "ca-bundle",
+        takes: One("FILE"),
+        wal_g: &["WALG_S3_CA_CERT_FILE", "AWS_CA_BUNDLE"],
+        help: "PEM certificates to trust beside the system's",
+        ..S3
+    },
+    Setting {
+        name: "proxy",
+        takes: One("URL"),
+        help: "A proxy: http://host:port (default: HTTPS_PROXY, HTTP_PROXY, NO_PROXY)",
+        ..S3
+    },
+    Setting {
+        name: "storage-class",
+        takes: One("CLASS"),
+        wal_g: &["WALG_S3_STORAGE_CLASS"],
+        help: "Such as STANDARD_IA (default: the bucket's)",
+        ..S3
+    },
+    Setting {
+        name: "sse",
+        takes: One("MODE"),
+        wal_g: &["WALG_S3_SSE"],
+        help: "Encryption by the store: AES256 or aws:kms (default: the bucket's)",
+        ..S3
+    },
+    Setting {
+        name: "sse-kms-key-id",
+        takes: One("ID"),
+        wal_g: &["WALG_S3_SSE_KMS_ID"],
+        help: "The key of aws:kms (default: the account's)",
+        ..S3
+    },
+    Setting { name: "tags", takes: One("TAGS"), help: "Tags of each object: key=value&key=value", ..S3 },
+    Setting {
+        name: "request-checksums",
+        takes: One("WHEN"),
+        help: "Checksums of uploads: when-supported (the default) or when-required",
+        ..S3
+    },
+    Setting {
+        name: "conditional-writes",
+        takes: One("MODE"),
+        help: "required (the default), or unsupported to accept silent overwrites by a racing server",
+        ..S3
     },
 ];
 
@@ -177,7 +272,7 @@ impl Setting {
     /// Whether the file may hold it at the top: what every program has. (The file does not name
     /// itself.)
     pub fn is_common(&self) -> bool {
-        self.programs.len() > 1 && self.name != "config"
+        self.programs.len() > 1 && self.name != "config" && !self.s3
     }
 
     /// The values in the text of an environment variable.

@@ -1,5 +1,6 @@
 //! What the texts of settings mean. Each error names what would be right.
 
+use crate::storage::s3::{ConditionalWrites, RequestChecksums};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -81,5 +82,46 @@ impl std::str::FromStr for OnError {
             "abort" => Ok(OnError::Abort),
             _ => Err("auto, retry or abort".to_owned()),
         }
+    }
+}
+
+/// Server-side encryption by WAL-G's words, which are S3's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Sse {
+    S3,
+    Kms,
+}
+
+pub(super) fn sse(text: &str) -> Result<Sse> {
+    match text {
+        "AES256" => Ok(Sse::S3),
+        "aws:kms" => Ok(Sse::Kms),
+        _ => Err("AES256 or aws:kms".to_owned()),
+    }
+}
+
+pub(super) fn http_url(text: &str) -> Result<String> {
+    let host = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
+    match host {
+        Some(host) if !host.is_empty() && !host.contains(char::is_whitespace) => {
+            Ok(text.trim_end_matches('/').to_owned())
+        }
+        _ => Err("a URL such as https://host:port".to_owned()),
+    }
+}
+
+pub(super) fn request_checksums(text: &str) -> Result<RequestChecksums> {
+    match text {
+        "when-supported" | "when_supported" => Ok(RequestChecksums::WhenSupported),
+        "when-required" | "when_required" => Ok(RequestChecksums::WhenRequired),
+        _ => Err("when-supported or when-required".to_owned()),
+    }
+}
+
+pub(super) fn conditional_writes(text: &str) -> Result<ConditionalWrites> {
+    match text {
+        "required" => Ok(ConditionalWrites::Required),
+        "unsupported" => Ok(ConditionalWrites::Unsupported),
+        _ => Err("required or unsupported".to_owned()),
     }
 }

@@ -146,6 +146,10 @@ impl Storage for Deadline {
         self.inner.place()
     }
 
+    fn address(&self) -> String {
+        self.inner.address()
+    }
+
     fn create(&self, key: &Key, body: &Body) -> Result<()> {
         let (key, body) = (key.clone(), body.clone());
         self.ask(move |inner| inner.create(&key, &body))
@@ -220,6 +224,10 @@ impl Storage for Deadline {
     fn make_durable(&self, key: &Key) -> Result<()> {
         let key = key.clone();
         self.ask(move |inner| inner.make_durable(&key))
+    }
+
+    fn prove_create(&self) -> Result<()> {
+        self.ask(|inner| inner.prove_create())
     }
 
     fn sweep(&self, now: SystemTime) -> Result<()> {

@@ -85,6 +85,14 @@ impl Storage for Faulty {
         self.inner.place()
     }
 
+    fn address(&self) -> String {
+        self.inner.address()
+    }
+
+    fn prove_create(&self) -> Result<()> {
+        self.inner.prove_create()
+    }
+
     fn create(&self, key: &Key, body: &Body) -> Result<()> {
         self.run(Request::Create, key.as_str(), || self.inner.create(key, body))
     }

@@ -11,8 +11,8 @@
 //! * **delete** of a key that is not there is success.
 //! * Every method may be called from any thread at any time.
 //!
-//! [`conformance`] holds every backend and wrapper to it. Deadlines and injected faults are
-//! wrappers, not flags in a backend.
+//! [`conformance`] holds every backend and wrapper to it. Deadlines, repeats and injected
+//! faults are wrappers, not flags in a backend.
 
 pub mod body;
 pub mod conformance;
@@ -21,6 +21,8 @@ pub mod faulty;
 pub mod local;
 pub mod memory;
 pub mod open;
+pub mod retry;
+pub mod s3;
 
 use crate::object::Key;
 use std::error::Error as StdError;
@@ -30,7 +32,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 pub use body::{Body, BodyWriter};
-pub use open::{Location, open};
+pub use open::{Destination, Location};
 
 /// What a failure means for the caller's next step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -156,6 +158,11 @@ pub trait Storage: Send + Sync {
     /// The place, for messages: a URL without secrets.
     fn place(&self) -> &str;
 
+    /// What tells the place from every other one, for the spool's memory.
+    fn address(&self) -> String {
+        self.place().to_owned()
+    }
+
     /// Creates an object, whole and durable, or not at all.
     fn create(&self, key: &Key, body: &Body) -> Result<()>;
 
@@ -174,6 +181,12 @@ pub trait Storage: Send + Sync {
     /// Makes an object durable that another process created and may not have finished with.
     /// Stores that acknowledge only what is durable have nothing to do.
     fn make_durable(&self, _key: &Key) -> Result<()> {
+        Ok(())
+    }
+
+    /// Proves before the first push that the place keeps the contract of `create`; places whose
+    /// system guarantees it have nothing to do.
+    fn prove_create(&self) -> Result<()> {
         Ok(())
     }
 

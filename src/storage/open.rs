@@ -1,6 +1,8 @@
-//! From what a person writes to a storage: `/path`, `file:///path`.
+//! From what a person writes to a storage: `/path`, `file:///path`, `s3://bucket/prefix`.
 
 use super::local::Local;
+use super::retry::{Attempts, Retry};
+use super::s3::{S3, S3Settings};
 use super::{Error, Kind, Result, Shared};
 use std::fmt;
 use std::path::{Component, Path, PathBuf};
@@ -11,53 +13,89 @@ use std::sync::Arc;
 pub enum Location {
     /// An absolute directory.
     Directory(PathBuf),
+    /// A bucket, and a prefix without slashes at its ends.
+    S3 {
+        /// Its name.
+        bucket: String,
+        /// May be empty.
+        prefix: String,
+    },
+}
+
+/// A destination as configured.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Destination {
+    /// Where it is.
+    pub location: Location,
+    /// How to reach it, where it is a bucket.
+    pub s3: S3Settings,
+}
+
+impl Destination {
+    /// Prepares the storage; nothing is asked of it yet.
+    pub fn open(&self) -> Shared {
+        match &self.location {
+            Location::Directory(path) => Arc::new(Local::new(path.clone())),
+            Location::S3 { bucket, prefix } => {
+                let s3 = S3::new(bucket.clone(), prefix.clone(), self.s3.clone());
+                Arc::new(Retry::new(Arc::new(s3), Attempts::default()))
+            }
+        }
+    }
 }
 
 impl Location {
     /// Reads a URL or an absolute path. The error says what would be right.
     pub fn parse(text: &str) -> Result<Self> {
-        let invalid = |what: String, hint: &str| Err(Error::new(Kind::Invalid, what).hint(hint));
-        let path = match text.split_once("://") {
+        match text.split_once("://") {
             // "file://localhost/path" is the same by RFC 8089.
-            Some(("file", path)) => path.strip_prefix("localhost").unwrap_or(path),
-            Some(("s3", _)) => {
-                return invalid(format!("\"{text}\": this version does not write to S3"), "name a directory");
-            }
-            Some((scheme, _)) => {
-                return invalid(
-                    format!("\"{text}\": unknown scheme \"{scheme}\""),
-                    "an archive is \"/directory\" or \"file:///directory\"",
-                );
-            }
-            None => text,
-        };
-        let path = Path::new(path);
-        if !path.is_absolute() {
-            return invalid(
-                format!("\"{text}\" is not an absolute path"),
-                "a relative one would mean another place for each program; write it in full",
-            );
+            Some(("file", path)) => directory(text, path.strip_prefix("localhost").unwrap_or(path)),
+            Some(("s3", path)) => bucket(text, path),
+            Some((scheme, _)) => Err(invalid(format!("\"{text}\": unknown scheme \"{scheme}\"")).hint(FORMS)),
+            None => directory(text, text),
         }
-        if path.components().any(|part| part == Component::ParentDir) {
-            return invalid(format!("\"{text}\" contains \"..\""), "write the path in full");
-        }
-        // Without repeated or trailing slashes: one place has one name.
-        Ok(Location::Directory(path.components().collect()))
     }
+}
+
+const FORMS: &str = "an archive is \"/directory\", \"file:///directory\" or \"s3://bucket/prefix\"";
+
+fn invalid(what: String) -> Error {
+    Error::new(Kind::Invalid, what)
+}
+
+fn directory(text: &str, path: &str) -> Result<Location> {
+    let path = Path::new(path);
+    if !path.is_absolute() {
+        return Err(invalid(format!("\"{text}\" is not an absolute path"))
+            .hint("a relative one would mean another place for each program; write it in full"));
+    }
+    if path.components().any(|part| part == Component::ParentDir) {
+        return Err(invalid(format!("\"{text}\" contains \"..\"")).hint("write the path in full"));
+    }
+    // Without repeated or trailing slashes: one place has one name.
+    Ok(Location::Directory(path.components().collect()))
+}
+
+fn bucket(text: &str, path: &str) -> Result<Location> {
+    let (bucket, prefix) = path.split_once('/').unwrap_or((path, ""));
+    let prefix = prefix.trim_matches('/');
+    if bucket.is_empty() || bucket.contains(char::is_whitespace) {
+        return Err(invalid(format!("\"{text}\" names no bucket")).hint(FORMS));
+    }
+    if !prefix.is_empty() && prefix.split('/').any(|part| matches!(part, "" | "." | "..")) {
+        return Err(invalid(format!("\"{text}\" has an empty, \".\" or \"..\" part"))
+            .hint("write the prefix in full"));
+    }
+    Ok(Location::S3 { bucket: bucket.to_owned(), prefix: prefix.to_owned() })
 }
 
 impl fmt::Display for Location {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Location::Directory(path) => path.display().fmt(f),
+            Location::S3 { bucket, prefix } if prefix.is_empty() => write!(f, "s3://{bucket}"),
+            Location::S3 { bucket, prefix } => write!(f, "s3://{bucket}/{prefix}"),
         }
-    }
-}
-
-/// Prepares the storage; nothing is asked of it yet.
-pub fn open(location: &Location) -> Shared {
-    match location {
-        Location::Directory(path) => Arc::new(Local::new(path.clone())),
     }
 }
 
@@ -75,10 +113,30 @@ mod tests {
     }
 
     #[test]
+    fn a_bucket_is_named_by_a_url() {
+        let s3 = |bucket: &str, prefix: &str| {
+            Ok(Location::S3 { bucket: bucket.to_owned(), prefix: prefix.to_owned() })
+        };
+        assert_eq!(Location::parse("s3://bucket").map_err(drop), s3("bucket", ""));
+        assert_eq!(Location::parse("s3://bucket/").map_err(drop), s3("bucket", ""));
+        assert_eq!(Location::parse("s3://bucket/a/b/").map_err(drop), s3("bucket", "a/b"));
+        assert_eq!(Location::parse("s3://bucket/a/b/").unwrap().to_string(), "s3://bucket/a/b");
+    }
+
+    #[test]
     fn what_could_mean_another_place_is_refused() {
-        for bad in
-            ["", "archive", "./archive", "file://archive", "/mnt/../archive", "ftp://x/y", "s3://bucket"]
-        {
+        for bad in [
+            "",
+            "archive",
+            "./archive",
+            "file://archive",
+            "/mnt/../archive",
+            "ftp://x/y",
+            "s3://",
+            "s3:///prefix",
+            "s3://b/a//b",
+            "s3://b/../c",
+        ] {
             assert_eq!(Location::parse(bad).unwrap_err().kind(), Kind::Invalid, "{bad:?}");
         }
     }

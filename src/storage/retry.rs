@@ -1,0 +1,161 @@
+//! A wrapper that repeats what failed for a passing reason.
+//!
+//! Only [`Kind::Unavailable`] is repeated, a bounded number of times, with growing random pauses.
+//! That is safe for every request: a create that was done although its answer was lost meets
+//! [`Kind::AlreadyExists`], and the caller compares what stands there. The last error says how
+//! often it was tried.
+
+use super::{Body, Entry, Error, Kind, Listing, Object, Range, Result, Shared, Storage};
+use crate::object::Key;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+/// How often, and how long the first pause is at most; each further one is twice as long.
+#[derive(Clone, Copy, Debug)]
+pub struct Attempts {
+    /// In all, at least 1.
+    pub count: u32,
+    /// The first pause.
+    pub pause: Duration,
+}
+
+impl Default for Attempts {
+    fn default() -> Self {
+        Attempts { count: 5, pause: Duration::from_millis(200) }
+    }
+}
+
+/// See the module.
+pub struct Retry {
+    inner: Shared,
+    attempts: Attempts,
+}
+
+impl Retry {
+    /// Wraps a store.
+    pub fn new(inner: Shared, attempts: Attempts) -> Self {
+        Retry { inner, attempts }
+    }
+
+    fn run<T>(&self, request: impl Fn() -> Result<T>) -> Result<T> {
+        let start = Instant::now();
+        let mut pause = self.attempts.pause;
+        let mut tried = 1;
+        loop {
+            let error = match request() {
+                Err(error) if error.kind() == Kind::Unavailable => error,
+                other => return other,
+            };
+            if tried >= self.attempts.count {
+                return Err(match tried {
+                    1 => error,
+                    _ => Error {
+                        what: format!("{} ({tried} attempts in {:.1?})", error.what, start.elapsed()),
+                        ..error
+                    },
+                });
+            }
+            log::debug!("attempt {tried}: {error}");
+            std::thread::sleep(pause.mul_f64(jitter()));
+            pause *= 2;
+            tried += 1;
+        }
+    }
+}
+
+/// From 0.5 to 1, so that servers that failed together do not come back together.
+fn jitter() -> f64 {
+    // The standard library's only source of randomness: the keys of its hash tables.
+    0.5 + (RandomState::new().hash_one(0) % 1000) as f64 / 2000.0
+}
+
+/// A listing that goes on behind its last key after a passing failure.
+struct Resumed {
+    again: Retry,
+    prefix: String,
+    after: String,
+    left: u32,
+    entries: Listing,
+}
+
+impl Iterator for Resumed {
+    type Item = Result<Entry>;
+
+    fn next(&mut self) -> Option<Result<Entry>> {
+        loop {
+            match self.entries.next()? {
+                Ok(entry) => {
+                    self.after.clone_from(&entry.key);
+                    return Some(Ok(entry));
+                }
+                Err(error) if error.kind() == Kind::Unavailable && self.left > 0 => {
+                    self.left -= 1;
+                    log::debug!("{error}");
+                    match self.again.list(&self.prefix, &self.after) {
+                        Ok(entries) => self.entries = entries,
+                        Err(error) => {
+                            self.entries = Box::new(std::iter::empty());
+                            return Some(Err(error));
+                        }
+                    }
+                }
+                Err(error) => return Some(Err(error)),
+            }
+        }
+    }
+}
+
+impl Storage for Retry {
+    fn place(&self) -> &str {
+        self.inner.place()
+    }
+
+    fn address(&self) -> String {
+        self.inner.address()
+    }
+
+    fn create(&self, key: &Key, body: &Body) -> Result<()> {
+        self.run(|| self.inner.create(key, body))
+    }
+
+    fn get(&self, key: &Key, range: Range) -> Result<Object> {
+        self.run(|| self.inner.get(key, range))
+    }
+
+    fn head(&self, key: &Key) -> Result<Entry> {
+        self.run(|| self.inner.head(key))
+    }
+
+    fn list(&self, prefix: &str, after: &str) -> Result<Listing> {
+        let entries = self.run(|| self.inner.list(prefix, after))?;
+        let again = Retry { inner: Arc::clone(&self.inner), attempts: self.attempts };
+        Ok(Box::new(Resumed {
+            again,
+            prefix: prefix.to_owned(),
+            after: after.to_owned(),
+            left: self.attempts.count,
+            entries,
+        }))
+    }
+
+    fn delete(&self, key: &Key) -> Result<()> {
+        self.run(|| self.inner.delete(key))
+    }
+
+    fn make_durable(&self, key: &Key) -> Result<()> {
+        self.run(|| self.inner.make_durable(key))
+    }
+
+    fn prove_create(&self) -> Result<()> {
+        self.run(|| self.inner.prove_create())
+    }
+
+    fn sweep(&self, now: SystemTime) -> Result<()> {
+        self.inner.sweep(now)
+    }
+
+    fn can_vanish(&self) -> bool {
+        self.inner.can_vanish()
+    }
+}

@@ -1,0 +1,139 @@
+//! From settings to a client: one runtime for the process, made by the first request.
+
+use super::settings::{RequestChecksums, S3Settings};
+use crate::storage::{Error, Kind, Result};
+use aws_config::BehaviorVersion;
+use aws_config::retry::RetryConfig;
+use aws_config::timeout::TimeoutConfig;
+use aws_sdk_s3::Client;
+use aws_sdk_s3::config::{
+    Credentials, Region, RequestChecksumCalculation, ResponseChecksumValidation, SharedHttpClient,
+};
+use aws_smithy_http_client::proxy::ProxyConfig;
+use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore, rustls_provider::CryptoMode};
+use aws_smithy_http_client::{Builder, Connector};
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject;
+use std::sync::OnceLock;
+use std::time::Duration;
+use tokio::runtime::Runtime;
+
+/// Until a connection stands.
+const CONNECT: Duration = Duration::from_secs(5);
+/// Until an answer begins, and between two of its pieces.
+const STALL: Duration = Duration::from_secs(15);
+/// Of one request, body included; a segment over a slow line takes its time.
+const ATTEMPT: Duration = Duration::from_secs(110);
+
+/// The process's only runtime.
+pub(super) fn runtime() -> Result<&'static Runtime> {
+    static RUNTIME: OnceLock<Runtime> = OnceLock::new();
+    if let Some(runtime) = RUNTIME.get() {
+        return Ok(runtime);
+    }
+    let made = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+    let made = made.map_err(|error| {
+        Error::new(Kind::Unavailable, "cannot start the network runtime").caused_by(error)
+    })?;
+    Ok(RUNTIME.get_or_init(|| made))
+}
+
+/// Makes a client. Nothing is sent to S3 yet, but the chain may ask for credentials' places.
+pub(super) async fn connect(settings: &S3Settings) -> Result<Client> {
+    let http = http_client(settings)?;
+    let mut loader = aws_config::defaults(BehaviorVersion::latest()).http_client(http);
+    if let Some(profile) = &settings.profile {
+        loader = loader.profile_name(profile);
+    }
+    if let Some(keys) = &settings.keys {
+        let token = keys.session_token.as_ref().map(|token| token.reveal().to_owned());
+        let (id, secret) = (keys.access_key_id.reveal(), keys.secret_access_key.reveal());
+        loader = loader.credentials_provider(Credentials::new(id, secret, token, None, "wal-archive"));
+    }
+    if let Some(region) = &settings.region {
+        loader = loader.region(Region::new(region.clone()));
+    }
+    let shared = loader.load().await;
+    let timeouts = TimeoutConfig::builder()
+        .connect_timeout(CONNECT)
+        .read_timeout(STALL)
+        .operation_attempt_timeout(ATTEMPT)
+        .operation_timeout(ATTEMPT)
+        .build();
+    let mut config = aws_sdk_s3::config::Builder::from(&shared)
+        // Repeating is the business of `storage::retry`, which says what it did.
+        .retry_config(RetryConfig::disabled())
+        .timeout_config(timeouts)
+        .request_checksum_calculation(match settings.request_checksums {
+            RequestChecksums::WhenSupported => RequestChecksumCalculation::WhenSupported,
+            RequestChecksums::WhenRequired => RequestChecksumCalculation::WhenRequired,
+        })
+        // What is read is proved by its own SHA-256.
+        .response_checksum_validation(ResponseChecksumValidation::WhenRequired)
+        .force_path_style(settings.path_style.unwrap_or(settings.endpoint.is_some()));
+    if let Some(endpoint) = &settings.endpoint {
+        config = config.endpoint_url(endpoint);
+        if shared.region().is_none() {
+            // Stores of one region do not care, but a signature needs one.
+            config = config.region(Region::new("us-east-1"));
+        }
+    } else if shared.region().is_none() {
+        return Err(Error::new(Kind::Invalid, "no AWS region is known")
+            .hint("set region in the [s3] section, AWS_REGION, or the profile"));
+    }
+    Ok(Client::from_conf(config.build()))
+}
+
+/// The HTTP client: without TLS where it is not needed, as reading the system's certificates
+/// costs more than a request.
+fn http_client(settings: &S3Settings) -> Result<SharedHttpClient> {
+    let proxy = match &settings.proxy {
+        Some(url) => ProxyConfig::all(url.as_str()).map_err(|error| {
+            Error::new(Kind::Invalid, format!("proxy \"{url}\" is no URL")).caused_by(error)
+        })?,
+        None => ProxyConfig::from_env(),
+    };
+    let plain = settings.endpoint.as_deref().is_some_and(|endpoint| endpoint.starts_with("http://"));
+    // The chain may need TLS for STS even where the store does not; only static keys never do.
+    if plain && settings.keys.is_some() && settings.proxy.is_none() {
+        return Ok(Builder::new().build_with_connector_fn(move |config, components| {
+            let mut builder = Connector::builder().proxy_config(proxy.clone());
+            builder.set_connector_settings(config.cloned());
+            if let Some(components) = components {
+                builder.set_sleep_impl(components.sleep_impl());
+            }
+            builder.build_http()
+        }));
+    }
+    let tls = tls_context(settings)?;
+    Ok(Builder::new().build_with_connector_fn(move |config, components| {
+        let mut builder = Connector::builder()
+            .proxy_config(proxy.clone())
+            .tls_provider(Provider::Rustls(CryptoMode::Ring))
+            .tls_context(tls.clone());
+        builder.set_connector_settings(config.cloned());
+        if let Some(components) = components {
+            builder.set_sleep_impl(components.sleep_impl());
+        }
+        builder.build()
+    }))
+}
+
+fn tls_context(settings: &S3Settings) -> Result<TlsContext> {
+    let mut trusted = TrustStore::default();
+    if let Some(path) = &settings.ca_bundle {
+        let invalid =
+            |what: &str| Error::new(Kind::Invalid, format!("CA bundle \"{}\": {what}", path.display()));
+        let pem = std::fs::read(path).map_err(|error| invalid("cannot be read").caused_by(error))?;
+        // The library panics over a file it cannot parse, so it is parsed here first.
+        let certificates: std::result::Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
+        match certificates {
+            Ok(certificates) if !certificates.is_empty() => {}
+            Ok(_) => return Err(invalid("holds no PEM certificate")),
+            Err(error) => return Err(invalid("is not PEM").caused_by(error)),
+        }
+        trusted.add_pem_certificate(pem);
+    }
+    let context = TlsContext::builder().with_trust_store(trusted).build();
+    context.map_err(|error| Error::new(Kind::Invalid, "cannot set up TLS").caused_by(error))
+}
