@@ -3,6 +3,8 @@
 //! Read-only: nothing in a data directory is ever changed here.
 
 use crate::wal::{FirstPage, SegmentSize, SystemId, WalName};
+use rustix::io::Errno;
+use rustix::process::Pid;
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -60,6 +62,19 @@ impl DataDirectory {
             && !self.is_standby()
             && !self.0.join("recovery.signal").exists()
     }
+
+    /// Whether a server ran here and died without a word: its pid file names a process that is
+    /// gone (PostgreSQL `src/backend/utils/init/miscinit.c`, `CreateLockFile`).
+    pub fn is_abandoned(&self) -> bool {
+        let Ok(content) = fs::read_to_string(self.0.join("postmaster.pid")) else { return false };
+        content.lines().next().and_then(is_gone) == Some(true)
+    }
+}
+
+/// Whether no process has this number; `None` where it is no number of a process.
+pub fn is_gone(pid: &str) -> Option<bool> {
+    let pid = Pid::from_raw(pid.trim().parse().ok().filter(|pid| *pid > 0)?)?;
+    Some(rustix::process::test_kill_process(pid) == Err(Errno::SRCH))
 }
 
 /// The segment size by a segment of the cluster that lies in this folder (pg_wal always has one).
@@ -121,6 +136,21 @@ mod tests {
         assert_eq!(found.system_id().unwrap_err().kind(), io::ErrorKind::InvalidData);
         fs::remove_file(&control).unwrap();
         assert_eq!(found.system_id().unwrap(), None);
+    }
+
+    #[test]
+    fn a_server_is_abandoned_when_the_process_of_its_pid_file_is_gone() {
+        let base = tempfile::tempdir().unwrap();
+        let found = DataDirectory::at(&data_directory(base.path(), "x", 7)).unwrap();
+        let pid_file = |content: &str| fs::write(found.path().join("postmaster.pid"), content).unwrap();
+        assert!(!found.is_abandoned(), "no server");
+        pid_file(&format!("{}\n/data\n", std::process::id()));
+        assert!(!found.is_abandoned());
+        // No process has a number beyond PID_MAX_LIMIT, 2^22.
+        pid_file("4194305\n/data\n");
+        assert!(found.is_abandoned());
+        pid_file("");
+        assert!(!found.is_abandoned(), "just being written");
     }
 
     #[test]

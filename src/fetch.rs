@@ -32,8 +32,10 @@ pub enum Cause {
     Damaged,
     /// The file is missing though later segments of its timeline are there.
     Hole,
-    /// A destination cannot be reached, refuses, or is not an archive.
+    /// A destination cannot be reached, or holds no archive now.
     Unreachable,
+    /// A destination refuses or is another cluster's archive: waiting changes nothing.
+    Refused,
     /// The deadline passed.
     Deadline,
 }
@@ -100,6 +102,10 @@ pub fn fetch(request: &Fetch<'_>) -> Result<Answer, Failures> {
         let left = deadline.saturating_duration_since(Instant::now());
         match search.conclude(round, start, left)? {
             Some(answer) => return Ok(answer),
+            // A restart of the server waits for this process (its shared memory is still in use).
+            None if request.data_directory.is_some_and(DataDirectory::is_abandoned) => {
+                return Err(vec![Failure::new(Cause::Unreachable, "the server that asked is gone")]);
+            }
             None => std::thread::sleep(PAUSE),
         }
     }
@@ -216,21 +222,34 @@ impl Search<'_> {
     /// Asks one destination.
     fn ask(&self, storage: &dyn Storage) -> Result<Said, Failure<Cause>> {
         let name = self.request.name;
-        for _ in 0..2 {
+        let mut broken = None;
+        for _ in 0..3 {
             match storage.get(&Key::of(name), Range::Whole) {
-                Ok(mut object) => {
-                    self.receive(storage, &mut object.body)?;
-                    return Ok(Said::Delivered);
-                }
+                Ok(mut object) => match self.receive(storage, &mut object.body) {
+                    Ok(()) => return Ok(Said::Delivered),
+                    // A body breaks off behind the back of whoever repeats requests.
+                    Err(failure) if failure.kind == Cause::Unreachable => {
+                        log::debug!("{failure}");
+                        broken = Some(failure);
+                        continue;
+                    }
+                    Err(failure) => return Err(failure),
+                },
                 Err(error) if error.kind() == Kind::NotFound => {}
                 Err(error) => return Err(failed(&error)),
             }
-            match self.look_around(storage).map_err(|error| failed(&error))? {
-                Seen::Nothing => {}
+            let seen = self.look_around(storage).map_err(|error| failed(&error))?;
+            // Neither "not there" nor "a hole" counts from what is not this cluster's archive.
+            if !self.request.allow_empty {
+                let proved = archive::prove(storage, self.control, self.request.spool, SystemTime::now());
+                proved.map_err(|error| failed(&error))?;
+            }
+            match seen {
+                Seen::Nothing => return Ok(Said::Absent),
                 Seen::Later(later) => return Ok(Said::Later(later)),
                 Seen::OtherEncoding(key) => {
                     return Err(Failure::new(
-                        Cause::Unreachable,
+                        Cause::Refused,
                         format!(
                             "\"{}/{key}\" is \"{name}\" in an encoding that this version does not read",
                             storage.place()
@@ -238,18 +257,13 @@ impl Search<'_> {
                     ));
                 }
                 // Stored in this very moment.
-                Seen::Itself => continue,
+                Seen::Itself => {}
             }
-            if !self.request.allow_empty {
-                archive::prove(storage, self.control, self.request.spool, SystemTime::now())
-                    .map_err(|error| failed(&error))?;
-            }
-            return Ok(Said::Absent);
         }
-        Err(Failure::new(
-            Cause::Unreachable,
-            format!("\"{}\" lists \"{name}\" but does not give it", storage.place()),
-        ))
+        Err(broken.unwrap_or_else(|| {
+            let what = format!("\"{}\" lists \"{name}\" but does not give it", storage.place());
+            Failure::new(Cause::Unreachable, what)
+        }))
     }
 
     /// One listing: the file in another encoding, or a later file of its timeline.
@@ -395,7 +409,8 @@ fn failed(error: &Error) -> Failure<Cause> {
     let cause = match error.kind() {
         Kind::TimedOut => Cause::Deadline,
         Kind::Damaged => Cause::Damaged,
-        _ => Cause::Unreachable,
+        Kind::Denied | Kind::Invalid => Cause::Refused,
+        Kind::NotFound | Kind::AlreadyExists | Kind::Unavailable => Cause::Unreachable,
     };
     Failure::from_storage(cause, error)
 }

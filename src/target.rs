@@ -5,8 +5,8 @@
 //! newer request's. Nothing is fsynced: PostgreSQL fsyncs what it keeps
 //! (`src/backend/access/transam/xlogarchive.c`, `KeepFileRestoredFromArchive`).
 
+use crate::cluster;
 use fs2::FileExt;
-use rustix::process::Pid;
 use std::fmt;
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -26,8 +26,6 @@ pub enum TargetError {
     Unwritable(PathBuf, io::Error),
     /// Another wal-fetch holds the folder.
     Busy(PathBuf),
-    /// The process that asked has ended.
-    Orphaned(PathBuf),
 }
 
 impl TargetError {
@@ -47,7 +45,6 @@ impl TargetError {
                 _ => None,
             },
             TargetError::Busy(_) => Some("look for an orphan of an earlier server and end it"),
-            TargetError::Orphaned(_) => None,
         }
     }
 }
@@ -59,9 +56,6 @@ impl fmt::Display for TargetError {
             TargetError::Busy(folder) => {
                 write!(f, "another wal-fetch is at work in \"{}\" and did not end in time", folder.display())
             }
-            TargetError::Orphaned(path) => {
-                write!(f, "the process that asked has ended, so nothing was put at \"{}\"", path.display())
-            }
         }
     }
 }
@@ -72,7 +66,6 @@ pub struct Target {
     folder: PathBuf,
     /// Released by the end of the process.
     _lock: Option<File>,
-    parent: Option<Pid>,
 }
 
 /// An unproved file beside the path; removed unless it is published.
@@ -92,7 +85,6 @@ impl Target {
     /// Locks the folder, waiting for another request's end until the deadline, and removes what
     /// a killed one left.
     pub fn take(path: &Path, deadline: Instant) -> Result<Self, TargetError> {
-        let parent = rustix::process::getppid();
         let folder = match path.parent() {
             Some(folder) if folder != Path::new("") => folder.to_owned(),
             _ => PathBuf::from("."),
@@ -113,7 +105,7 @@ impl Target {
             }
             std::thread::sleep(Duration::from_millis(20));
         };
-        let target = Target { path: path.to_owned(), folder, _lock: lock, parent };
+        let target = Target { path: path.to_owned(), folder, _lock: lock };
         target.clean();
         Ok(target)
     }
@@ -149,9 +141,6 @@ impl Target {
 
     /// Puts a proved file at the path.
     pub fn publish(&self, temporary: Temporary) -> Result<(), TargetError> {
-        if rustix::process::getppid() != self.parent {
-            return Err(TargetError::Orphaned(self.path.clone()));
-        }
         fs::rename(&temporary.path, &self.path).map_err(|error| self.unwritable(error))
     }
 
@@ -163,8 +152,7 @@ impl Target {
 
 /// From what follows the prefix: `PID.NUMBER`.
 fn is_of_a_living_process(rest: &str) -> bool {
-    let pid = rest.split('.').next().and_then(|pid| pid.parse().ok()).and_then(Pid::from_raw);
-    pid.is_some_and(|pid| !matches!(rustix::process::test_kill_process(pid), Err(rustix::io::Errno::SRCH)))
+    rest.split('.').next().and_then(cluster::is_gone) == Some(false)
 }
 
 #[cfg(test)]

@@ -117,7 +117,7 @@ fn codes_20_and_220_where_no_archive_is_seen() {
     }
     assert_eq!(sandbox.fetch(ONE, &["--allow-empty"]).code, Some(1));
     // A history is asked for again until the deadline, and its failure is explained.
-    let late = sandbox.fetch("00000002.history", &["--timeout", "2s"]);
+    let late = sandbox.fetch("00000002.history", &["--timeout", "3s"]);
     late.fails(220, &["not an archive", "do not promote"]);
     fs::remove_dir(sandbox.archive()).unwrap();
     sandbox.fetch(ONE, &[]).fails(220, &["cannot open the archive's root", "HINT:"]);
@@ -140,6 +140,10 @@ fn the_identity_or_any_wal_file_proves_an_archive() {
     );
     fs::write(sandbox.archive().join("archive.json"), identity.replace(&CLUSTER.to_string(), "42")).unwrap();
     sandbox.fetch(THREE, &[]).fails(220, &["42", &CLUSTER.to_string()]);
+    // It answers, so asking again would change nothing.
+    let start = Instant::now();
+    sandbox.fetch("00000002.history", &[]).fails(220, &["42", &CLUSTER.to_string()]);
+    assert!(start.elapsed() < Duration::from_secs(60), "not asked until the deadline of 5 min");
     fs::write(sandbox.archive().join("archive.json"), &identity[..20]).unwrap();
     sandbox.fetch(THREE, &[]).fails(221, &["archive.json", "cannot be understood"]);
     fs::write(sandbox.archive().join("archive.json"), identity).unwrap();
@@ -250,6 +254,38 @@ fn codes_24_and_224_for_a_hole_with_both_names_and_the_way_out() {
     sandbox.fetch(ONE, &["--accept-gap", ONE]).fails(1, &["warning", "--accept-gap", ONE, TWO]);
     sandbox.fetch(ONE, &["--accept-gap", THREE, "--timeout", "2s"]).fails(224, &[ONE, TWO]);
     sandbox.nothing_fetched();
+}
+
+#[test]
+fn another_clusters_archive_has_no_holes() {
+    let (sandbox, _) = archived();
+    let other = sandbox.make_data_directory("other", 42);
+    let archive = sandbox.archive();
+    fs::remove_file(sandbox.object(ONE)).unwrap();
+    let fetch = |args: &[&str]| {
+        let mut command = sandbox.program("wal-fetch");
+        Run::of(
+            command
+                .current_dir(&other)
+                .arg("--archive")
+                .arg(&archive)
+                .args(args)
+                .args([ONE, "pg_wal/RECOVERYXLOG"]),
+        )
+    };
+    fetch(&[]).fails(220, &["42", &CLUSTER.to_string(), "HINT:"]);
+    fetch(&["--accept-gap", ONE]).fails(220, &["42"]);
+}
+
+#[test]
+fn a_fetch_that_waits_ends_when_its_server_is_gone() {
+    let sandbox = Sandbox::new();
+    fs::write(sandbox.data().join("postmaster.pid"), "4194305\n").unwrap();
+    let start = Instant::now();
+    sandbox
+        .fetch("00000002.history", &["--on-error", "retry"])
+        .fails(220, &["the server that asked is gone"]);
+    assert!(start.elapsed() < Duration::from_secs(15), "not at the deadline of 20 s");
 }
 
 #[test]

@@ -1,27 +1,7 @@
 //! Every segment size, with bounded memory.
 
-use crate::util::{CLUSTER, MIB, Sandbox, segment};
+use crate::util::{CLUSTER, MIB, Sandbox, peak, segment};
 use std::fs;
-use std::process::{Command, Stdio};
-
-/// Runs to the end and returns the peak of the resident memory in KiB.
-fn peak(command: &mut Command) -> u64 {
-    let mut child = command.stdin(Stdio::null()).spawn().unwrap();
-    let status = format!("/proc/{}/status", child.id());
-    let mut peak = 0;
-    loop {
-        // The kernel keeps the high-water mark, so only what comes after the last look is missed.
-        if let Ok(text) = fs::read_to_string(&status) {
-            let mark = text.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB"));
-            peak = mark.and_then(|mark| mark.trim().parse().ok()).unwrap_or(peak).max(peak);
-        }
-        if let Some(status) = child.try_wait().unwrap() {
-            assert!(status.success(), "{command:?}: {status}");
-            return peak;
-        }
-        std::thread::sleep(std::time::Duration::from_millis(1));
-    }
-}
 
 fn round_trip(mebibytes: usize) {
     let sandbox = Sandbox::new();

@@ -1,5 +1,7 @@
 //! A sandbox: a data directory, an archive root, and the programs run in them.
 
+#![allow(dead_code, reason = "each test crate uses a part")]
+
 use std::fmt;
 use std::fs;
 use std::os::unix::process::CommandExt;
@@ -214,4 +216,23 @@ pub fn hang(path: &Path) {
 /// A count that a long campaign sets and that is short in CI.
 pub fn rounds(variable: &str, short: usize) -> usize {
     std::env::var(variable).map_or(short, |text| text.parse().expect("a number"))
+}
+
+/// Runs to the end and returns the peak of the resident memory in KiB.
+pub fn peak(command: &mut Command) -> u64 {
+    let mut child = command.stdin(Stdio::null()).spawn().unwrap();
+    let status = format!("/proc/{}/status", child.id());
+    let mut peak = 0;
+    loop {
+        // The kernel keeps the high-water mark, so only what comes after the last look is missed.
+        if let Ok(text) = fs::read_to_string(&status) {
+            let mark = text.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB"));
+            peak = mark.and_then(|mark| mark.trim().parse().ok()).unwrap_or(peak).max(peak);
+        }
+        if let Some(status) = child.try_wait().unwrap() {
+            assert!(status.success(), "{command:?}: {status}");
+            return peak;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
 }

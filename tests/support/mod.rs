@@ -2,4 +2,5 @@
 
 #![allow(dead_code, reason = "each test crate uses a part")]
 
+pub mod proxy;
 pub mod s3;

@@ -1,0 +1,31 @@
+//! What a database administrator does, with a real PostgreSQL: archive under load, lose the
+//! server, recover; and everything that can go wrong in between.
+//!
+//! | module | what |
+//! |---|---|
+//! | [`world`], [`server`], [`archive`], [`recorded`] | the harness: a scratch place, servers in it, the archive looked at from outside, a life to recover |
+//! | [`recovery`] | archiving under load, recovery to the end and to a time, several destinations |
+//! | [`timelines`] | promotions, `pg_rewind`, the moment of promotion |
+//! | [`standby`] | standbys that live from the archive, or share it |
+//! | [`holes`] | segments missing in the middle |
+//! | [`damage`] | flipped bits, another cluster's archive, a wrong option |
+//! | [`outage`] | the archive gone, unmounted, or full |
+//! | [`crash`] | the server killed while it archives |
+//!
+//! Without PostgreSQL on the machine the tests say `SKIPPED` and pass, unless
+//! `WAL_ARCHIVE_REQUIRE_ALL=1` is set; the same for those that mount file systems and need root.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+mod archive;
+mod recorded;
+mod server;
+mod world;
+
+mod crash;
+mod damage;
+mod holes;
+mod outage;
+mod recovery;
+mod standby;
+mod timelines;

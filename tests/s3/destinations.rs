@@ -1,0 +1,101 @@
+//! A directory and a bucket as two copies of one archive.
+
+use crate::bucket::Bucket;
+use crate::util::{CLUSTER, MIB, Run, flip, rounds, segment};
+use std::fs;
+use std::path::Path;
+use std::sync::Barrier;
+
+const ONE: &str = "000000010000000000000001";
+const TWO: &str = "000000010000000000000002";
+
+fn both(bucket: &Bucket, program: &str) -> std::process::Command {
+    let mut command = bucket.program(program);
+    command.env("WAL_ARCHIVE", format!("{},{}", bucket.sandbox.archive().display(), bucket.url()));
+    command
+}
+
+#[test]
+fn losing_or_damaging_either_copy_loses_nothing() {
+    let Some(mut bucket) = Bucket::new() else { return };
+    let content = bucket.sandbox.segment(ONE);
+    bucket.sandbox.segment(TWO);
+    for name in [ONE, TWO] {
+        Run::of(both(&bucket, "wal-push").arg(format!("pg_wal/{name}"))).succeeds();
+    }
+    let fetch = |bucket: &Bucket, name: &str| {
+        Run::of(both(bucket, "wal-fetch").args(["--timeout", "20s", name, "pg_wal/RECOVERYXLOG"]))
+    };
+    fetch(&bucket, ONE).succeeds();
+    assert!(bucket.sandbox.fetched() == content);
+    flip(&bucket.sandbox.object(ONE), 80_000);
+    fetch(&bucket, ONE).fails(0, &["warning", "damaged"]);
+    assert!(bucket.sandbox.fetched() == content);
+    fs::rename(bucket.sandbox.archive(), bucket.sandbox.path("away")).unwrap();
+    fetch(&bucket, ONE).fails(0, &["warning", "root"]);
+    assert!(bucket.sandbox.fetched() == content);
+    // "Not there" needs both.
+    assert_eq!(fetch(&bucket, "000000010000000000000003").code, Some(220));
+    fs::rename(bucket.sandbox.path("away"), bucket.sandbox.archive()).unwrap();
+    flip(&bucket.sandbox.object(ONE), 80_000);
+    if bucket.server.is_versitygw() {
+        flip(&bucket.server.file(&format!("archive/wal_005/{TWO}.zst")).unwrap(), 80_000);
+        assert_eq!(fetch(&bucket, TWO).code, Some(0));
+    }
+    bucket.server.stop();
+    fetch(&bucket, ONE).succeeds();
+    assert!(bucket.sandbox.fetched() == content);
+    Run::of(both(&bucket, "wal-push").arg(format!("pg_wal/{ONE}"))).fails(13, &["s3://"]);
+}
+
+#[test]
+fn of_two_primaries_exactly_one_wins_each_round_in_a_bucket_too() {
+    let Some(bucket) = Bucket::new() else { return };
+    let primaries = [bucket.sandbox.data(), bucket.sandbox.make_data_directory("other", CLUSTER)];
+    let rounds = rounds("WAL_ARCHIVE_RACES", 40);
+    let mut wins = [0; 2];
+    for round in 0..rounds {
+        let name = format!("00000001{:08X}{:08X}", round / 4096, round % 4096);
+        let contents = [1, 2].map(|seed| segment(&name, MIB, CLUSTER, seed + 2 * round as u64));
+        for (primary, content) in primaries.iter().zip(&contents) {
+            fs::write(primary.join("pg_wal").join(&name), content).unwrap();
+        }
+        let start = Barrier::new(2);
+        let push = |primary: &Path| {
+            let mut command = bucket.program("wal-push");
+            command.env("WAL_ARCHIVE_ENDPOINT", bucket.server.endpoint()).current_dir(primary);
+            command.arg(format!("pg_wal/{name}"));
+            start.wait();
+            Run::of(&mut command)
+        };
+        let runs = std::thread::scope(|scope| {
+            let other = scope.spawn(|| push(&primaries[1]));
+            [push(&primaries[0]), other.join().unwrap()]
+        });
+        let winner =
+            runs.iter().position(|run| run.code == Some(0)).unwrap_or_else(|| panic!("nobody won: {runs:?}"));
+        assert_eq!(runs[1 - winner].code, Some(12), "round {round}: {runs:?}");
+        wins[winner] += 1;
+        bucket.fetch(&name, &[]).succeeds();
+        assert!(bucket.sandbox.fetched() == contents[winner], "round {round}");
+    }
+    println!("{rounds} rounds, wins {wins:?}");
+}
+
+#[test]
+fn memory_stays_bounded_for_1_gib_over_s3() {
+    let Some(bucket) = Bucket::new() else { return };
+    let content = segment(ONE, 1024 * MIB, CLUSTER, 1);
+    let path = bucket.sandbox.wal(ONE, &content);
+    let endpoint = bucket.server.endpoint();
+    let push = crate::util::peak(
+        bucket.program("wal-push").env("WAL_ARCHIVE_ENDPOINT", &endpoint).arg(format!("pg_wal/{ONE}")),
+    );
+    fs::remove_file(path).unwrap();
+    let args = [ONE, "pg_wal/RECOVERYXLOG"];
+    let fetch =
+        crate::util::peak(bucket.program("wal-fetch").env("WAL_ARCHIVE_ENDPOINT", &endpoint).args(args));
+    assert!(bucket.sandbox.fetched() == content);
+    println!("push {push} KiB, fetch {fetch} KiB");
+    assert!(push < 64 << 10 && fetch < 64 << 10, "push {push} KiB, fetch {fetch} KiB");
+}

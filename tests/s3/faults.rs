@@ -1,0 +1,296 @@
+//! The fault matrix: nothing lost, nothing overwritten, the right exit code, within the deadline.
+
+use crate::bucket::Bucket;
+use crate::support::proxy::{Fate, Seen};
+use crate::util::{CLUSTER, MIB, Run, segment};
+use std::time::{Duration, Instant};
+
+const ONE: &str = "000000010000000000000001";
+const TWO: &str = "000000010000000000000002";
+
+/// An archive with segment 1; segment 2 waits in pg_wal.
+fn archived() -> Option<(Bucket, Vec<u8>)> {
+    let bucket = Bucket::new()?;
+    let content = bucket.sandbox.segment(ONE);
+    bucket.push(ONE, &[]).succeeds();
+    bucket.sandbox.segment(TWO);
+    bucket.proxy.taken();
+    Some((bucket, content))
+}
+
+fn is_object(seen: &Seen) -> bool {
+    seen.path.contains("/wal_005/")
+}
+
+/// The first `count` requests for objects meet their fate, the others pass.
+fn first(count: usize, fate: Fate) -> impl Fn(&Seen) -> Fate + Send + Sync + 'static {
+    move |seen| if is_object(seen) && seen.number < count { fate.clone() } else { Fate::Pass }
+}
+
+fn always(fate: Fate) -> impl Fn(&Seen) -> Fate + Send + Sync + 'static {
+    move |seen| if is_object(seen) { fate.clone() } else { Fate::Pass }
+}
+
+/// Segment 2 is stored and reads back, after faults that pass.
+#[track_caller]
+fn stored(bucket: &mut Bucket) {
+    bucket.planned(|_| Fate::Pass);
+    bucket.fetch(TWO, &[]).succeeds();
+    assert!(bucket.sandbox.fetched() == segment(TWO, MIB, CLUSTER, 1));
+}
+
+/// Segment 2 is not there, and nothing else either.
+#[track_caller]
+fn not_stored(bucket: &mut Bucket) {
+    bucket.planned(|_| Fate::Pass);
+    assert_eq!(bucket.fetch(TWO, &[]).code, Some(1));
+    bucket.push(TWO, &[]).succeeds();
+}
+
+#[test]
+fn passing_faults_of_a_push_are_repeated_silently() {
+    let Some((mut bucket, _)) = archived() else { return };
+    for (number, fate) in [
+        Fate::Answer(500, "InternalError"),
+        Fate::Answer(503, "SlowDown"),
+        Fate::Answer(409, "ConditionalRequestConflict"),
+        Fate::Answer(400, "RequestTimeout"),
+        Fate::ResetBefore,
+        Fate::ResetAfter,
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let name = format!("0000000100000000000001{number:02X}");
+        let content = bucket.sandbox.segment(&name);
+        bucket.planned(first(2, fate.clone()));
+        let run = bucket.push(&name, &[]);
+        assert!(run.code == Some(0) && run.stderr.is_empty(), "{fate:?}: {run:?}");
+        bucket.fetch(&name, &[]).succeeds();
+        assert!(bucket.sandbox.fetched() == content);
+    }
+}
+
+#[test]
+fn a_lost_answer_to_a_push_meets_its_own_object_and_is_success() {
+    let Some((mut bucket, _)) = archived() else { return };
+    bucket.planned(first(1, Fate::ResetAfter));
+    bucket.push(TWO, &[]).succeeds();
+    let made: Vec<_> = bucket.requests();
+    let object = format!("wal_005/{TWO}.zst");
+    assert_eq!(made, [format!("PUT {object}"), format!("PUT {object}"), format!("GET {object}")]);
+    stored(&mut bucket);
+}
+
+#[test]
+fn a_lost_answer_never_hides_a_different_object() {
+    let Some((mut bucket, first_content)) = archived() else { return };
+    bucket.sandbox.wal(ONE, &segment(ONE, MIB, CLUSTER, 2));
+    bucket.planned(first(1, Fate::ResetAfter));
+    bucket.push(ONE, &[]).fails(12, &["already stands there"]);
+    bucket.fetch(ONE, &[]).succeeds();
+    assert!(bucket.sandbox.fetched() == first_content);
+}
+
+#[test]
+fn lasting_faults_of_a_push_are_13_with_one_message_that_says_what_was_tried() {
+    let Some((mut bucket, _)) = archived() else { return };
+    for (fate, words) in [
+        (Fate::Answer(500, "InternalError"), ["InternalError", "5 attempts"]),
+        (Fate::Answer(503, "SlowDown"), ["SlowDown", "5 attempts"]),
+        (Fate::ResetBefore, ["cannot create", "5 attempts"]),
+        (Fate::Answer(301, "PermanentRedirect"), ["PermanentRedirect", "region"]),
+        (Fate::Answer(400, "AuthorizationHeaderMalformed"), ["AuthorizationHeaderMalformed", "region"]),
+        (Fate::Answer(400, "ExpiredToken"), ["ExpiredToken", "renew the credentials"]),
+        (Fate::Answer(403, "AccessDenied"), ["AccessDenied", "s3:PutObject"]),
+        (Fate::Answer(403, "InvalidAccessKeyId"), ["InvalidAccessKeyId", "access key"]),
+        (Fate::Answer(403, "RequestTimeTooSkewed"), ["RequestTimeTooSkewed", "clock"]),
+        (Fate::Answer(507, "InsufficientStorage"), ["store is full", "make room"]),
+        (Fate::Answer(501, "NotImplemented"), ["NotImplemented", "providers"]),
+    ] {
+        bucket.planned(always(fate.clone()));
+        let run = bucket.push(TWO, &[]).fails(13, &words);
+        assert_eq!(run.stderr.lines().count(), 1, "{fate:?}: {run:?}");
+        not_stored_yet(&mut bucket);
+    }
+    not_stored(&mut bucket);
+}
+
+fn not_stored_yet(bucket: &mut Bucket) {
+    bucket.planned(|_| Fate::Pass);
+    assert_eq!(bucket.fetch(TWO, &[]).code, Some(1));
+}
+
+#[test]
+fn bytes_that_change_on_the_way_are_refused_by_the_server_and_sent_again() {
+    let Some((mut bucket, _)) = archived() else { return };
+    if !bucket.server.is_versitygw() {
+        eprintln!("moto checks neither signatures nor checksums; nothing to see");
+        return;
+    }
+    bucket.planned(first(1, Fate::CorruptRequest));
+    bucket.push(TWO, &[]).succeeds();
+    stored(&mut bucket);
+}
+
+#[test]
+fn a_412_whose_object_is_gone_is_a_repeat_of_the_whole_create() {
+    let Some((mut bucket, _)) = archived() else { return };
+    bucket.planned(first(1, Fate::Answer(412, "PreconditionFailed")));
+    bucket.push(TWO, &[]).succeeds();
+    stored(&mut bucket);
+    // And where that never ends, it is neither "stored" nor "missing".
+    let three = "000000010000000000000003";
+    bucket.sandbox.segment(three);
+    bucket.planned(|seen| match seen.method.as_str() {
+        "PUT" if is_object(seen) => Fate::Answer(412, "PreconditionFailed"),
+        _ => Fate::Pass,
+    });
+    bucket.push(three, &[]).fails(13, &[three]);
+}
+
+#[test]
+fn a_server_that_never_answers_ends_by_the_deadline() {
+    let Some((mut bucket, _)) = archived() else { return };
+    bucket.planned(always(Fate::Silence));
+    let start = Instant::now();
+    bucket.push(TWO, &["--timeout", "2s"]).fails(14, &["did not answer in time", "s3://"]);
+    bucket.fetch(ONE, &["--timeout", "2s"]).fails(223, &["did not answer in time"]);
+    bucket.fetch(ONE, &["--timeout", "2s", "--on-error", "retry"]).fails(23, &["did not answer in time"]);
+    assert!(start.elapsed() < Duration::from_secs(30));
+    bucket.sandbox.nothing_fetched();
+    not_stored(&mut bucket);
+}
+
+#[test]
+fn a_body_that_stalls_ends_by_the_deadline_and_leaves_nothing() {
+    let Some((mut bucket, _)) = archived() else { return };
+    bucket.planned(always(Fate::Stall(100_000)));
+    bucket.fetch(ONE, &["--timeout", "2s"]).fails(223, &["did not answer in time"]);
+    bucket.sandbox.nothing_fetched();
+}
+
+#[test]
+fn a_body_that_is_cut_is_asked_for_again_and_never_delivered() {
+    let Some((mut bucket, content)) = archived() else { return };
+    bucket.planned(first(1, Fate::Truncate(100_000)));
+    bucket.fetch(ONE, &[]).succeeds();
+    assert!(bucket.sandbox.fetched() == content);
+    bucket.planned(always(Fate::Truncate(100_000)));
+    bucket.fetch(ONE, &[]).fails(220, &["s3://"]);
+    bucket.sandbox.nothing_fetched();
+}
+
+#[test]
+fn a_body_that_changes_on_the_way_is_never_delivered() {
+    let Some((mut bucket, _)) = archived() else { return };
+    bucket.planned(always(Fate::CorruptAnswer));
+    bucket.fetch(ONE, &[]).fails(221, &["damaged"]);
+    bucket.sandbox.nothing_fetched();
+}
+
+#[test]
+fn passing_faults_of_a_fetch_are_repeated_silently() {
+    let Some((mut bucket, content)) = archived() else { return };
+    for fate in [
+        Fate::Answer(500, "InternalError"),
+        Fate::Answer(503, "SlowDown"),
+        Fate::ResetBefore,
+        Fate::ResetAfter,
+    ] {
+        bucket.planned(first(2, fate));
+        bucket.fetch(ONE, &[]).succeeds();
+        assert!(bucket.sandbox.fetched() == content);
+    }
+}
+
+#[test]
+fn lasting_faults_of_a_fetch_are_20_and_never_1() {
+    let Some((mut bucket, _)) = archived() else { return };
+    for (fate, word) in [
+        (Fate::Answer(500, "InternalError"), "InternalError"),
+        (Fate::Answer(503, "SlowDown"), "SlowDown"),
+        (Fate::Answer(403, "AccessDenied"), "s3:ListBucket"),
+        (Fate::Answer(400, "ExpiredToken"), "renew"),
+        (Fate::Answer(404, "NoSuchBucket"), "no such bucket"),
+        (Fate::ResetBefore, "5 attempts"),
+    ] {
+        bucket.planned(always(fate.clone()));
+        for name in [ONE, TWO] {
+            bucket.fetch(name, &["--on-error", "retry"]).fails(20, &[word, "HINT:"]);
+        }
+    }
+    // The object is not there, and the listing fails: that is no "missing" either.
+    for fate in [Fate::Answer(403, "AccessDenied"), Fate::Answer(500, "InternalError")] {
+        bucket.planned(move |seen| if is_object(seen) { Fate::Pass } else { fate.clone() });
+        bucket.fetch(TWO, &[]).fails(220, &["cannot list"]);
+    }
+    bucket.sandbox.nothing_fetched();
+}
+
+#[test]
+fn a_store_that_ignores_the_condition_is_refused_before_the_first_push() {
+    // Every conditional create "succeeds", as on a store that ignores If-None-Match.
+    let ignore = |seen: &Seen| match seen.path.contains("wal-archive-probe") {
+        true => Fate::Answer(200, ""),
+        false => Fate::Pass,
+    };
+    let Some(bucket) = Bucket::with(Box::new(ignore)) else { return };
+    bucket.sandbox.segment(ONE);
+    bucket.push(ONE, &[]).fails(13, &["ignores If-None-Match", "silently overwrite", "conditional_writes"]);
+    assert!(
+        !bucket
+            .requests()
+            .iter()
+            .any(|request| request.starts_with("PUT wal_005") || request == "PUT archive.json")
+    );
+    // Unless the user accepts the race; then it looks before it writes.
+    let args = ["--conditional-writes", "unsupported"];
+    bucket.push(ONE, &args).fails(0, &["warning", "silently replace"]);
+    bucket.push(ONE, &args).succeeds();
+    bucket.sandbox.wal(ONE, &segment(ONE, MIB, CLUSTER, 2));
+    bucket.push(ONE, &args).fails(12, &["already stands there"]);
+    let conditions =
+        bucket.proxy.taken().iter().filter(|seen| seen.header("if-none-match").is_some()).count();
+    assert_eq!(conditions, 0);
+}
+
+#[test]
+fn a_store_that_ignores_the_condition_on_multipart_only_is_refused_for_large_bodies() {
+    let Some(mut bucket) = Bucket::new() else { return };
+    bucket.sandbox.segment(ONE);
+    bucket.push(ONE, &[]).succeeds();
+    bucket.planned(|seen| {
+        match seen.method == "POST"
+            && seen.path.contains("wal-archive-probe")
+            && seen.path.contains("uploadId")
+        {
+            true => Fate::Answer(200, ""),
+            false => Fate::Pass,
+        }
+    });
+    let data = bucket.sandbox.make_data_directory("large", CLUSTER);
+    std::fs::write(data.join("pg_wal").join(TWO), segment(TWO, 64 * MIB, CLUSTER, 1)).unwrap();
+    let run = Run::of(bucket.program("wal-push").current_dir(&data).args([
+        "--archive",
+        "s3://bucket/large",
+        &format!("pg_wal/{TWO}"),
+    ]));
+    run.fails(13, &["CompleteMultipartUpload", "silently overwrite"]);
+}
+
+#[test]
+fn a_stopped_server_is_13_and_220_and_all_goes_on_when_it_is_back() {
+    let Some((mut bucket, content)) = archived() else { return };
+    if !bucket.server.is_versitygw() {
+        eprintln!("moto forgets everything when it stops; nothing to see");
+        return;
+    }
+    bucket.server.stop();
+    bucket.push(TWO, &[]).fails(13, &["HINT:"]);
+    bucket.fetch(ONE, &[]).fails(220, &["HINT:"]);
+    bucket.server.start_again();
+    bucket.push(TWO, &[]).succeeds();
+    bucket.fetch(ONE, &[]).succeeds();
+    assert!(bucket.sandbox.fetched() == content);
+}

@@ -1,0 +1,14 @@
+//! The real programs against a real S3 server, with and without faults between them.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
+
+#[path = "../support/mod.rs"]
+mod support;
+#[path = "../cli/util.rs"]
+mod util;
+
+mod bucket;
+mod destinations;
+mod faults;
+mod requests;
+mod secrets;

@@ -1,0 +1,95 @@
+//! What a push and a fetch cost at the server.
+
+use crate::bucket::Bucket;
+use crate::util::{CLUSTER, MIB, segment};
+use std::fs;
+
+const ONE: &str = "000000010000000000000001";
+const TWO: &str = "000000010000000000000002";
+
+#[test]
+fn a_push_and_a_hit_are_one_request_and_a_miss_is_two() {
+    let Some(bucket) = Bucket::new() else { return };
+    let content = bucket.sandbox.segment(ONE);
+    bucket.push(ONE, &[]).succeeds();
+    assert_eq!(
+        bucket.requests(),
+        [
+            "GET archive.json",
+            "PUT wal-archive-probe",
+            "PUT wal-archive-probe",
+            "GET list",
+            "GET list",
+            "PUT archive.json",
+            "PUT wal_005/000000010000000000000001.zst"
+        ],
+        "the first push proves the store and makes the archive"
+    );
+    bucket.sandbox.segment(TWO);
+    bucket.push(TWO, &[]).succeeds();
+    assert_eq!(bucket.requests(), [format!("PUT wal_005/{TWO}.zst")]);
+    bucket.push(TWO, &[]).succeeds();
+    assert_eq!(bucket.requests(), [format!("PUT wal_005/{TWO}.zst"), format!("GET wal_005/{TWO}.zst")]);
+    bucket.fetch(ONE, &[]).succeeds();
+    assert!(bucket.sandbox.fetched() == content);
+    assert_eq!(bucket.requests(), [format!("GET wal_005/{ONE}.zst")]);
+    let three = "000000010000000000000003";
+    for missing in [three, "00000002.history"] {
+        assert_eq!(bucket.fetch(missing, &[]).code, Some(1));
+        assert_eq!(bucket.requests(), [format!("GET wal_005/{missing}.zst"), "GET list".to_owned()]);
+    }
+    // Without the spool's memory the identity is asked for.
+    fs::remove_dir_all(bucket.sandbox.path("data.wal-spool")).unwrap();
+    assert_eq!(bucket.fetch(three, &[]).code, Some(1));
+    assert_eq!(bucket.requests().len(), 3);
+    // And what a fetch remembers is no proof for a push.
+    bucket.sandbox.segment(three);
+    bucket.push(three, &[]).succeeds();
+    assert_eq!(
+        bucket.requests(),
+        ["GET archive.json", "PUT wal-archive-probe", &format!("PUT wal_005/{three}.zst")]
+    );
+}
+
+#[test]
+fn an_existing_object_is_compared_by_its_trailer_alone() {
+    let Some(bucket) = Bucket::new() else { return };
+    bucket.sandbox.segment(ONE);
+    bucket.push(ONE, &[]).succeeds();
+    bucket.proxy.taken();
+    bucket.push(ONE, &["--level", "9"]).succeeds();
+    let get = bucket.proxy.taken().into_iter().find(|seen| seen.method == "GET").unwrap();
+    assert_eq!(get.header("range"), Some("bytes=-256"));
+    bucket.sandbox.wal(ONE, &segment(ONE, MIB, CLUSTER, 2));
+    bucket.push(ONE, &[]).fails(12, &["already stands there", "s3://bucket/archive", "HINT:"]);
+}
+
+#[test]
+fn a_bucket_without_an_archive_is_never_missing_anything() {
+    let Some(bucket) = Bucket::new() else { return };
+    bucket.fetch(ONE, &[]).fails(220, &["not an archive", "s3://bucket/archive"]);
+    assert_eq!(bucket.fetch(ONE, &["--allow-empty"]).code, Some(1));
+    let nowhere = ["--archive", "s3://no-such-bucket/archive"];
+    bucket.fetch(ONE, &nowhere).fails(220, &["NoSuchBucket", "HINT:"]);
+    bucket.fetch(ONE, &[nowhere[0], nowhere[1], "--allow-empty"]).fails(220, &["NoSuchBucket"]);
+    bucket.sandbox.segment(ONE);
+    bucket.push(ONE, &nowhere).fails(13, &["NoSuchBucket", "HINT:"]);
+}
+
+#[test]
+fn a_large_body_goes_in_parts_and_is_never_replaced_either() {
+    let Some(bucket) = Bucket::new() else { return };
+    // Half of it cannot be compressed: 32 MiB of object.
+    let content = segment(ONE, 64 * MIB, CLUSTER, 1);
+    bucket.sandbox.wal(ONE, &content);
+    bucket.push(ONE, &[]).succeeds();
+    let posts = bucket.requests().iter().filter(|request| request.starts_with("POST")).count();
+    assert_eq!(posts, 4, "begun and completed twice: onto the probe object, and the real one");
+    bucket.push(ONE, &[]).succeeds();
+    bucket.sandbox.wal(ONE, &segment(ONE, 64 * MIB, CLUSTER, 2));
+    bucket.push(ONE, &[]).fails(12, &["already stands there"]);
+    bucket.fetch(ONE, &[]).succeeds();
+    assert!(bucket.sandbox.fetched() == content);
+    let aborted = bucket.requests().iter().filter(|request| request.starts_with("DELETE")).count();
+    assert_eq!(aborted, 5, "every upload that was not published: three probes and two refused ones");
+}

@@ -1,0 +1,208 @@
+//! A fault-injecting HTTP layer between a program and the S3 server: it counts requests, and a
+//! plan decides what becomes of each.
+
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+/// One request, as far as a plan needs it.
+#[derive(Clone, Debug)]
+pub struct Seen {
+    /// Counted from 0 since the proxy's start.
+    pub number: usize,
+    pub method: String,
+    /// With its query.
+    pub path: String,
+    /// Lower-case names.
+    pub headers: Vec<(String, String)>,
+}
+
+impl Seen {
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+    }
+}
+
+/// What becomes of a request.
+#[derive(Clone, Debug)]
+pub enum Fate {
+    Pass,
+    /// The connection is reset before the server sees the request.
+    ResetBefore,
+    /// The server does it, and the answer is lost.
+    ResetAfter,
+    /// The server never sees it; this status with this S3 error code is the answer.
+    Answer(u16, &'static str),
+    /// The answer's body ends after so many bytes, though more were promised.
+    Truncate(usize),
+    /// The answer's body stops after so many bytes, and nothing ends.
+    Stall(usize),
+    /// Nothing is ever answered.
+    Silence,
+    /// One bit of the request's body is flipped on its way to the server.
+    CorruptRequest,
+    /// One bit of the answer's body is flipped on its way back.
+    CorruptAnswer,
+}
+
+pub type Plan = Box<dyn Fn(&Seen) -> Fate + Send + Sync>;
+
+pub struct Proxy {
+    address: SocketAddr,
+    seen: Arc<Mutex<Vec<Seen>>>,
+    stop: Arc<AtomicBool>,
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        let _ = TcpStream::connect(self.address); // wakes the accepting thread
+    }
+}
+
+impl Proxy {
+    pub fn start(server: SocketAddr, plan: Plan) -> Proxy {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let (seen, stop, plan) =
+            (Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicBool::new(false)), Arc::new(plan));
+        let (all, stopped) = (Arc::clone(&seen), Arc::clone(&stop));
+        std::thread::spawn(move || {
+            for client in listener.incoming() {
+                if stopped.load(Ordering::Relaxed) {
+                    return;
+                }
+                let (all, plan, stopped) = (Arc::clone(&all), Arc::clone(&plan), Arc::clone(&stopped));
+                // A client that goes away in the middle is none of the proxy's failures.
+                std::thread::spawn(move || {
+                    drop(client.and_then(|client| serve(client, server, &all, &plan, &stopped)))
+                });
+            }
+        });
+        Proxy { address, seen, stop }
+    }
+
+    pub fn endpoint(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// The requests since the last call: method and path.
+    pub fn taken(&self) -> Vec<Seen> {
+        std::mem::take(&mut self.seen.lock().unwrap())
+    }
+}
+
+/// One request a connection.
+fn serve(
+    mut client: TcpStream,
+    server: SocketAddr,
+    all: &Mutex<Vec<Seen>>,
+    plan: &Plan,
+    stopped: &AtomicBool,
+) -> io::Result<()> {
+    let (head, mut body) = read_head(&mut client)?;
+    let text = String::from_utf8_lossy(&head).into_owned();
+    let mut lines = text.split("\r\n");
+    let mut first = lines.next().unwrap_or_default().split(' ');
+    let header = |line: &str| line.split_once(": ").map(|(n, v)| (n.to_lowercase(), v.to_owned()));
+    let mut seen = Seen {
+        number: 0,
+        method: first.next().unwrap_or_default().to_owned(),
+        path: first.next().unwrap_or_default().to_owned(),
+        headers: lines.filter_map(header).collect(),
+    };
+    {
+        let mut all = all.lock().unwrap();
+        seen.number = all.len();
+        all.push(seen.clone());
+    }
+    let length = seen.header("content-length").and_then(|length| length.parse().ok()).unwrap_or(0usize);
+    if seen.header("expect").is_some() {
+        client.write_all(b"HTTP/1.1 100 Continue\r\n\r\n")?;
+    }
+    let missing = length.saturating_sub(body.len());
+    let mut rest = vec![0; missing];
+    client.read_exact(&mut rest)?;
+    body.extend(rest);
+    let fate = plan(&seen);
+    match &fate {
+        Fate::ResetBefore => return reset(&client),
+        Fate::Silence => {
+            while !stopped.load(Ordering::Relaxed) {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            return Ok(());
+        }
+        Fate::Answer(status, code) => {
+            let xml = format!(
+                "<?xml version=\"1.0\"?><Error><Code>{code}</Code><Message>injected</Message></Error>"
+            );
+            let xml = if seen.method == "HEAD" { String::new() } else { xml };
+            return write!(
+                client,
+                "HTTP/1.1 {status} Injected\r\nContent-Type: application/xml\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{xml}",
+                xml.len()
+            );
+        }
+        Fate::CorruptRequest => flip_middle(&mut body),
+        _ => {}
+    }
+    let mut upstream = TcpStream::connect(server)?;
+    let end = text.find("\r\n\r\n").unwrap_or(text.len());
+    let kept = text[..end].split("\r\n").filter(|line| {
+        let line = line.to_lowercase();
+        !line.starts_with("connection:") && !line.starts_with("expect:")
+    });
+    let kept: Vec<_> = kept.collect();
+    upstream.write_all(format!("{}\r\nConnection: close\r\n\r\n", kept.join("\r\n")).as_bytes())?;
+    upstream.write_all(&body)?;
+    let mut answer = Vec::new();
+    upstream.read_to_end(&mut answer)?;
+    let start = answer.windows(4).position(|four| four == b"\r\n\r\n").map_or(answer.len(), |at| at + 4);
+    match fate {
+        Fate::ResetAfter => return reset(&client),
+        Fate::Truncate(bytes) => client.write_all(&answer[..answer.len().min(start + bytes)])?,
+        Fate::Stall(bytes) => {
+            client.write_all(&answer[..answer.len().min(start + bytes)])?;
+            while !stopped.load(Ordering::Relaxed) {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+        }
+        Fate::CorruptAnswer => {
+            flip_middle(&mut answer[start..]);
+            client.write_all(&answer)?;
+        }
+        _ => client.write_all(&answer)?,
+    }
+    client.shutdown(Shutdown::Both)
+}
+
+fn flip_middle(bytes: &mut [u8]) {
+    let middle = bytes.len() / 2;
+    if let Some(byte) = bytes.get_mut(middle) {
+        *byte ^= 0x10;
+    }
+}
+
+/// Closes with unread data or at once: the peer sees a reset or an early end.
+fn reset(client: &TcpStream) -> io::Result<()> {
+    client.shutdown(Shutdown::Both)
+}
+
+fn read_head(client: &mut TcpStream) -> io::Result<(Vec<u8>, Vec<u8>)> {
+    let mut bytes = Vec::new();
+    let mut buffer = [0; 16384];
+    loop {
+        let read = client.read(&mut buffer)?;
+        if read == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        bytes.extend_from_slice(&buffer[..read]);
+        if let Some(at) = bytes.windows(4).position(|four| four == b"\r\n\r\n") {
+            let body = bytes.split_off(at + 4);
+            return Ok((bytes, body));
+        }
+    }
+}
