@@ -24,8 +24,8 @@ impl Bucket {
     }
 
     /// The same bucket with another plan.
-    pub fn planned(&mut self, plan: impl Fn(&Seen) -> Fate + Send + Sync + 'static) {
-        self.proxy = Proxy::start(self.server.address(), Box::new(plan));
+    pub fn planned(&self, plan: impl Fn(&Seen) -> Fate + Send + Sync + 'static) {
+        self.proxy.plan(Box::new(plan));
     }
 
     pub fn url(&self) -> String {

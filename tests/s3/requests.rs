@@ -91,5 +91,5 @@ fn a_large_body_goes_in_parts_and_is_never_replaced_either() {
     bucket.fetch(ONE, &[]).succeeds();
     assert!(bucket.sandbox.fetched() == content);
     let aborted = bucket.requests().iter().filter(|request| request.starts_with("DELETE")).count();
-    assert_eq!(aborted, 5, "every upload that was not published: three probes and two refused ones");
+    assert_eq!(aborted, 4, "of both repeats the probe and the refused upload are aborted");
 }

@@ -11,7 +11,7 @@ const TOKEN: &str = "session-token-8c1e55";
 
 #[test]
 fn no_secret_is_ever_shown() {
-    let Some(mut bucket) = Bucket::new() else { return };
+    let Some(bucket) = Bucket::new() else { return };
     bucket.sandbox.segment(ONE);
     let config = bucket.sandbox.path("c.toml");
     fs::write(

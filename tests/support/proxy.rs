@@ -33,7 +33,8 @@ pub enum Fate {
     ResetBefore,
     /// The server does it, and the answer is lost.
     ResetAfter,
-    /// The server never sees it; this status with this S3 error code is the answer.
+    /// The server never sees it; this status with this S3 error code is the answer (empty: no
+    /// body; one that begins with `<`: the body itself).
     Answer(u16, &'static str),
     /// The answer's body ends after so many bytes, though more were promised.
     Truncate(usize),
@@ -51,6 +52,7 @@ pub type Plan = Box<dyn Fn(&Seen) -> Fate + Send + Sync>;
 
 pub struct Proxy {
     address: SocketAddr,
+    plan: Arc<Mutex<Arc<Plan>>>,
     seen: Arc<Mutex<Vec<Seen>>>,
     stop: Arc<AtomicBool>,
 }
@@ -66,26 +68,33 @@ impl Proxy {
     pub fn start(server: SocketAddr, plan: Plan) -> Proxy {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        let (seen, stop, plan) =
-            (Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicBool::new(false)), Arc::new(plan));
-        let (all, stopped) = (Arc::clone(&seen), Arc::clone(&stop));
+        let (seen, stop) = (Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicBool::new(false)));
+        let plan = Arc::new(Mutex::new(Arc::new(plan)));
+        let (all, stopped, current) = (Arc::clone(&seen), Arc::clone(&stop), Arc::clone(&plan));
         std::thread::spawn(move || {
             for client in listener.incoming() {
                 if stopped.load(Ordering::Relaxed) {
                     return;
                 }
-                let (all, plan, stopped) = (Arc::clone(&all), Arc::clone(&plan), Arc::clone(&stopped));
+                let (all, stopped) = (Arc::clone(&all), Arc::clone(&stopped));
+                let plan = Arc::clone(&current.lock().unwrap());
                 // A client that goes away in the middle is none of the proxy's failures.
                 std::thread::spawn(move || {
                     drop(client.and_then(|client| serve(client, server, &all, &plan, &stopped)))
                 });
             }
         });
-        Proxy { address, seen, stop }
+        Proxy { address, plan, seen, stop }
     }
 
     pub fn endpoint(&self) -> String {
         format!("http://{}", self.address)
+    }
+
+    /// Another plan from now on; the count begins anew.
+    pub fn plan(&self, plan: Plan) {
+        *self.plan.lock().unwrap() = Arc::new(plan);
+        self.taken();
     }
 
     /// The requests since the last call: method and path.
@@ -139,7 +148,12 @@ fn serve(
             let xml = format!(
                 "<?xml version=\"1.0\"?><Error><Code>{code}</Code><Message>injected</Message></Error>"
             );
-            let xml = if seen.method == "HEAD" { String::new() } else { xml };
+            let xml = match *code {
+                "" => String::new(),
+                body if body.starts_with('<') => body.to_owned(),
+                _ if seen.method == "HEAD" => String::new(),
+                _ => xml,
+            };
             return write!(
                 client,
                 "HTTP/1.1 {status} Injected\r\nContent-Type: application/xml\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{xml}",
@@ -157,9 +171,10 @@ fn serve(
     });
     let kept: Vec<_> = kept.collect();
     upstream.write_all(format!("{}\r\nConnection: close\r\n\r\n", kept.join("\r\n")).as_bytes())?;
-    upstream.write_all(&body)?;
+    // A server may refuse before it has read the body, and close.
+    let _ = upstream.write_all(&body);
     let mut answer = Vec::new();
-    upstream.read_to_end(&mut answer)?;
+    let _ = upstream.read_to_end(&mut answer);
     let start = answer.windows(4).position(|four| four == b"\r\n\r\n").map_or(answer.len(), |at| at + 4);
     match fate {
         Fate::ResetAfter => return reset(&client),

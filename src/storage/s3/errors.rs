@@ -73,14 +73,17 @@ fn answered(what: &str, status: u16, code: Option<&str>, message: Option<&str>) 
         (404, _) => (NotFound, ""),
         (412, _) => (AlreadyExists, ""),
         // Another conditional write of the key is under way; the whole create is to be repeated.
-        (409, _) => (Unavailable, ""),
+        (409, _) => (
+            Unavailable,
+            "another server writes the same name at this moment; PostgreSQL asks again by itself",
+        ),
         (401 | 403, _) => (
             Denied,
             "allow s3:GetObject and s3:ListBucket (without ListBucket S3 answers 403 for a missing object), \
              and s3:PutObject to archive",
         ),
         (501, _) => (Invalid, "the store lacks this function: see docs/providers.md"),
-        (500..600, _) => (Unavailable, ""),
+        (500..600, _) => (Unavailable, "the store has a fault of its own: look at its state"),
         _ => (Invalid, ""),
     };
     let said = match (code, message) {
