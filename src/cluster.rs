@@ -63,12 +63,28 @@ impl DataDirectory {
             && !self.0.join("recovery.signal").exists()
     }
 
-    /// Whether a server ran here and died without a word: its pid file names a process that is
-    /// gone (PostgreSQL `src/backend/utils/init/miscinit.c`, `CreateLockFile`).
-    pub fn is_abandoned(&self) -> bool {
-        let Ok(content) = fs::read_to_string(self.0.join("postmaster.pid")) else { return false };
-        content.lines().next().and_then(is_gone) == Some(true)
+    /// The server that runs here: its process and start, the first and third line of its pid
+    /// file (PostgreSQL `src/backend/utils/init/miscinit.c`, `CreateLockFile`).
+    pub fn server(&self) -> Option<RunningServer> {
+        let content = fs::read_to_string(self.0.join("postmaster.pid")).ok()?;
+        let mut lines = content.lines();
+        Some(RunningServer {
+            pid: lines.next()?.to_owned(),
+            start: lines.nth(1).unwrap_or_default().to_owned(),
+        })
     }
+
+    /// Whether that server is gone: its process has ended, or another one runs here.
+    pub fn is_abandoned_by(&self, asked: Option<&RunningServer>) -> bool {
+        asked.is_some_and(|asked| self.server().as_ref() != Some(asked) || is_gone(&asked.pid) == Some(true))
+    }
+}
+
+/// One run of a server, told from every other one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RunningServer {
+    pid: String,
+    start: String,
 }
 
 /// Whether no process has this number; `None` where it is no number of a process.
@@ -139,18 +155,23 @@ mod tests {
     }
 
     #[test]
-    fn a_server_is_abandoned_when_the_process_of_its_pid_file_is_gone() {
+    fn a_server_is_gone_when_its_process_is_or_when_another_one_runs() {
         let base = tempfile::tempdir().unwrap();
         let found = DataDirectory::at(&data_directory(base.path(), "x", 7)).unwrap();
-        let pid_file = |content: &str| fs::write(found.path().join("postmaster.pid"), content).unwrap();
-        assert!(!found.is_abandoned(), "no server");
-        pid_file(&format!("{}\n/data\n", std::process::id()));
-        assert!(!found.is_abandoned());
+        assert!(!found.is_abandoned_by(found.server().as_ref()), "no server, as for pg_rewind");
+        let pid_file = |pid: u32, start: u32| {
+            fs::write(found.path().join("postmaster.pid"), format!("{pid}\n/data\n{start}\n5432\n")).unwrap();
+            found.server()
+        };
+        let asked = pid_file(std::process::id(), 1);
+        assert!(!found.is_abandoned_by(asked.as_ref()));
+        pid_file(std::process::id(), 2);
+        assert!(found.is_abandoned_by(asked.as_ref()), "started again");
         // No process has a number beyond PID_MAX_LIMIT, 2^22.
-        pid_file("4194305\n/data\n");
-        assert!(found.is_abandoned());
-        pid_file("");
-        assert!(!found.is_abandoned(), "just being written");
+        let dead = pid_file(4_194_305, 1);
+        assert!(found.is_abandoned_by(dead.as_ref()));
+        fs::remove_file(found.path().join("postmaster.pid")).unwrap();
+        assert!(found.is_abandoned_by(asked.as_ref()), "stopped");
     }
 
     #[test]

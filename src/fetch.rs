@@ -9,14 +9,14 @@
 //! fsynced: PostgreSQL fsyncs what it keeps.
 
 use crate::archive;
-use crate::cluster::{self, DataDirectory};
+use crate::cluster::{self, DataDirectory, RunningServer};
 use crate::failure::Failure;
 use crate::object::key::WAL_FOLDER;
 use crate::object::{Checks, DecodeError, Key, Stored, decode};
 use crate::spool::Spool;
 use crate::storage::deadline::Deadline;
 use crate::storage::{Error, Kind, Range, Shared, Storage};
-use crate::target::{Target, TargetError};
+use crate::target::{Target, TargetError, Temporary};
 use crate::wal::{SegmentName, SystemId, Timeline, TimelineHistory, WalName};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -87,6 +87,8 @@ pub fn fetch(request: &Fetch<'_>) -> Result<Answer, Failures> {
     }
     let start = Instant::now();
     let deadline = start + request.timeout;
+    // Before the wait for the folder: whoever asked then is whom the answer is for.
+    let asked_by = request.data_directory.and_then(DataDirectory::server);
     let target = Target::take(request.path, deadline).map_err(|error| vec![local(&error)])?;
     let control = match request.data_directory.map(|directory| (directory, directory.system_id())) {
         Some((directory, Err(error))) => {
@@ -96,17 +98,17 @@ pub fn fetch(request: &Fetch<'_>) -> Result<Answer, Failures> {
         Some((_, Ok(id))) => id,
         None => None,
     };
-    let mut search = Search { request, target, control, told: false };
+    let mut search = Search { request, target, control, asked_by, told: false };
     loop {
         let round = search.ask_all(deadline)?;
         let left = deadline.saturating_duration_since(Instant::now());
         match search.conclude(round, start, left)? {
             Some(answer) => return Ok(answer),
-            // A restart of the server waits for this process (its shared memory is still in use).
-            None if request.data_directory.is_some_and(DataDirectory::is_abandoned) => {
-                return Err(vec![Failure::new(Cause::Unreachable, "the server that asked is gone")]);
+            None => {
+                // A restart of the server waits for this process: its shared memory is in use.
+                search.still_asked().map_err(|failure| vec![failure])?;
+                std::thread::sleep(PAUSE);
             }
-            None => std::thread::sleep(PAUSE),
         }
     }
 }
@@ -130,6 +132,7 @@ struct Search<'a> {
     request: &'a Fetch<'a>,
     target: Target,
     control: Option<SystemId>,
+    asked_by: Option<RunningServer>,
     /// Whether it was said that the destinations are asked again.
     told: bool,
 }
@@ -321,7 +324,23 @@ impl Search<'_> {
                 log::warn!("\"{name}\": {oddity}");
             }
         }
+        self.publish(temporary)
+    }
+
+    /// An orphan of an earlier server must not put its file where a newer one reads its own.
+    fn publish(&self, temporary: Temporary) -> Result<(), Failure<Cause>> {
+        self.still_asked()?;
         self.target.publish(temporary).map_err(|error| local(&error))
+    }
+
+    fn still_asked(&self) -> Result<(), Failure<Cause>> {
+        match self.request.data_directory {
+            Some(directory) if directory.is_abandoned_by(self.asked_by.as_ref()) => Err(Failure::new(
+                Cause::Refused,
+                "the server that asked is gone, so nothing was put in its place",
+            )),
+            _ => Ok(()),
+        }
     }
 
     fn is_promoting(&self) -> bool {
@@ -352,7 +371,7 @@ impl Search<'_> {
         let mut temporary = self.target.temporary().map_err(|error| local(&error))?;
         let written = std::io::Write::write_all(&mut temporary.file, &content);
         written.map_err(|error| local(&self.target.unwritable(error)))?;
-        self.target.publish(temporary).map_err(|error| local(&error))?;
+        self.publish(temporary)?;
         log::warn!(
             "no destination answers; \"{}\" was taken from pg_wal, so that the promotion keeps its ancestors",
             self.request.name

@@ -5,38 +5,38 @@
 
 // Pure: bytes and names. No file system, clock or environment.
 
-/// PostgreSQL's WAL: addresses, names, first pages, history files.
+// PostgreSQL's WAL: addresses, names, first pages, history files.
 pub mod wal;
-/// What a WAL file becomes in an archive: key, format, codec, identity file.
+// What a WAL file becomes in an archive: key, format, codec, identity file.
 pub mod object;
 
 // Effects: where bytes live.
 
-/// File primitives that survive a crash.
+// File primitives that survive a crash.
 pub mod durable;
-/// The storage trait, its backends and wrappers.
+// The storage trait, its backends and wrappers.
 pub mod storage;
-/// A failed workflow: kind, sentence, hint.
+// A failed workflow: kind, sentence, hint.
 pub mod failure;
-/// What a data directory says of its cluster.
+// What a data directory says of its cluster.
 pub mod cluster;
-/// The private cache that remembers what was proved.
+// The private cache that remembers what was proved.
 pub mod spool;
-/// Whose archive a destination is, and the proof that it is one.
+// Whose archive a destination is, and the proof that it is one.
 pub mod archive;
-/// The path that a fetched file goes to.
+// The path that a fetched file goes to.
 pub mod target;
 
 // Workflows: one verb each.
 
-/// `wal-push`.
+// `wal-push`.
 pub mod push;
-/// `wal-fetch`.
+// `wal-fetch`.
 pub mod fetch;
 
 // Edge: people and processes.
 
-/// Flags, environment and TOML to settings.
+// Flags, environment and TOML to settings.
 pub mod config;
-/// Arguments in, messages and exit codes out.
+// Arguments in, messages and exit codes out.
 pub mod cli;

@@ -62,7 +62,10 @@ fn show(layers: &Layers, json: bool) -> Result<(), Failure<()>> {
             if common != (program == Program::Archive) {
                 continue;
             }
-            let resolved = layers.resolve(setting, program)?;
+            let mut resolved = layers.resolve(setting, program)?;
+            if setting.name == "config" && resolved.values.is_empty() {
+                resolved.values.extend(layers.file_in_use().map(|path| path.display().to_string()));
+            }
             let from = match resolved.values.is_empty() {
                 true => "not set".to_owned(),
                 false => resolved.origin.to_string(),

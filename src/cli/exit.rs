@@ -1,9 +1,11 @@
 //! Exit codes: the only map from outcome to number.
 //!
 //! PostgreSQL's archiver counts codes from 1 to 125 as a failure and dies of anything above
-//! (`src/backend/postmaster/pgarch.c`, `pgarch_archiveXlog`). Its startup process takes 1 to 125
+//! (`src/backend/archive/shell_archive.c`, `shell_archive_file`; up to 14
+//! `src/backend/postmaster/pgarch.c`, `pgarch_archiveXlog`). Its startup process takes 1 to 125
 //! for "not in the archive", promotes, and stops with FATAL above
-//! (`src/backend/access/transam/xlogarchive.c`, `RestoreArchivedFile`).
+//! (`src/backend/access/transam/xlogarchive.c`, `RestoreArchivedFile`, by
+//! `wait_result_is_any_signal` of `src/common/wait_error.c`).
 //!
 //! | program | code | meaning |
 //! |---|---|---|

@@ -82,9 +82,10 @@ impl Layers {
         let mut layers = Layers { flags, environment, file: None };
         let named = layers.one("config", Program::Archive)?;
         layers.file = match named {
-            Some((path, origin)) => Some(ConfigFile::read(Path::new(&path)).map_err(|error| {
-                Error::new((), format!("{origin}: {error}")).hint("name a readable TOML file")
-            })?),
+            Some((path, origin)) => Some(
+                ConfigFile::read(Path::new(&path))
+                    .map_err(|error| Error::new((), format!("{origin}: {error}")))?,
+            ),
             None if Path::new(DEFAULT_FILE).exists() => {
                 Some(ConfigFile::read(Path::new(DEFAULT_FILE)).map_err(|error| Error::new((), error))?)
             }
@@ -124,6 +125,11 @@ impl Layers {
                 origin: Origin::Default,
             }),
         }
+    }
+
+    /// The configuration file that was read.
+    pub fn file_in_use(&self) -> Option<&Path> {
+        self.file.as_ref().map(ConfigFile::path)
     }
 
     /// WAL-G's encryption variables that are set: it would have encrypted.

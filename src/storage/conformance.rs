@@ -1,4 +1,4 @@
-//! The contract of [`Storage`] as a suite that every backend and wrapper must pass.
+//! The contract of [`super::Storage`] as a suite that every backend and wrapper must pass.
 
 // A test suite in library form: a broken expectation must stop the test that runs it.
 #![allow(clippy::expect_used, clippy::missing_panics_doc)]

@@ -78,6 +78,14 @@ impl Local {
 fn failed(verb: &str, path: &Path, error: io::Error) -> Error {
     use io::ErrorKind as Io;
     let (kind, hint) = match error.kind() {
+        // link(2) on a file system that has no hard links.
+        Io::PermissionDenied if error.raw_os_error() == Some(rustix::io::Errno::PERM.raw_os_error()) => (
+            Kind::Denied,
+            Some(
+                "the file system does not allow it: it is marked immutable, or has neither RENAME_NOREPLACE nor hard \
+                 links, so that nothing could be published without the risk of replacing; use another one",
+            ),
+        ),
         Io::NotFound => (Kind::NotFound, None),
         Io::AlreadyExists => (Kind::AlreadyExists, None),
         Io::PermissionDenied => (

@@ -31,7 +31,7 @@ pub struct TimelineHistory {
 /// Why PostgreSQL could not read a timeline history file (or never wrote it).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum BadHistory {
-    /// Not UTF-8, or a line that is not `TLI <tab> LSN <tab> reason`. The line, counted from 1.
+    /// A line that is not `TLI <tab> LSN <tab> reason`. The line, counted from 1.
     Syntax(usize),
     /// Ids do not rise, or reach the file's own. The line, counted from 1.
     Order(usize),
@@ -61,7 +61,9 @@ impl TimelineHistory {
     pub fn parse(timeline: Timeline, content: &[u8]) -> Result<Self, BadHistory> {
         let mut ancestors: Vec<Ancestor> = Vec::new();
         for (number, line) in (1..).zip(content.split(|b| *b == b'\n')) {
-            let line = std::str::from_utf8(line).map_err(|_| BadHistory::Syntax(number))?.trim();
+            // The reason holds the name of a restore point, in whatever encoding it was given.
+            let line = String::from_utf8_lossy(line);
+            let line = line.trim();
             if line.is_empty() || line.starts_with('#') {
                 continue;
             }
@@ -128,7 +130,8 @@ pub struct BackupHistory {
 impl BackupHistory {
     /// `None` where a line that every version writes is missing or unreadable.
     pub fn parse(content: &[u8]) -> Option<Self> {
-        let text = std::str::from_utf8(content).ok()?;
+        // The label, too, is in whatever encoding it was given.
+        let text = String::from_utf8_lossy(content);
         let value = |key: &str| text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(": "));
         let (start, start_segment) = location(value("START WAL LOCATION")?)?;
         let (stop, stop_segment) = location(value("STOP WAL LOCATION")?)?;
@@ -176,6 +179,13 @@ mod tests {
     }
 
     #[test]
+    fn a_restore_point_may_be_named_in_any_encoding() {
+        let history =
+            TimelineHistory::parse(tli(2), b"1\t0/3000090\tat restore point \"vor \xC4nderung\"\n").unwrap();
+        assert_eq!(history.ancestors[0].switch, Lsn(0x300_0090));
+    }
+
+    #[test]
     fn what_postgresql_could_not_read_is_refused() {
         let parse = |text: &[u8]| TimelineHistory::parse(tli(3), text).unwrap_err();
         assert_eq!(parse(b""), BadHistory::Empty);
@@ -186,7 +196,7 @@ mod tests {
         assert_eq!(parse(b"1\n"), BadHistory::Syntax(1));
         assert_eq!(parse(b"1\tzero\tx\n"), BadHistory::Syntax(1));
         assert_eq!(parse(&[0; 64]), BadHistory::Syntax(1));
-        assert_eq!(parse(b"1\t0/1\t\xFF\n"), BadHistory::Syntax(1));
+        assert_eq!(parse(b"\xFF\t0/1\tx\n"), BadHistory::Syntax(1));
     }
 
     #[test]

@@ -105,7 +105,8 @@ fn code_2_for_bad_arguments_and_configuration() {
     run(&[&format!("pg_wal/{ONE}")]).fails(2, &["no archive is named", "HINT:"]);
     run(&["--archive", "relative", &format!("pg_wal/{ONE}")]).fails(2, &["relative", "not an absolute path"]);
     run(&["--archive", "/x", "--level", "99", &format!("pg_wal/{ONE}")]).fails(2, &["--level", "99"]);
-    run(&["--archive", "/x", "--config", "/no/such.toml", ONE]).fails(2, &["/no/such.toml", "HINT:"]);
+    run(&["--archive", "/x", "--config", "/no/such.toml", ONE])
+        .fails(2, &["--config", "/no/such.toml", "cannot read"]);
     for name in
         ["RECOVERYXLOG", "00000001000000000000001b", "0000000100000000000000010", "x.zst", "archive_status"]
     {
@@ -290,7 +291,7 @@ fn code_12_for_a_damaged_object_with_the_way_out() {
     let len = fs::metadata(sandbox.object(ONE)).unwrap().len() as usize;
     for bit in [len * 4, (len - 300) * 8] {
         flip(&sandbox.object(ONE), bit);
-        sandbox.push(ONE, &[]).fails(12, &["damaged", &format!("wal-archive quarantine {ONE}"), "HINT:"]);
+        sandbox.push(ONE, &[]).fails(12, &["damaged", "HINT:", "move it out of the archive"]);
         flip(&sandbox.object(ONE), bit);
     }
     fs::write(sandbox.object(ONE), b"").unwrap();

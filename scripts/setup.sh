@@ -1,0 +1,77 @@
+#!/usr/bin/env bash
+# Installs what the tests and the demonstration need on a Debian machine that has Rust.
+# Nothing that is there already is installed again. Called by the other scripts; safe to repeat.
+set -euo pipefail
+
+say() { printf '==> %s\n' "$*"; }
+
+die() {
+    printf 'setup.sh: %s\n' "$*" >&2
+    exit 1
+}
+
+as_root() {
+    if [ "$(id -u)" -eq 0 ]; then
+        "$@"
+    elif command -v sudo >/dev/null; then
+        sudo "$@"
+    else
+        die "not root and no sudo: run as root: $*"
+    fi
+}
+
+has() { command -v "$1" >/dev/null; }
+
+# The server programs stand below /usr/lib/postgresql/VERSION/bin, outside of PATH.
+has_postgresql() {
+    local postgres bin program
+    for postgres in /usr/lib/postgresql/*/bin/postgres; do
+        [ -x "$postgres" ] || continue
+        bin=${postgres%/*}
+        for program in initdb pg_ctl psql pgbench pg_basebackup pg_rewind pg_waldump; do
+            [ -x "$bin/$program" ] || continue 2
+        done
+        return 0
+    done
+    return 1
+}
+
+packages=()
+has cc || packages+=(build-essential) # for the C library of zstd
+has strace || packages+=(strace)
+has jq || packages+=(jq)
+has zstd || packages+=(zstd)
+{ has setpriv && has mount && has flock; } || packages+=(util-linux mount)
+
+apt() {
+    as_root env DEBIAN_FRONTEND=noninteractive \
+        apt-get -o DPkg::Lock::Timeout=300 -qq -y "$@" </dev/null >/dev/null
+}
+
+updated=
+install_packages() {
+    say "installing: $*"
+    has apt-get || die "no apt-get here: install these by hand: $*"
+    if [ -z "$updated" ]; then
+        apt update
+        updated=yes
+    fi
+    apt install --no-install-recommends "$@"
+}
+
+if ! has_postgresql; then
+    # The server package would create a cluster "main" and start it.
+    if ! dpkg-query -W -f '${Status}' 'postgresql-[0-9]*' 2>/dev/null | grep -q 'ok installed'; then
+        settings=/etc/postgresql-common/createcluster.conf
+        [ -e "$settings" ] || install_packages postgresql-common
+        if ! grep -Eq '^create_main_cluster *= *false' "$settings"; then
+            as_root sed -i -E '/^#? *create_main_cluster *=/d' "$settings"
+            echo 'create_main_cluster = false' | as_root tee -a "$settings" >/dev/null
+        fi
+    fi
+    packages+=(postgresql postgresql-contrib)
+fi
+
+[ ${#packages[@]} -eq 0 ] || install_packages "${packages[@]}"
+has_postgresql || die "PostgreSQL's server programs are not below /usr/lib/postgresql/*/bin"
+has cargo || die "no cargo: install Rust with rustup (https://rustup.rs), then run this again"
