@@ -153,6 +153,7 @@ impl Source {
             system_id: self.trailer.system_id,
             segment_size: self.segment_size,
             neighbour_size: &|| cluster::segment_size_in(folder, self.trailer.system_id?),
+            checks: request.checks,
         };
         archive::claim(storage, &claimant, request.spool, SystemTime::now()).map_err(|refusal| match refusal {
             Refusal::OtherCluster { message, hint } => Failure::new(Cause::Invalid, message).hint(hint),

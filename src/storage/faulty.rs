@@ -122,4 +122,8 @@ impl Storage for Faulty {
     fn can_vanish(&self) -> bool {
         self.inner.can_vanish()
     }
+
+    fn lists_slowly(&self) -> bool {
+        self.inner.lists_slowly()
+    }
 }
