@@ -5,10 +5,10 @@
 //! object.
 
 use crate::object::key::WAL_FOLDER;
-use crate::object::{Checks, Identity, Key, Stored, decode};
+use crate::object::{Checks, DecodeError, Encoding, Identity, Key, Stored, decode_as};
 use crate::spool::{Fresh, Spool};
 use crate::storage::{Body, Error, Kind, Range, Result, Storage};
-use crate::wal::{SegmentSize, SystemId, WalName};
+use crate::wal::{SegmentSize, SystemId};
 use std::io::Read;
 use std::time::SystemTime;
 
@@ -43,6 +43,8 @@ pub struct Claimant<'a> {
     pub segment_size: Option<SegmentSize>,
     /// Finds the segment size from the files around, asked only where it is needed.
     pub neighbour_size: &'a (dyn Fn() -> Option<SegmentSize> + Sync),
+    /// Whether the pages of its files are looked at.
+    pub checks: Checks,
 }
 
 /// Reads `archive.json`; `None` where the store answered that there is none.
@@ -64,23 +66,49 @@ pub fn identity(storage: &dyn Storage) -> Result<Option<Identity>> {
     })
 }
 
+/// The identity for a fetch: of a bucket, what the spool remembers of today, so that a miss costs
+/// one request less; of a directory always what stands there.
+pub fn known_identity(
+    storage: &dyn Storage,
+    system_id: Option<SystemId>,
+    spool: Option<&Spool>,
+    now: SystemTime,
+) -> Result<Option<Identity>> {
+    if storage.can_vanish() {
+        return identity(storage);
+    }
+    let fresh = spool.zip(system_id).and_then(|(spool, id)| spool.fresh(&storage.address(), id, now));
+    if let Some(known) = fresh {
+        return Ok(Some(known.identity));
+    }
+    let found = identity(storage)?;
+    if let Some(identity) = found {
+        // That it is an archive says nothing about whether creating there may replace.
+        remember(storage, &Fresh { identity, writable: false }, spool, now);
+    }
+    Ok(found)
+}
+
+/// What a destination is to the cluster whose identity it has.
+const VERB: &str = "is the archive of";
+
 /// Proves before a push that the destination is this cluster's archive, making it one where it
-/// holds nothing and never did.
+/// has no identity and never had.
 pub fn claim(
     storage: &dyn Storage,
     claimant: &Claimant<'_>,
     spool: Option<&Spool>,
     now: SystemTime,
-) -> std::result::Result<(), Refusal> {
+) -> std::result::Result<Identity, Refusal> {
     let id = claimant.system_id;
     let fresh = spool.zip(id).and_then(|(spool, id)| spool.fresh(&storage.address(), id, now));
     // A directory may be another one by now; a bucket stays what it was for a day.
     if let Some(known) = &fresh
         && known.writable
         && !storage.can_vanish()
-        && compare(storage, &known.identity, claimant).is_ok()
+        && compare(storage, VERB, &known.identity, claimant).is_ok()
     {
-        return Ok(());
+        return Ok(known.identity);
     }
     let found = identity(storage)?;
     if found.is_none()
@@ -89,7 +117,7 @@ pub fn claim(
         return Err(not_where_it_was(storage, &memory).into());
     }
     if let Some(found) = &found {
-        compare(storage, found, claimant)?;
+        compare(storage, VERB, found, claimant)?;
     }
     let proved = fresh.is_some_and(|known| known.writable);
     if !proved {
@@ -99,7 +127,7 @@ pub fn claim(
         Some(found) => found,
         None => make(storage, claimant)?,
     };
-    compare(storage, &found, claimant)?;
+    compare(storage, VERB, &found, claimant)?;
     if !proved {
         remember(storage, &Fresh { identity: found, writable: true }, spool, now);
         // Once a day is often enough to look for what a kill left behind.
@@ -107,7 +135,7 @@ pub fn claim(
             log::debug!("{error}");
         }
     }
-    Ok(())
+    Ok(found)
 }
 
 fn remember(storage: &dyn Storage, found: &Fresh, spool: Option<&Spool>, now: SystemTime) {
@@ -134,10 +162,14 @@ fn not_where_it_was(storage: &dyn Storage, memory: &std::path::Path) -> Error {
 
 /// Creates the identity; where another push was faster, its identity counts.
 fn make(storage: &dyn Storage, claimant: &Claimant<'_>) -> std::result::Result<Identity, Refusal> {
-    let system_id = claimant.system_id.ok_or(Refusal::Nameless)?;
-    let size = claimant.segment_size.or_else(claimant.neighbour_size);
-    let wanted = Identity { system_id, segment_size: size.ok_or(Refusal::Nameless)?, foreign: false };
-    let wanted = adopt(storage, wanted)?;
+    let held = survey(storage, claimant.checks)?;
+    let size = held.segment_size.or(claimant.segment_size).or_else(claimant.neighbour_size);
+    let wanted = Identity {
+        system_id: held.system_id.or(claimant.system_id).ok_or(Refusal::Nameless)?,
+        segment_size: size.ok_or(Refusal::Nameless)?,
+        foreign: held.foreign,
+    };
+    compare(storage, "holds WAL of", &wanted, claimant)?;
     match storage.create(&Key::identity(), &Body::from(wanted.write())) {
         Ok(()) => Ok(wanted),
         Err(error) if error.kind() == Kind::AlreadyExists => identity(storage)?.ok_or_else(|| {
@@ -151,46 +183,78 @@ fn make(storage: &dyn Storage, claimant: &Claimant<'_>) -> std::result::Result<I
     }
 }
 
-/// WAL files that stand there without an identity must be of this cluster.
-fn adopt(storage: &dyn Storage, mut wanted: Identity) -> std::result::Result<Identity, Refusal> {
-    for entry in storage.list("", "")? {
-        let key = entry?.key;
-        if Stored::parse(&key).name().is_some() {
-            return Err(unreadable(storage, &key).into());
+/// What stands in an archive without an identity, as far as anything told.
+#[derive(Default)]
+struct Holds {
+    system_id: Option<SystemId>,
+    segment_size: Option<SegmentSize>,
+    /// Whether other tools wrote to it.
+    foreign: bool,
+}
+
+/// How many objects are read to learn whose they are: some may be damaged.
+const SAMPLE: usize = 16;
+
+/// Reads the first segments that stand there until one tells whose they are.
+fn survey(storage: &dyn Storage, checks: Checks) -> Result<Holds> {
+    let (mut pages, mut texts) = (Vec::new(), Vec::new());
+    let (mut anything, mut holds) = (None, Holds::default());
+    for folder in [WAL_FOLDER, ""] {
+        for entry in storage.list(folder, "")? {
+            let key = entry?.key;
+            let stored = Stored::parse(key.strip_prefix(folder).unwrap_or(&key));
+            if stored.name().is_none() {
+                continue;
+            }
+            anything.get_or_insert_with(|| key.clone());
+            // This program puts nothing else there, and nothing elsewhere.
+            let may_be_ours = matches!(stored, Stored::Wal(_, Encoding::Zstd) | Stored::Variant(..));
+            holds.foreign |= !may_be_ours || folder != WAL_FOLDER;
+            if let (Stored::Wal(name, encoding), Some(key)) = (stored, Key::parse(&key)) {
+                let sample = if name.is_pages() { &mut pages } else { &mut texts };
+                if sample.len() < SAMPLE {
+                    sample.push((key, name, encoding));
+                }
+            }
         }
     }
-    let mut known = None;
-    for entry in storage.list(WAL_FOLDER, "")? {
-        let key = entry?.key;
-        match Stored::parse(key.strip_prefix(WAL_FOLDER).unwrap_or(&key)) {
-            Stored::Other(..) => return Err(unreadable(storage, &key).into()),
-            Stored::Zstd(name @ WalName::Segment(_)) if known.is_none() => known = segment(storage, name)?,
-            _ => {}
+    let Some(anything) = anything else { return Ok(holds) };
+    let mut intact = false;
+    for (key, name, encoding) in pages.into_iter().chain(texts) {
+        let mut object = match storage.get(&key, Range::Whole) {
+            Ok(object) => object,
+            Err(error) if error.kind() == Kind::NotFound => continue,
+            Err(error) => return Err(error),
+        };
+        match decode_as(encoding, name, checks, &mut object.body, &mut std::io::sink()) {
+            Ok(found) => {
+                intact = true;
+                holds.foreign |= found.trailer.is_none();
+                holds.system_id = found.system_id();
+                if holds.system_id.is_some() {
+                    holds.segment_size = name.is_pages().then(|| SegmentSize::new(found.size)).flatten();
+                    break;
+                }
+            }
+            Err(DecodeError::Damaged(reason)) => log::debug!("\"{}/{key}\": {reason}", storage.place()),
+            Err(DecodeError::Read(error) | DecodeError::Write(error)) => {
+                return Err(Error::of_io(error, storage.place()));
+            }
         }
     }
-    if let Some((system_id, ours)) = known {
-        wanted.foreign = !ours;
-        if system_id != wanted.system_id {
-            return Err(other_cluster(storage, "holds WAL of", system_id, wanted.system_id));
-        }
-    }
-    Ok(wanted)
+    if intact { Ok(holds) } else { Err(unreadable(storage, &anything)) }
 }
 
 fn unreadable(storage: &dyn Storage, key: &str) -> Error {
     Error::new(
         Kind::Invalid,
-        format!("\"{}/{key}\" is a WAL file in an encoding that this version does not read", storage.place()),
+        format!(
+            "\"{}\" holds WAL files, \"{key}\" the first of them, but none that was tried can be read: they are encrypted, \
+             damaged or in an unknown encoding",
+            storage.place()
+        ),
     )
     .hint("archive to an empty prefix of its own")
-}
-
-/// The cluster of a segment that stands there, and whether this program wrote it; `None` where
-/// it is damaged.
-fn segment(storage: &dyn Storage, name: WalName) -> Result<Option<(SystemId, bool)>> {
-    let mut object = storage.get(&Key::of(name), Range::Whole)?;
-    let decoded = decode(name, Checks::Header, &mut object.body, &mut std::io::sink());
-    Ok(decoded.ok().and_then(|decoded| Some((decoded.system_id()?, decoded.trailer.is_some()))))
 }
 
 fn other_cluster(storage: &dyn Storage, verb: &str, theirs: SystemId, ours: SystemId) -> Refusal {
@@ -207,20 +271,21 @@ fn other_cluster(storage: &dyn Storage, verb: &str, theirs: SystemId, ours: Syst
 
 fn compare(
     storage: &dyn Storage,
+    verb: &str,
     found: &Identity,
     claimant: &Claimant<'_>,
 ) -> std::result::Result<(), Refusal> {
     if let Some(ours) = claimant.system_id
         && ours != found.system_id
     {
-        return Err(other_cluster(storage, "is the archive of", found.system_id, ours));
+        return Err(other_cluster(storage, verb, found.system_id, ours));
     }
     if let Some(size) = claimant.segment_size
         && size != found.segment_size
     {
         return Err(Refusal::OtherCluster {
             message: format!(
-                "\"{}\" is the archive of a cluster with segments of {}, this one has {size}; both have system identifier {}",
+                "\"{}\" {verb} a cluster with segments of {}, this one has {size}; both have system identifier {}",
                 storage.place(),
                 found.segment_size,
                 found.system_id
@@ -234,19 +299,9 @@ fn compare(
 }
 
 /// Proves after a miss that the destination is an archive, and of this cluster where its id is
-/// known: `archive.json`, or at least one WAL file.
-pub fn prove(
-    storage: &dyn Storage,
-    system_id: Option<SystemId>,
-    spool: Option<&Spool>,
-    now: SystemTime,
-) -> Result<()> {
-    if let (Some(spool), Some(id), false) = (spool, system_id, storage.can_vanish())
-        && spool.fresh(&storage.address(), id, now).is_some()
-    {
-        return Ok(());
-    }
-    if let Some(found) = identity(storage)? {
+/// known: by its [`known_identity`], or at least one WAL file.
+pub fn prove(storage: &dyn Storage, found: Option<&Identity>, system_id: Option<SystemId>) -> Result<()> {
+    if let Some(found) = found {
         return match system_id {
             Some(ours) if ours != found.system_id => Err(Error::new(
                 Kind::Invalid,
@@ -257,12 +312,7 @@ pub fn prove(
                 ),
             )
             .hint("name the archive of this cluster in restore_command")),
-            _ => {
-                if !storage.can_vanish() {
-                    remember(storage, &Fresh { identity: found, writable: false }, spool, now);
-                }
-                Ok(())
-            }
+            _ => Ok(()),
         };
     }
     for folder in [WAL_FOLDER, ""] {

@@ -2,7 +2,9 @@
 //!
 //! PostgreSQL takes "not there" for the end of the archive and promotes, so that answer needs
 //! proof from every destination: each is an archive, none has the file, and no later segment of
-//! its timeline is there. Everything else is a failure. Source: PostgreSQL
+//! its timeline is there. Everything else is a failure. Our own object is asked for by its key;
+//! what other tools stored is looked for where that one is missing, damaged or not ours, and
+//! copies of one name that differ are damage, since nobody can tell which is right. Source: PostgreSQL
 //! `src/backend/access/transam/xlogarchive.c` (`RestoreArchivedFile`) and `xlogrecovery.c`.
 //!
 //! The file is decoded beside the path and proved whole before it is renamed to it. It is not
@@ -11,14 +13,15 @@
 use crate::archive;
 use crate::cluster::{self, DataDirectory, RunningServer};
 use crate::failure::Failure;
-use crate::object::key::WAL_FOLDER;
-use crate::object::{Checks, DecodeError, Key, Stored, decode};
+use crate::lookup::{self, Around};
+use crate::object::{Checks, DecodeError, Decoded, Encoding, Identity, Key, decode_as};
 use crate::spool::Spool;
 use crate::storage::deadline::Deadline;
 use crate::storage::{Error, Kind, Range, Shared, Storage};
 use crate::target::{Target, TargetError, Temporary};
 use crate::wal::{SegmentName, SystemId, Timeline, TimelineHistory, WalName};
 use std::fs;
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -157,8 +160,10 @@ impl Search<'_> {
                 }
                 Ok(Said::Absent) => {}
                 Ok(Said::Later(name)) => round.later = Some((name, storage.place().to_owned())),
-                Err(failure) if failure.kind == Cause::Local => return Err(vec![failure]),
-                Err(failure) => round.faults.push(failure),
+                Err(failures) if failures.iter().any(|failure| failure.kind == Cause::Local) => {
+                    return Err(failures);
+                }
+                Err(failures) => round.faults.extend(failures),
             }
         }
         Ok(Some(round))
@@ -222,109 +227,168 @@ impl Search<'_> {
         Err(round.faults)
     }
 
-    /// Asks one destination.
-    fn ask(&self, storage: &dyn Storage) -> Result<Said, Failure<Cause>> {
+    /// Asks one destination. A hit in an archive of our own is one request.
+    fn ask(&self, storage: &dyn Storage) -> Result<Said, Failures> {
         let name = self.request.name;
         let mut broken = None;
         for _ in 0..3 {
-            match storage.get(&Key::of(name), Range::Whole) {
-                Ok(mut object) => match self.receive(storage, &mut object.body) {
-                    Ok(()) => return Ok(Said::Delivered),
-                    // A body breaks off behind the back of whoever repeats requests.
-                    Err(failure) if failure.kind == Cause::Unreachable => {
-                        log::debug!("{failure}");
-                        broken = Some(failure);
-                        continue;
-                    }
-                    Err(failure) => return Err(failure),
-                },
-                Err(error) if error.kind() == Kind::NotFound => {}
-                Err(error) => return Err(failed(&error)),
+            let mut copies = Copies::default();
+            match self.try_copy(storage, &Key::of(name), Encoding::Zstd, &mut copies) {
+                Ok(()) => {}
+                // A body breaks off behind the back of whoever repeats requests.
+                Err(failure) if failure.kind == Cause::Unreachable && !copies.tried.is_empty() => {
+                    log::debug!("{failure}");
+                    broken = Some(failure);
+                    continue;
+                }
+                Err(failure) => return Err(vec![failure]),
             }
-            let seen = self.look_around(storage).map_err(|error| failed(&error))?;
+            if copies.good.as_ref().is_some_and(|good| good.decoded.trailer.is_some()) {
+                return self.settle(copies);
+            }
+            let beyond = match self.look_further(storage, &mut copies) {
+                Ok(beyond) => beyond,
+                // A proved copy is better than the knowledge that it is the only one.
+                Err(failure) if copies.good.is_some() => {
+                    copies.faults.push(failure);
+                    Beyond::default()
+                }
+                Err(failure) => {
+                    copies.faults.push(failure);
+                    return Err(copies.faults);
+                }
+            };
+            if let Some(key) = beyond.around.unknown.filter(|_| copies.good.is_none()) {
+                copies.faults.push(unknown(storage, name, &key));
+            }
+            if copies.good.is_some() || !copies.faults.is_empty() {
+                return self.settle(copies);
+            }
+            if !beyond.around.copies.is_empty() {
+                continue; // stored in this very moment, or gone again
+            }
             // Neither "not there" nor "a hole" counts from what is not this cluster's archive.
             if !self.request.allow_empty {
-                let proved = archive::prove(storage, self.control, self.request.spool, SystemTime::now());
-                proved.map_err(|error| failed(&error))?;
+                let proved = archive::prove(storage, beyond.identity.as_ref(), self.control);
+                proved.map_err(|error| vec![failed(&error)])?;
             }
-            match seen {
-                Seen::Nothing => return Ok(Said::Absent),
-                Seen::Later(later) => return Ok(Said::Later(later)),
-                Seen::OtherEncoding(key) => {
-                    return Err(Failure::new(
-                        Cause::Refused,
-                        format!(
-                            "\"{}/{key}\" is \"{name}\" in an encoding that this version does not read",
-                            storage.place()
-                        ),
-                    ));
-                }
-                // Stored in this very moment.
-                Seen::Itself => {}
+            if let Some(later) = beyond.around.later {
+                return Ok(Said::Later(later));
             }
+            return Ok(Said::Absent);
         }
-        Err(broken.unwrap_or_else(|| {
+        Err(vec![broken.unwrap_or_else(|| {
             let what = format!("\"{}\" lists \"{name}\" but does not give it", storage.place());
             Failure::new(Cause::Unreachable, what)
-        }))
+        })])
     }
 
-    /// One listing: the file in another encoding, or a later file of its timeline.
-    fn look_around(&self, storage: &dyn Storage) -> Result<Seen, Error> {
+    /// Looks for what other tools may have stored, and for what stands around it.
+    fn look_further(&self, storage: &dyn Storage, copies: &mut Copies) -> Result<Beyond, Failure<Cause>> {
         let name = self.request.name;
-        let text = name.to_string();
-        // From a little before the name on, so that every encoding of it is seen.
-        let (prefix, after) = match name {
-            WalName::Segment(_) => (text.get(..8), text.get(..23)),
-            _ => (Some(text.as_str()), None),
+        // A copy without our trailer tells by itself that other tools were at work.
+        let identity = match copies.good {
+            Some(_) => None,
+            None => {
+                let (spool, now) = (self.request.spool, SystemTime::now());
+                archive::known_identity(storage, self.control, spool, now).map_err(|error| failed(&error))?
+            }
         };
-        let after = after.map(|start| format!("{WAL_FOLDER}{start}")).unwrap_or_default();
-        for entry in storage.list(&format!("{WAL_FOLDER}{}", prefix.unwrap_or_default()), &after)? {
-            let key = entry?.key;
-            let stored = Stored::parse(key.strip_prefix(WAL_FOLDER).unwrap_or(&key));
-            match (stored, name) {
-                (Stored::Zstd(other), _) if other == name => return Ok(Seen::Itself),
-                (Stored::Other(other, _), _) if other == name => return Ok(Seen::OtherEncoding(key)),
-                (stored, WalName::Segment(asked)) => match stored.name() {
-                    Some(later @ (WalName::Segment(segment) | WalName::Partial(segment)))
-                        if segment > asked =>
-                    {
-                        return Ok(Seen::Later(later));
-                    }
-                    _ => {}
-                },
-                _ => {}
+        let foreign = identity.is_none_or(|identity| identity.foreign);
+        if foreign && storage.lists_slowly() {
+            for (key, encoding) in Key::all_of(name).skip(1) {
+                self.try_copy(storage, &key, encoding, copies)?;
+            }
+            if copies.good.is_some() {
+                return Ok(Beyond::default());
             }
         }
-        Ok(Seen::Nothing)
+        let around = lookup::around(storage, name, foreign).map_err(|error| failed(&error))?;
+        for (key, encoding) in &around.copies {
+            if !copies.tried.contains(key) {
+                self.try_copy(storage, key, *encoding, copies)?;
+            }
+        }
+        Ok(Beyond { identity, around })
     }
 
-    /// Decodes into a temporary file, proves it, and only then puts it at the path.
-    fn receive(&self, storage: &dyn Storage, body: &mut dyn std::io::Read) -> Result<(), Failure<Cause>> {
-        let name = self.request.name;
-        let mut temporary = self.target.temporary().map_err(|error| local(&error))?;
-        let decoded =
-            decode(name, self.request.checks, body, &mut temporary.file).map_err(|error| match error {
-                DecodeError::Read(error) => failed(&Error::of_io(error, storage.place())),
-                DecodeError::Write(error) => local(&self.target.unwritable(error)),
-                DecodeError::Damaged(reason) => damaged(storage, name, &reason),
-            })?;
-        if let (Some(theirs), Some(ours)) = (decoded.system_id(), self.control)
-            && theirs != ours
-        {
-            return Err(damaged(
-                storage,
-                name,
-                &format!("it is of the cluster with system identifier {theirs}, this one has {ours}"),
-            )
-            .hint("name the archive of this cluster in restore_command"));
-        }
-        if let Some(page) = decoded.page {
-            for oddity in page.oddities() {
-                log::warn!("\"{name}\": {oddity}");
+    /// Reads one copy. The first that is intact is kept; another must be the same. Damage is noted,
+    /// a missing copy is not; other failures are errors.
+    fn try_copy(
+        &self,
+        storage: &dyn Storage,
+        key: &Key,
+        encoding: Encoding,
+        copies: &mut Copies,
+    ) -> Result<(), Failure<Cause>> {
+        let mut object = match storage.get(key, Range::Whole) {
+            Ok(object) => object,
+            Err(error) if error.kind() == Kind::NotFound => return Ok(()),
+            Err(error) => return Err(failed(&error)),
+        };
+        copies.tried.push(key.clone());
+        let mut temporary = None;
+        let decoded = if copies.good.is_some() {
+            self.decode(storage, key, encoding, &mut object.body, &mut io::sink())
+        } else {
+            let temporary = temporary.insert(self.target.temporary().map_err(|error| local(&error))?);
+            self.decode(storage, key, encoding, &mut object.body, &mut temporary.file)
+        };
+        let decoded = match decoded {
+            Ok(decoded) => decoded,
+            Err(failure) if failure.kind == Cause::Damaged => {
+                copies.faults.push(failure);
+                return Ok(());
             }
+            Err(failure) => return Err(failure),
+        };
+        match copies.good.take() {
+            Some(good) if good.decoded.sha256 != decoded.sha256 => {
+                return Err(differ(storage, &good.key, key));
+            }
+            Some(good) => copies.good = Some(good),
+            None => copies.good = temporary.map(|temporary| Good { key: key.clone(), temporary, decoded }),
         }
-        self.publish(temporary)
+        Ok(())
+    }
+
+    /// Decodes and proves one object.
+    fn decode(
+        &self,
+        storage: &dyn Storage,
+        key: &Key,
+        encoding: Encoding,
+        body: &mut dyn Read,
+        output: &mut dyn Write,
+    ) -> Result<Decoded, Failure<Cause>> {
+        let Fetch { name, checks, .. } = *self.request;
+        let decoded = decode_as(encoding, name, checks, body, output).map_err(|error| match error {
+            DecodeError::Read(error) => failed(&Error::of_io(error, storage.place())),
+            DecodeError::Write(error) => local(&self.target.unwritable(error)),
+            DecodeError::Damaged(reason) => damaged(storage, key, &reason),
+        })?;
+        match (decoded.system_id(), self.control) {
+            (Some(theirs), Some(ours)) if theirs != ours => {
+                let reason =
+                    format!("it is of the cluster with system identifier {theirs}, this one has {ours}");
+                Err(damaged(storage, key, &reason)
+                    .hint("name the archive of this cluster in restore_command"))
+            }
+            _ => Ok(decoded),
+        }
+    }
+
+    /// Puts the intact copy at the path, naming those that are not.
+    fn settle(&self, copies: Copies) -> Result<Said, Failures> {
+        let Some(good) = copies.good else { return Err(copies.faults) };
+        for fault in copies.faults {
+            log::warn!("{fault}");
+        }
+        for oddity in good.decoded.page.map(|page| page.oddities()).unwrap_or_default() {
+            log::warn!("\"{}\": {oddity}", self.request.name);
+        }
+        self.publish(good.temporary).map_err(|failure| vec![failure])?;
+        Ok(Said::Delivered)
     }
 
     /// An orphan of an earlier server must not put its file where a newer one reads its own.
@@ -369,7 +433,7 @@ impl Search<'_> {
             return Ok(false);
         }
         let mut temporary = self.target.temporary().map_err(|error| local(&error))?;
-        let written = std::io::Write::write_all(&mut temporary.file, &content);
+        let written = temporary.file.write_all(&content);
         written.map_err(|error| local(&self.target.unwritable(error)))?;
         self.publish(temporary)?;
         log::warn!(
@@ -411,17 +475,52 @@ impl Search<'_> {
     }
 }
 
-/// What one listing showed.
-enum Seen {
-    Nothing,
-    Itself,
-    OtherEncoding(String),
-    Later(WalName),
+/// The copies of the file at one destination.
+#[derive(Default)]
+struct Copies {
+    /// The first that is intact.
+    good: Option<Good>,
+    /// Why others are not.
+    faults: Failures,
+    /// The keys of both.
+    tried: Vec<Key>,
 }
 
-fn damaged(storage: &dyn Storage, name: WalName, reason: &str) -> Failure<Cause> {
-    Failure::new(Cause::Damaged, format!("\"{}/{}\" is damaged or not the file asked for: {reason}", storage.place(), Key::of(name)))
+/// A proved copy, not yet at the path.
+struct Good {
+    key: Key,
+    temporary: Temporary,
+    decoded: Decoded,
+}
+
+/// What is known beyond the copies.
+#[derive(Default)]
+struct Beyond {
+    identity: Option<Identity>,
+    around: Around,
+}
+
+fn damaged(storage: &dyn Storage, key: &Key, reason: &str) -> Failure<Cause> {
+    Failure::new(Cause::Damaged, format!("\"{}/{key}\" is damaged or not the file asked for: {reason}", storage.place()))
         .hint("put a good copy there from another destination or server; until then recovery waits, nothing is lost")
+}
+
+fn differ(storage: &dyn Storage, one: &Key, other: &Key) -> Failure<Cause> {
+    Failure::new(
+        Cause::Damaged,
+        format!("\"{one}\" and \"{other}\" in \"{}\" are both intact and hold different content", storage.place()),
+    )
+    .hint(
+        "two servers or two tools archived there: find out which file belongs to this history and move the other one out",
+    )
+}
+
+fn unknown(storage: &dyn Storage, name: WalName, key: &str) -> Failure<Cause> {
+    Failure::new(
+        Cause::Refused,
+        format!("\"{}/{key}\" is \"{name}\" in an encoding that this version does not read", storage.place()),
+    )
+    .hint("decrypt or decode it with the tool that stored it, and put the plain file beside it")
 }
 
 fn failed(error: &Error) -> Failure<Cause> {

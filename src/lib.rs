@@ -22,6 +22,8 @@ pub mod failure;
 pub mod cluster;
 // The private cache that remembers what was proved.
 pub mod spool;
+// Where a WAL file stands at a destination, in whatever encoding.
+pub mod lookup;
 // Whose archive a destination is, and the proof that it is one.
 pub mod archive;
 // The path that a fetched file goes to.

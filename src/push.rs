@@ -3,7 +3,8 @@
 //! 1. Read the source once: check it, hash it, compress it; then prove that it did not change.
 //! 2. At every destination at once: prove that it is this cluster's archive, create the object.
 //! 3. Where the name is taken: identical is success (made durable again), different is a
-//!    conflict, damaged is one too.
+//!    conflict, damaged is one too. In an archive that other tools wrote to, the name may be
+//!    taken in another encoding, which is looked for first.
 //!
 //! Success means: durable in every destination. Every failure is reported, and the caller
 //! decides by the gravest. Source: the PostgreSQL manual, "Continuous Archiving",
@@ -12,7 +13,8 @@
 use crate::archive::{self, Claimant, Refusal};
 use crate::cluster::{self, DataDirectory};
 use crate::failure::Failure;
-use crate::object::{Checks, DecodeError, Decoded, EncodeError, Key, Trailer, decode, encode};
+use crate::lookup;
+use crate::object::{Checks, DecodeError, Decoded, EncodeError, Encoding, Key, Trailer, decode_as, encode};
 use crate::spool::Spool;
 use crate::storage::deadline::Deadline;
 use crate::storage::{Body, BodyWriter, Error, Kind, Range, Shared, Storage};
@@ -153,8 +155,9 @@ impl Source {
             system_id: self.trailer.system_id,
             segment_size: self.segment_size,
             neighbour_size: &|| cluster::segment_size_in(folder, self.trailer.system_id?),
+            checks: request.checks,
         };
-        archive::claim(storage, &claimant, request.spool, SystemTime::now()).map_err(|refusal| match refusal {
+        let identity = archive::claim(storage, &claimant, request.spool, SystemTime::now()).map_err(|refusal| match refusal {
             Refusal::OtherCluster { message, hint } => Failure::new(Cause::Invalid, message).hint(hint),
             Refusal::Nameless => Failure::new(
                 Cause::Configuration,
@@ -163,7 +166,19 @@ impl Source {
             .hint("run wal-push in the data directory, or set PGDATA"),
             Refusal::Storage(error) => failed(&error),
         })?;
-        match self.create_or_compare(request, storage, &Key::of(self.name))? {
+        let own = Key::of(self.name);
+        let foreign = match identity.foreign {
+            true => self.find_foreign(request, storage, &own)?,
+            false => None,
+        };
+        let (key, stood) = match foreign {
+            Some(found) => found,
+            None => {
+                let stood = self.create_or_compare(request, storage, &own)?;
+                (own, stood)
+            }
+        };
+        match stood {
             Stood::Identical => Ok(()),
             // One file that cannot be archived blocks every later one, and two standbys promoted
             // from one parent legitimately leave different partial segments.
@@ -181,8 +196,44 @@ impl Source {
                     Stood::Different(_) => Err(self.conflict(storage, &variant, &other)),
                 }
             }
-            Stood::Different(other) => Err(self.conflict(storage, &Key::of(self.name), &other)),
+            Stood::Different(other) => Err(self.conflict(storage, &key, &other)),
         }
+    }
+
+    /// Looks for what other tools stored under the name. Where they stored it, all copies must be
+    /// the same as ours, the one under our own key included.
+    fn find_foreign(
+        &self,
+        request: &Push<'_>,
+        storage: &dyn Storage,
+        own: &Key,
+    ) -> Result<Option<(Key, Stood)>> {
+        let around = lookup::around(storage, self.name, true).map_err(|error| failed(&error))?;
+        if let Some(key) = around.unknown {
+            return Err(Failure::new(
+                Cause::Conflict,
+                format!(
+                    "\"{}/{key}\" already stands there in an encoding that this version does not read",
+                    storage.place()
+                ),
+            )
+            .hint("decrypt or decode it with the tool that stored it, or archive to an empty prefix"));
+        }
+        let mut found = None;
+        if around.copies.iter().all(|(key, _)| key == own) {
+            return Ok(None); // the attempt to create it tells the rest
+        }
+        for (key, encoding) in around.copies {
+            match self.compare(request, storage, &key, encoding) {
+                Ok(Stood::Identical) => found = Some(key),
+                Err(Compare::Gone(_)) => {}
+                Ok(different) => return Ok(Some((key, different))),
+                Err(Compare::Failed(failure)) => return Err(failure),
+            }
+        }
+        let Some(key) = found else { return Ok(None) };
+        storage.make_durable(&key).map_err(|error| failed(&error))?;
+        Ok(Some((key, Stood::Identical)))
     }
 
     /// Creates the object, or tells whether the one that is there is the same. Only [`Cause::Conflict`]
@@ -196,7 +247,7 @@ impl Source {
                 Err(error) if error.kind() == Kind::AlreadyExists => {}
                 Err(error) => return Err(failed(&error)),
             }
-            match self.compare(request, storage, key) {
+            match self.compare(request, storage, key, Encoding::Zstd) {
                 Ok(Stood::Identical) => {
                     // Whoever wrote it may have died before it was durable.
                     return storage
@@ -225,12 +276,13 @@ impl Source {
         request: &Push<'_>,
         storage: &dyn Storage,
         key: &Key,
+        encoding: Encoding,
     ) -> std::result::Result<Stood, Compare> {
         let gone_or_failed = |error: Error| match error.kind() {
             Kind::NotFound => Compare::Gone(error),
             _ => Compare::Failed(failed(&error)),
         };
-        if !storage.can_vanish() {
+        if !storage.can_vanish() && encoding == Encoding::Zstd {
             let mut object = storage.get(key, Range::Last(Trailer::LEN as u64)).map_err(gone_or_failed)?;
             let mut tail = Vec::new();
             let read = object.body.read_to_end(&mut tail);
@@ -244,7 +296,7 @@ impl Source {
             }
         }
         let mut object = storage.get(key, Range::Whole).map_err(gone_or_failed)?;
-        match decode(self.name, request.checks, &mut object.body, &mut io::sink()) {
+        match decode_as(encoding, self.name, request.checks, &mut object.body, &mut io::sink()) {
             Ok(theirs) if (theirs.size, theirs.sha256) == (self.trailer.size, self.trailer.sha256) => {
                 Ok(Stood::Identical)
             }

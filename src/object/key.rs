@@ -1,8 +1,10 @@
 //! Where an object stands under a destination's prefix, and what a name found there means.
 //!
 //! The layout is WAL-G's (`wal_005/NAME.EXT`), so that either tool can read the other's archive.
+//! Archives made with `cp` or `gzip` hold the same names directly under the prefix.
 
 use super::digest::Sha256Sum;
+use super::encoding::Encoding;
 use crate::wal::WalName;
 use std::fmt;
 
@@ -17,6 +19,16 @@ impl Key {
     /// A WAL file's own key.
     pub fn of(name: WalName) -> Self {
         Key(format!("{WAL_FOLDER}{name}.zst"))
+    }
+
+    /// Every key that a WAL file may have, our own first, in the order in which they are believed.
+    pub fn all_of(name: WalName) -> impl Iterator<Item = (Self, Encoding)> {
+        [WAL_FOLDER, ""].into_iter().flat_map(move |folder| {
+            Encoding::ALL.into_iter().map(move |encoding| {
+                let dot = if encoding == Encoding::Bare { "" } else { "." };
+                (Key(format!("{folder}{name}{dot}{}", encoding.extension())), encoding)
+            })
+        })
     }
 
     /// The key beside it for different content of the same name, told apart by its sum.
@@ -51,33 +63,30 @@ impl fmt::Display for Key {
 /// What a key in a listing of an archive is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Stored {
-    /// A WAL file as zstd, ours or another's.
-    Zstd(WalName),
+    /// A WAL file, ours or another's.
+    Wal(WalName, Encoding),
     /// Different content of that name, kept beside it (§5.4): the first 16 digits of its sum.
     Variant(WalName, String),
-    /// A WAL file in an encoding that is not read here: the extension, empty for none.
-    Other(WalName, String),
+    /// A WAL file in an encoding that is not read here: the extension.
+    Unknown(WalName, String),
     /// Anything else: reported, never touched.
     Stranger,
 }
 
 impl Stored {
-    /// Tells what a key of [`WAL_FOLDER`] means, from the part after the folder.
+    /// Tells what a key of [`WAL_FOLDER`] or directly under the prefix means, from the part after
+    /// the folder.
     pub fn parse(file: &str) -> Self {
         if let Ok(name) = file.parse() {
-            return Stored::Other(name, String::new());
+            return Stored::Wal(name, Encoding::Bare);
         }
         let Some((stem, extension)) = file.rsplit_once('.') else { return Stored::Stranger };
         if let Ok(name) = stem.parse::<WalName>() {
-            return match extension {
-                "zst" => Stored::Zstd(name),
-                "json" => Stored::Stranger,
-                other
-                    if !other.is_empty()
-                        && other.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit()) =>
-                {
-                    Stored::Other(name, other.to_owned())
-                }
+            let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
+            return match (extension, Encoding::of_extension(extension)) {
+                ("" | "json", _) => Stored::Stranger, // WAL-G keeps metadata in `.json`
+                (_, Some(encoding)) => Stored::Wal(name, encoding),
+                (other, None) if other.bytes().all(plain) => Stored::Unknown(name, other.to_owned()),
                 _ => Stored::Stranger,
             };
         }
@@ -93,7 +102,7 @@ impl Stored {
     /// The WAL file that the key belongs to.
     pub fn name(&self) -> Option<WalName> {
         match self {
-            Stored::Zstd(name) | Stored::Variant(name, _) | Stored::Other(name, _) => Some(*name),
+            Stored::Wal(name, _) | Stored::Variant(name, _) | Stored::Unknown(name, _) => Some(*name),
             Stored::Stranger => None,
         }
     }
@@ -130,12 +139,27 @@ mod tests {
             let own = Key::of(name(text));
             let beside = Key::variant(name(text), &sum);
             let file = |key: &Key| key.as_str().strip_prefix(WAL_FOLDER).unwrap().to_owned();
-            assert_eq!(Stored::parse(&file(&own)), Stored::Zstd(name(text)));
+            assert_eq!(Stored::parse(&file(&own)), Stored::Wal(name(text), Encoding::Zstd));
             assert_eq!(Stored::parse(&file(&beside)), Stored::Variant(name(text), sum.short()));
-            assert_eq!(Stored::parse(text), Stored::Other(name(text), String::new()));
-            assert_eq!(Stored::parse(&format!("{text}.lz4")), Stored::Other(name(text), "lz4".into()));
+            for (key, encoding) in Key::all_of(name(text)) {
+                let file = key.as_str().strip_prefix(WAL_FOLDER).unwrap_or(key.as_str());
+                assert_eq!(Stored::parse(file), Stored::Wal(name(text), encoding), "{key}");
+            }
+            assert_eq!(Stored::parse(&format!("{text}.gpg")), Stored::Unknown(name(text), "gpg".into()));
             assert_eq!(Stored::parse(&format!("{text}.json")), Stored::Stranger);
         }
+    }
+
+    #[test]
+    fn the_order_of_belief_is_ours_then_the_folders_then_the_roots() {
+        let keys: Vec<_> =
+            Key::all_of(name("00000002.history")).map(|(key, _)| key.as_str().to_owned()).collect();
+        let in_folder = ["zst", "lz4", "lzma", "br", "gz"].map(|x| format!("wal_005/00000002.history.{x}"));
+        assert_eq!(keys[0], Key::of(name("00000002.history")).as_str());
+        assert_eq!(keys[..5], in_folder);
+        assert_eq!(keys[5], "wal_005/00000002.history");
+        let at_root: Vec<_> = keys[..6].iter().map(|key| key.replace(WAL_FOLDER, "")).collect();
+        assert_eq!(keys[6..], at_root);
     }
 
     #[test]
@@ -146,6 +170,7 @@ mod tests {
             ".zst",
             "00000001000000000000001b.zst",
             "00000001000000000000001B.ZST",
+            "00000001000000000000001B.",
             "00000001000000000000001B.zst.tmp",
             "00000001000000000000001B.E3B0C44298FC1C14.zst",
             "00000001000000000000001B.e3b0c44298fc1c1.zst",

@@ -237,4 +237,8 @@ impl Storage for Deadline {
     fn can_vanish(&self) -> bool {
         self.inner.can_vanish()
     }
+
+    fn lists_slowly(&self) -> bool {
+        self.inner.lists_slowly()
+    }
 }

@@ -53,8 +53,12 @@ impl Faulty {
     }
 
     fn run<T>(&self, request: Request, key: &str, inner: impl FnOnce() -> Result<T>) -> Result<T> {
+        self.apply((self.plan)(request, key), key, inner)
+    }
+
+    fn apply<T>(&self, fault: Fault, key: &str, inner: impl FnOnce() -> Result<T>) -> Result<T> {
         let injected = |kind| Error::new(kind, format!("injected fault on \"{key}\""));
-        match (self.plan)(request, key) {
+        match fault {
             Fault::None | Fault::BreakAfter(_) => inner(),
             Fault::Before(kind) => Err(injected(kind)),
             Fault::After(kind) => inner().and(Err(injected(kind))),
@@ -98,11 +102,13 @@ impl Storage for Faulty {
     }
 
     fn get(&self, key: &Key, range: Range) -> Result<Object> {
-        if let Fault::BreakAfter(bytes) = (self.plan)(Request::Get, key.as_str()) {
-            let object = self.inner.get(key, range)?;
-            return Ok(Object { body: Box::new(Broken { whole: object.body.take(bytes) }), ..object });
+        match (self.plan)(Request::Get, key.as_str()) {
+            Fault::BreakAfter(bytes) => {
+                let object = self.inner.get(key, range)?;
+                Ok(Object { body: Box::new(Broken { whole: object.body.take(bytes) }), ..object })
+            }
+            fault => self.apply(fault, key.as_str(), || self.inner.get(key, range)),
         }
-        self.run(Request::Get, key.as_str(), || self.inner.get(key, range))
     }
 
     fn head(&self, key: &Key) -> Result<Entry> {
@@ -123,5 +129,9 @@ impl Storage for Faulty {
 
     fn can_vanish(&self) -> bool {
         self.inner.can_vanish()
+    }
+
+    fn lists_slowly(&self) -> bool {
+        self.inner.lists_slowly()
     }
 }

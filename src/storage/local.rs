@@ -264,6 +264,10 @@ impl Storage for Local {
     fn can_vanish(&self) -> bool {
         true
     }
+
+    fn lists_slowly(&self) -> bool {
+        true
+    }
 }
 
 /// The names of a directory in order, a bounded number at a time: PostgreSQL's archives reach

@@ -200,6 +200,12 @@ pub trait Storage: Send + Sync {
     fn can_vanish(&self) -> bool {
         false
     }
+
+    /// Whether a dozen questions for single keys cost less than one listing, which reads every
+    /// name that there is.
+    fn lists_slowly(&self) -> bool {
+        false
+    }
 }
 
 /// A storage to share between threads.

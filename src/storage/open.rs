@@ -89,6 +89,12 @@ fn bucket(text: &str, path: &str) -> Result<Location> {
     Ok(Location::S3 { bucket: bucket.to_owned(), prefix: prefix.to_owned() })
 }
 
+impl fmt::Display for Destination {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.location.fmt(f)
+    }
+}
+
 impl fmt::Display for Location {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

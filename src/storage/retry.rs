@@ -155,6 +155,10 @@ impl Storage for Retry {
         self.inner.sweep(now)
     }
 
+    fn lists_slowly(&self) -> bool {
+        self.inner.lists_slowly()
+    }
+
     fn can_vanish(&self) -> bool {
         self.inner.can_vanish()
     }

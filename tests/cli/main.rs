@@ -6,6 +6,7 @@ mod util;
 
 mod config;
 mod fetch;
+mod foreign;
 mod kills;
 mod push;
 mod races;
