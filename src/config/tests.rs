@@ -1,4 +1,5 @@
 use super::*;
+use crate::storage::s3::Encryption;
 
 fn layers(flags: &[(&'static str, &str)], environment: &[(&str, &str)], file: Option<&str>) -> Layers {
     let mut given = Flags::new();
@@ -74,7 +75,11 @@ fn an_unknown_key_or_a_wrong_shape_is_an_error() {
         ("[fetch]\nallow_empty = \"yes\"", "must be true or false"),
         ("archive = [1]", "array of strings"),
         ("push = 1", "unknown key \"push\""),
-        ("[[destination]]\nurl = \"/a\"\nregion = \"x\"", "unknown key \"region\""),
+        ("[[destination]]\nurl = \"/a\"\nzone = \"x\"", "unknown key \"zone\" in [[destination]]"),
+        ("[s3]\nzone = \"x\"", "unknown key \"zone\" in [s3]"),
+        ("[s3]\nregion = true", "\"region\" must be one value"),
+        ("region = \"x\"", "unknown key \"region\""),
+        ("[push]\nregion = \"x\"", "unknown key \"region\" in [push]"),
         ("[[destination]]\n", "needs a \"url\""),
         ("archive = [\"/a\"]\n[[destination]]\nurl = \"/b\"", "keep one"),
         ("archive = [", "not TOML, line 1"),
@@ -99,7 +104,7 @@ fn a_bad_value_is_an_error_that_says_where_it_stands() {
     assert!(fetch.is_some());
     let (_, fetch) = message(layers(&at, &[], Some("[fetch]\naccept_gap = [\"xyz\"]")));
     assert_eq!(fetch.unwrap().message, "/c.toml (fetch.accept_gap): \"xyz\" is not the name of a segment");
-    for bad in ["relative", "s3://bucket/prefix", "/a/../b"] {
+    for bad in ["relative", "s3://", "ftp://a/b", "/a/../b"] {
         assert!(layers(&[("archive", bad)], &[], None).push().is_err(), "{bad}");
     }
     assert!(layers(&[at[0], at[0]], &[], None).push().unwrap_err().message.contains("named twice"));
@@ -153,4 +158,74 @@ fn an_archive_inside_the_data_directory_is_refused() {
     };
     assert!(refused(&data.join("archive")) && refused(&base.path().join("link")) && refused(&data));
     assert!(!refused(&base.path().join("data-archive")));
+}
+
+fn s3(layers: &Layers) -> Vec<S3Settings> {
+    layers.push().unwrap().common.archive.into_iter().map(|destination| destination.s3).collect()
+}
+
+#[test]
+fn a_destination_has_its_own_s3_settings_before_those_of_all() {
+    let file = "[s3]\nendpoint = \"https://all:9000\"\nregion = \"all\"\nsse = \"aws:kms\"\n\
+                [[destination]]\nurl = \"s3://one\"\nregion = \"own\"\npath_style = false\n\
+                [[destination]]\nurl = \"/directory\"\n[[destination]]\nurl = \"s3://two/p\"\n";
+    let found = s3(&layers(&[], &[("AWS_ENDPOINT", "https://walg:1")], Some(file)));
+    assert_eq!((found[0].region.as_deref(), found[0].path_style), (Some("own"), Some(false)));
+    assert_eq!((found[2].region.as_deref(), found[2].path_style), (Some("all"), None));
+    assert_eq!(found[1], S3Settings::default());
+    for at in [0, 2] {
+        assert_eq!(found[at].endpoint.as_deref(), Some("https://all:9000"));
+        assert_eq!(found[at].encryption, Some(Encryption::Kms(None)));
+    }
+    let found = s3(&layers(&[("region", "flag")], &[("WAL_ARCHIVE_ENDPOINT", "http://env:1/")], Some(file)));
+    assert_eq!(found[0].region.as_deref(), Some("flag"));
+    assert_eq!(found[2].endpoint.as_deref(), Some("http://env:1"));
+}
+
+#[test]
+fn wal_gs_s3_variables_are_taken() {
+    let theirs = [
+        ("WALG_S3_PREFIX", "s3://bucket/prefix"),
+        ("AWS_ENDPOINT", "https://store:9000"),
+        ("AWS_S3_FORCE_PATH_STYLE", "true"),
+        ("WALG_S3_CA_CERT_FILE", "/ca.pem"),
+        ("WALG_S3_STORAGE_CLASS", "STANDARD_IA"),
+        ("WALG_S3_SSE", "aws:kms"),
+        ("WALG_S3_SSE_KMS_ID", "key"),
+    ];
+    let found = s3(&layers(&[], &theirs, None)).remove(0);
+    let expected = S3Settings {
+        endpoint: Some("https://store:9000".to_owned()),
+        path_style: Some(true),
+        ca_bundle: Some("/ca.pem".into()),
+        storage_class: Some("STANDARD_IA".to_owned()),
+        encryption: Some(Encryption::Kms(Some("key".to_owned()))),
+        ..S3Settings::default()
+    };
+    assert_eq!(found, expected);
+}
+
+#[test]
+fn a_wrong_s3_setting_is_an_error() {
+    for (text, reason) in [
+        ("endpoint = \"store\"", "a URL such as https://"),
+        ("path_style = \"perhaps\"", "true or false"),
+        ("sse = \"AES\"", "AES256 or aws:kms"),
+        ("sse_kms_key_id = \"x\"", "needs sse"),
+        ("access_key_id = \"x\"", "need each other"),
+        ("ca_bundle = \"ca.pem\"", "an absolute path"),
+        ("conditional_writes = \"no\"", "required or unsupported"),
+        ("request_checksums = \"no\"", "when-supported or when-required"),
+    ] {
+        let file = format!("archive = [\"s3://bucket\"]\n[s3]\n{text}\n");
+        let error = layers(&[], &[], Some(&file)).push().unwrap_err();
+        assert!(error.message.contains(reason), "{text}: {error}");
+    }
+}
+
+#[test]
+fn secrets_are_not_shown() {
+    let file = "archive = [\"s3://b\"]\n[s3]\naccess_key_id = \"AKID\"\nsecret_access_key = \"SECRET\"\n";
+    let shown = format!("{:?}", layers(&[], &[], Some(file)).push().unwrap());
+    assert!(shown.contains("s3") && !shown.contains("AKID") && !shown.contains("SECRET"), "{shown}");
 }

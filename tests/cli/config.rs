@@ -45,8 +45,34 @@ fn config_shows_each_setting_and_where_it_came_from() {
             &format!("{file} (fetch.accept_gap)"),
         ],
     ];
-    assert_eq!(rows(&run), expected);
+    let (s3, others): (Vec<_>, Vec<_>) = rows(&run).into_iter().partition(|row| row[0].starts_with("s3."));
+    assert_eq!(others, expected);
+    assert_eq!(s3.len(), 15, "{s3:?}");
+    assert!(s3.iter().all(|row| row[2] == "not set"), "{s3:?}");
     assert!(run.stderr.is_empty(), "{run:?}");
+}
+
+#[test]
+fn config_shows_s3_settings_and_hides_secrets() {
+    let sandbox = Sandbox::new();
+    let file = sandbox.path("c.toml");
+    fs::write(
+        &file,
+        "[s3]\nsecret_access_key = \"hush\"\naccess_key_id = \"AKID\"\n\
+         [[destination]]\nurl = \"s3://bucket\"\nregion = \"eu\"\nsession_token = \"hush\"\n",
+    )
+    .unwrap();
+    let path = file.to_str().unwrap();
+    let run = Run::of(
+        sandbox.program("wal-archive").env("AWS_ENDPOINT", "http://x:1").args(["config", "--config", path]),
+    );
+    let rows = rows(&run);
+    let row = |setting: &str| rows.iter().find(|row| row[0] == setting).unwrap()[1..].to_vec();
+    assert_eq!(row("s3.endpoint"), ["http://x:1", "environment AWS_ENDPOINT"]);
+    assert_eq!(row("s3.secret_access_key"), ["********", &format!("{path} (s3.secret_access_key)")]);
+    assert_eq!(row("destination 1: region"), ["eu", &format!("{path} (destination 1: region)")]);
+    assert_eq!(row("destination 1: session_token")[0], "********");
+    assert!(!run.stdout.contains("hush") && !run.stdout.contains("AKID"), "{run:?}");
 }
 
 #[test]
@@ -107,7 +133,7 @@ fn the_programs_take_the_file_the_environment_and_wal_gs_variables() {
     push("WAL_ARCHIVE_CONFIG", file.to_str().unwrap()).succeeds();
     push("WAL_ARCHIVE", path).succeeds();
     push("WALG_FILE_PREFIX", path).succeeds();
-    push("WALG_S3_PREFIX", "s3://bucket/prefix").fails(2, &["WALG_S3_PREFIX", "S3"]);
+    push("WALG_S3_PREFIX", "s3:///prefix").fails(2, &["WALG_S3_PREFIX", "names no bucket", "HINT:"]);
     let fetch = Run::of(
         sandbox.program("wal-fetch").env("WALG_FILE_PREFIX", path).args([ONE, "pg_wal/RECOVERYXLOG"]),
     );

@@ -47,28 +47,85 @@ fn not_stored(bucket: &Bucket) {
     bucket.push(TWO, &[]).succeeds();
 }
 
-#[test]
-fn passing_faults_of_a_push_are_repeated_silently() {
+/// Two faults in a row, then the store is well again.
+fn push_gets_over(fate: Fate) {
     let Some((bucket, _)) = archived() else { return };
-    for (number, fate) in [
-        Fate::Answer(500, "InternalError"),
-        Fate::Answer(503, "SlowDown"),
-        Fate::Answer(409, "ConditionalRequestConflict"),
-        Fate::Answer(400, "RequestTimeout"),
-        Fate::ResetBefore,
-        Fate::ResetAfter,
-    ]
-    .into_iter()
-    .enumerate()
-    {
-        let name = format!("0000000100000000000001{number:02X}");
-        let content = bucket.sandbox.segment(&name);
-        bucket.planned(first(2, fate.clone()));
-        let run = bucket.push(&name, &[]);
-        assert!(run.code == Some(0) && run.stderr.is_empty(), "{fate:?}: {run:?}");
-        bucket.fetch(&name, &[]).succeeds();
-        assert!(bucket.sandbox.fetched() == content);
+    bucket.planned(first(2, fate));
+    bucket.push(TWO, &[]).succeeds();
+    stored(&bucket);
+}
+
+fn fetch_gets_over(fate: Fate) {
+    let Some((bucket, content)) = archived() else { return };
+    bucket.planned(first(2, fate));
+    bucket.fetch(ONE, &[]).succeeds();
+    assert!(bucket.sandbox.fetched() == content);
+}
+
+/// The fault lasts: one message that says what was tried, nothing stored, nothing lost.
+fn push_fails_on(fate: Fate, words: [&str; 2]) {
+    let Some((bucket, _)) = archived() else { return };
+    bucket.planned(always(fate));
+    let run = bucket.push(TWO, &[]).fails(13, &words);
+    assert_eq!(run.stderr.lines().count(), 1, "{run:?}");
+    assert!(run.stderr.contains("HINT:"), "{run:?}");
+    not_stored(&bucket);
+}
+
+/// The fault lasts: never "missing", neither for what is there nor for what is not.
+fn fetch_fails_on(fate: Fate, word: &str) {
+    let Some((bucket, _)) = archived() else { return };
+    bucket.planned(always(fate));
+    for name in [ONE, TWO] {
+        bucket.fetch(name, &["--on-error", "retry"]).fails(20, &[word, "HINT:"]);
+        bucket.fetch(name, &[]).fails(220, &[word]);
     }
+    bucket.sandbox.nothing_fetched();
+}
+
+macro_rules! faults {
+    ($($name:ident => $check:expr;)*) => {
+        $(#[test]
+        fn $name() {
+            $check;
+        })*
+    };
+}
+
+faults! {
+    a_push_gets_over_500 => push_gets_over(Fate::Answer(500, "InternalError"));
+    a_push_gets_over_503_slow_down => push_gets_over(Fate::Answer(503, "SlowDown"));
+    a_push_gets_over_409_conditional_request_conflict => push_gets_over(Fate::Answer(409, "ConditionalRequestConflict"));
+    a_push_gets_over_a_reset_before_the_write => push_gets_over(Fate::ResetBefore);
+    a_push_gets_over_a_reset_after_the_write => push_gets_over(Fate::ResetAfter);
+    a_fetch_gets_over_500 => fetch_gets_over(Fate::Answer(500, "InternalError"));
+    a_fetch_gets_over_503_slow_down => fetch_gets_over(Fate::Answer(503, "SlowDown"));
+    a_fetch_gets_over_a_reset => fetch_gets_over(Fate::ResetBefore);
+    a_push_fails_on_lasting_500 => push_fails_on(Fate::Answer(500, "InternalError"), ["InternalError", "5 attempts"]);
+    a_push_fails_on_lasting_503 => push_fails_on(Fate::Answer(503, "SlowDown"), ["SlowDown", "5 attempts"]);
+    a_push_fails_on_lasting_resets => push_fails_on(Fate::ResetBefore, ["cannot create", "5 attempts"]);
+    a_push_fails_on_a_redirect => push_fails_on(Fate::Answer(301, "PermanentRedirect"), ["PermanentRedirect", "region"]);
+    a_push_fails_on_the_wrong_region =>
+        push_fails_on(Fate::Answer(400, "AuthorizationHeaderMalformed"), ["AuthorizationHeaderMalformed", "region"]);
+    a_push_fails_on_an_expired_token => push_fails_on(Fate::Answer(400, "ExpiredToken"), ["ExpiredToken", "renew"]);
+    a_push_fails_on_403 => push_fails_on(Fate::Answer(403, "AccessDenied"), ["AccessDenied", "s3:PutObject"]);
+    a_push_fails_on_unknown_credentials =>
+        push_fails_on(Fate::Answer(403, "InvalidAccessKeyId"), ["InvalidAccessKeyId", "access key"]);
+    a_push_fails_on_a_wrong_clock =>
+        push_fails_on(Fate::Answer(403, "RequestTimeTooSkewed"), ["RequestTimeTooSkewed", "clocks"]);
+    a_push_fails_on_a_full_store =>
+        push_fails_on(Fate::Answer(507, "InsufficientStorage"), ["store is full", "make room"]);
+    a_push_fails_on_a_function_that_the_store_lacks =>
+        push_fails_on(Fate::Answer(501, "NotImplemented"), ["NotImplemented", "providers"]);
+    a_fetch_fails_on_lasting_500 => fetch_fails_on(Fate::Answer(500, "InternalError"), "InternalError");
+    a_fetch_fails_on_lasting_503 => fetch_fails_on(Fate::Answer(503, "SlowDown"), "SlowDown");
+    a_fetch_fails_on_lasting_resets => fetch_fails_on(Fate::ResetBefore, "5 attempts");
+    a_fetch_fails_on_403_and_says_that_it_needs_list_bucket =>
+        fetch_fails_on(Fate::Answer(403, "AccessDenied"), "s3:ListBucket");
+    a_fetch_fails_on_an_expired_token => fetch_fails_on(Fate::Answer(400, "ExpiredToken"), "renew");
+    a_fetch_fails_on_a_redirect => fetch_fails_on(Fate::Answer(301, "PermanentRedirect"), "region");
+    a_fetch_never_takes_a_missing_bucket_for_a_missing_object =>
+        fetch_fails_on(Fate::Answer(404, "NoSuchBucket"), "no such bucket");
 }
 
 #[test]
@@ -90,35 +147,6 @@ fn a_lost_answer_never_hides_a_different_object() {
     bucket.push(ONE, &[]).fails(12, &["already stands there"]);
     bucket.fetch(ONE, &[]).succeeds();
     assert!(bucket.sandbox.fetched() == first_content);
-}
-
-#[test]
-fn lasting_faults_of_a_push_are_13_with_one_message_that_says_what_was_tried() {
-    let Some((bucket, _)) = archived() else { return };
-    for (fate, words) in [
-        (Fate::Answer(500, "InternalError"), ["InternalError", "5 attempts"]),
-        (Fate::Answer(503, "SlowDown"), ["SlowDown", "5 attempts"]),
-        (Fate::ResetBefore, ["cannot create", "5 attempts"]),
-        (Fate::Answer(301, "PermanentRedirect"), ["PermanentRedirect", "region"]),
-        (Fate::Answer(400, "AuthorizationHeaderMalformed"), ["AuthorizationHeaderMalformed", "region"]),
-        (Fate::Answer(400, "ExpiredToken"), ["ExpiredToken", "renew the credentials"]),
-        (Fate::Answer(403, "AccessDenied"), ["AccessDenied", "s3:PutObject"]),
-        (Fate::Answer(403, "InvalidAccessKeyId"), ["InvalidAccessKeyId", "access key"]),
-        (Fate::Answer(403, "RequestTimeTooSkewed"), ["RequestTimeTooSkewed", "clock"]),
-        (Fate::Answer(507, "InsufficientStorage"), ["store is full", "make room"]),
-        (Fate::Answer(501, "NotImplemented"), ["NotImplemented", "providers"]),
-    ] {
-        bucket.planned(always(fate.clone()));
-        let run = bucket.push(TWO, &[]).fails(13, &words);
-        assert_eq!(run.stderr.lines().count(), 1, "{fate:?}: {run:?}");
-        not_stored_yet(&bucket);
-    }
-    not_stored(&bucket);
-}
-
-fn not_stored_yet(bucket: &Bucket) {
-    bucket.planned(|_| Fate::Pass);
-    assert_eq!(bucket.fetch(TWO, &[]).code, Some(1));
 }
 
 #[test]
@@ -190,37 +218,8 @@ fn a_body_that_changes_on_the_way_is_never_delivered() {
 }
 
 #[test]
-fn passing_faults_of_a_fetch_are_repeated_silently() {
-    let Some((bucket, content)) = archived() else { return };
-    for fate in [
-        Fate::Answer(500, "InternalError"),
-        Fate::Answer(503, "SlowDown"),
-        Fate::ResetBefore,
-        Fate::ResetAfter,
-    ] {
-        bucket.planned(first(2, fate));
-        bucket.fetch(ONE, &[]).succeeds();
-        assert!(bucket.sandbox.fetched() == content);
-    }
-}
-
-#[test]
-fn lasting_faults_of_a_fetch_are_20_and_never_1() {
+fn a_listing_that_fails_is_no_missing_either() {
     let Some((bucket, _)) = archived() else { return };
-    for (fate, word) in [
-        (Fate::Answer(500, "InternalError"), "InternalError"),
-        (Fate::Answer(503, "SlowDown"), "SlowDown"),
-        (Fate::Answer(403, "AccessDenied"), "s3:ListBucket"),
-        (Fate::Answer(400, "ExpiredToken"), "renew"),
-        (Fate::Answer(404, "NoSuchBucket"), "no such bucket"),
-        (Fate::ResetBefore, "5 attempts"),
-    ] {
-        bucket.planned(always(fate.clone()));
-        for name in [ONE, TWO] {
-            bucket.fetch(name, &["--on-error", "retry"]).fails(20, &[word, "HINT:"]);
-        }
-    }
-    // The object is not there, and the listing fails: that is no "missing" either.
     for fate in [Fate::Answer(403, "AccessDenied"), Fate::Answer(500, "InternalError")] {
         bucket.planned(move |seen| if is_object(seen) { Fate::Pass } else { fate.clone() });
         bucket.fetch(TWO, &[]).fails(220, &["cannot list"]);
