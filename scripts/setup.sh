@@ -75,3 +75,20 @@ fi
 [ ${#packages[@]} -eq 0 ] || install_packages "${packages[@]}"
 has_postgresql || die "PostgreSQL's server programs are not below /usr/lib/postgresql/*/bin"
 has cargo || die "no cargo: install Rust with rustup (https://rustup.rs), then run this again"
+
+# A real S3-compatible server for the tests: versitygw where Go is present, else moto.
+tools=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)/target/tools
+if ! { [ -x "$tools/bin/versitygw" ] || has versitygw || [ -x "$tools/bin/moto_server" ] || has moto_server; }; then
+    mkdir -p "$tools/bin"
+    if has go; then
+        say "installing: versitygw (Go)"
+        GOBIN="$tools/bin" go install github.com/versity/versitygw/cmd/versitygw@v1.8.0 </dev/null 2>&1 | tail -n 5
+    fi
+    if [ ! -x "$tools/bin/versitygw" ]; then
+        say "installing: moto (Python)"
+        python3 -m venv --help >/dev/null 2>&1 && python3 -c 'import ensurepip' 2>/dev/null || install_packages python3-venv
+        python3 -m venv "$tools/moto" </dev/null
+        "$tools/moto/bin/pip" install --quiet 'moto[server,s3]==5.2.5' </dev/null
+        ln -sf ../moto/bin/moto_server "$tools/bin/moto_server"
+    fi
+fi

@@ -110,7 +110,12 @@ pub fn claim(
     {
         return Ok(known.identity);
     }
-    let found = identity(storage)?;
+    let found = match identity(storage) {
+        // Without the right to list, S3 answers so for what is not there; whether it is there
+        // shows when it is created.
+        Err(error) if error.kind() == Kind::Denied && !storage.can_vanish() => None,
+        other => other?,
+    };
     if found.is_none()
         && let Some(memory) = spool.zip(id).and_then(|(spool, id)| spool.expects(&storage.address(), id))
     {
@@ -162,7 +167,13 @@ fn not_where_it_was(storage: &dyn Storage, memory: &std::path::Path) -> Error {
 
 /// Creates the identity; where another push was faster, its identity counts.
 fn make(storage: &dyn Storage, claimant: &Claimant<'_>) -> std::result::Result<Identity, Refusal> {
-    let held = survey(storage, claimant.checks)?;
+    let held = match survey(storage, claimant.checks) {
+        Err(error) if error.kind() == Kind::Denied && !storage.can_vanish() => {
+            log::debug!("whether other tools wrote to it cannot be seen: {error}");
+            Holds::default()
+        }
+        other => other?,
+    };
     let size = held.segment_size.or(claimant.segment_size).or_else(claimant.neighbour_size);
     let wanted = Identity {
         system_id: held.system_id.or(claimant.system_id).ok_or(Refusal::Nameless)?,

@@ -101,7 +101,7 @@ pub fn fetch(request: &Fetch<'_>) -> Result<Answer, Failures> {
         Some((_, Ok(id))) => id,
         None => None,
     };
-    let mut search = Search { request, target, control, asked_by, told: false };
+    let mut search = Search { request, target, control, asked_by, before: Vec::new() };
     loop {
         let round = search.ask_all(deadline)?;
         let left = deadline.saturating_duration_since(Instant::now());
@@ -136,8 +136,8 @@ struct Search<'a> {
     target: Target,
     control: Option<SystemId>,
     asked_by: Option<RunningServer>,
-    /// Whether it was said that the destinations are asked again.
-    told: bool,
+    /// Why the destinations are asked again; said once.
+    before: Failures,
 }
 
 impl Search<'_> {
@@ -219,8 +219,12 @@ impl Search<'_> {
                 round.faults.iter().all(|fault| matches!(fault.kind, Cause::Unreachable | Cause::Deadline));
             // Not with the last second: what is known now says more than one more timeout.
             if transient && left > PAUSE {
-                self.tell(&round.faults, left);
+                self.tell(round.faults, left);
                 return Ok(None);
+            }
+            // The last round was cut by the deadline: an earlier one knows more.
+            if !self.before.is_empty() && round.faults.iter().all(|fault| fault.kind == Cause::Deadline) {
+                round.faults = std::mem::take(&mut self.before);
             }
             self.explain_history(timeline, &mut round.faults);
         }
@@ -443,10 +447,9 @@ impl Search<'_> {
         Ok(true)
     }
 
-    fn tell(&mut self, faults: &[Failure<Cause>], left: Duration) {
-        if !self.told {
-            self.told = true;
-            for fault in faults {
+    fn tell(&mut self, faults: Failures, left: Duration) {
+        if self.before.is_empty() {
+            for fault in &faults {
                 log::warn!("{fault}");
             }
             log::warn!(
@@ -455,6 +458,7 @@ impl Search<'_> {
                 humantime::format_duration(Duration::from_secs(left.as_secs()))
             );
         }
+        self.before = faults;
     }
 
     /// A failed request for a history means more than it says.

@@ -4,51 +4,52 @@
 #[allow(dead_code)]
 mod s3;
 
-use crate::archive::Archive;
+use crate::archive::{Archive, Spot};
 use crate::server::{Server, lines_of};
-use crate::world::World;
-use s3::{ACCESS_KEY, BUCKET, SECRET_KEY};
+use crate::world::{World, run};
+use s3::{ACCESS_KEY, SECRET_KEY};
 use std::fs;
+use std::path::PathBuf;
 
-/// A store with the configuration file that reaches it, and the two commands over it.
+/// A store, and the configuration file that reaches it.
 struct Bucket {
     store: s3::Server,
-    options: String,
+    config: PathBuf,
 }
 
 impl Bucket {
-    /// `more`: further settings at the top of the file.
-    fn new(world: &World, directory: Option<&Archive>) -> Option<Bucket> {
+    fn new(world: &World) -> Option<Bucket> {
         let store = s3::Server::start()?;
-        let directory = directory.map_or_else(String::new, |archive| format!("\"{}\", ", archive.root().display()));
-        let file = world.path("bin").join("wal-archive.toml");
+        let config = world.path("bin").join("wal-archive.toml");
         fs::write(
-            &file,
+            &config,
             format!(
-                "archive = [{directory}\"s3://{BUCKET}/wal\"]\n[s3]\nendpoint = \"{}\"\n\
-                 access_key_id = \"{ACCESS_KEY}\"\nsecret_access_key = \"{SECRET_KEY}\"\n",
+                "[s3]\nendpoint = \"{}\"\naccess_key_id = \"{ACCESS_KEY}\"\nsecret_access_key = \"{SECRET_KEY}\"\n",
                 store.endpoint()
             ),
         )
         .unwrap();
-        Some(Bucket { store, options: format!("--config {}", file.display()) })
+        Some(Bucket { store, config })
     }
 
-    fn push_command(&self, world: &World) -> String {
-        format!("{} {} %p", world.program("wal-push").display(), self.options)
+    fn push_command(&self, world: &World, archives: &str) -> String {
+        format!("{} --config {} {archives} %p", world.program("wal-push").display(), self.config.display())
     }
 
-    fn fetch_command(&self, world: &World) -> String {
-        format!("{} {} --timeout 20s %f %p", world.program("wal-fetch").display(), self.options)
+    fn fetch_command(&self, world: &World, archives: &str) -> String {
+        let program = world.program("wal-fetch");
+        format!("{} --config {} --timeout 4s {archives} %f %p", program.display(), self.config.display())
     }
 }
+
+const ONLY_BUCKET: &str = "--archive s3://bucket/wal";
 
 #[test]
 fn a_server_archives_to_a_bucket_and_recovers_from_it_to_a_time_and_to_the_end() {
     let Some(world) = World::open() else { return };
-    let Some(bucket) = Bucket::new(&world, None) else { return };
+    let Some(bucket) = Bucket::new(&world) else { return };
     let mut primary = Server::init(&world, "primary");
-    primary.set("archive_command", bucket.push_command(&world));
+    primary.set("archive_command", bucket.push_command(&world, ONLY_BUCKET));
     primary.start();
     primary.create_ledger();
     let backup = primary.base_backup("backup");
@@ -64,7 +65,7 @@ fn a_server_archives_to_a_bucket_and_recovers_from_it_to_a_time_and_to_the_end()
     for (name, moment, batches) in [("to-a-time", Some(&moments[1]), 2), ("to-the-end", None, 4)] {
         let mut restored = Server::restore(&world, &backup, name);
         restored.keep_to_itself();
-        restored.set("restore_command", bucket.fetch_command(&world));
+        restored.set("restore_command", bucket.fetch_command(&world, ONLY_BUCKET));
         if let Some(moment) = moment {
             restored.set("recovery_target_time", moment);
             restored.set("recovery_target_action", "promote");
@@ -80,9 +81,11 @@ fn a_server_archives_to_a_bucket_and_recovers_from_it_to_a_time_and_to_the_end()
 fn with_a_directory_and_a_bucket_recovery_survives_the_loss_of_either() {
     let Some(world) = World::open() else { return };
     let directory = Archive::new(&world, "archive");
-    let Some(mut bucket) = Bucket::new(&world, Some(&directory)) else { return };
+    let Some(mut bucket) = Bucket::new(&world) else { return };
+    let only_directory = format!("--archive {}", directory.root().display());
+    let both = format!("{only_directory} {ONLY_BUCKET}");
     let mut primary = Server::init(&world, "primary");
-    primary.set("archive_command", bucket.push_command(&world));
+    primary.set("archive_command", bucket.push_command(&world, &both));
     primary.start();
     primary.create_ledger();
     let backup = primary.base_backup("backup");
@@ -93,40 +96,54 @@ fn with_a_directory_and_a_bucket_recovery_survives_the_loss_of_either() {
         })
         .collect();
     primary.destroy();
-    let recovers = |name: &str, bucket: &Bucket| {
-        let mut restored = Server::restore(&world, &backup, name);
+    let recovery = |name: &str, archives: &str| {
+        let restored = Server::restore(&world, &backup, name);
         restored.keep_to_itself();
-        restored.set("restore_command", bucket.fetch_command(&world));
-        restored.set("recovery_target_timeline", "current");
+        restored.set("restore_command", bucket.fetch_command(&world, archives));
         restored.request("recovery.signal");
+        restored
+    };
+    let completes = |mut restored: Server| {
         restored.launch();
         restored.wait_promoted();
         assert_eq!(restored.ledger(), lines_of(1..=4), "{}", restored.story());
     };
-    // One object damaged on either side, another one missing.
-    directory.flip_bit(&segments[0], crate::archive::Spot::MiddleOfFrame);
+
+    // One object damaged and another missing in the directory, a third damaged in the bucket.
+    directory.flip_bit(&segments[0], Spot::MiddleOfFrame);
     directory.take_out(&segments[1]);
-    if let Some(object) = bucket.store.file(&format!("wal/wal_005/{}.zst", segments[2])) {
+    let object = bucket.store.file(&format!("wal/wal_005/{}.zst", segments[2]));
+    let good = object.as_ref().map(|object| fs::read(object).unwrap());
+    if let Some(object) = &object {
         fs::write(object, "junk").unwrap();
     }
-    recovers("damaged", &bucket);
-    directory.put_back(&segments[1]);
-    directory.flip_bit(&segments[0], crate::archive::Spot::MiddleOfFrame);
-    // The store is stopped: each segment is in the directory. The end of the archive, though, is
-    // proved by nobody, and the server must not take it for one.
-    bucket.store.stop();
-    let mut restored = Server::restore(&world, &backup, "stopped");
-    restored.keep_to_itself();
-    restored.set("restore_command", bucket.fetch_command(&world));
-    restored.set("recovery_target_timeline", "current");
-    restored.set("recovery_target_name", "nowhere");
-    restored.request("recovery.signal");
-    restored.launch();
-    restored.wait_stopped();
-    assert!(restored.log().contains("FATAL"), "{}", restored.story());
-    bucket.store.start_again();
-    if bucket.store.is_versitygw() {
-        fs::remove_dir_all(directory.root()).unwrap();
-        fs::create_dir(directory.root()).unwrap();
+    completes(recovery("damaged", &both));
+    if let (Some(object), Some(good)) = (object, good) {
+        fs::write(object, good).unwrap();
     }
+
+    // The directory is lost. Every segment comes from the bucket, but only both together could
+    // prove the end of the archive: the server stops instead of guessing, and completes once
+    // the lost destination is taken out of its command.
+    let (outage, _) = directory.outage();
+    run(world.command("sh").args(["-c", &outage]));
+    let mut restored = recovery("without-directory", &both);
+    restored.launch();
+    restored.expect_fatal(220);
+    restored.set("restore_command", bucket.fetch_command(&world, ONLY_BUCKET));
+    completes(restored);
+
+    // The same with the store stopped.
+    directory.come_back();
+    directory.flip_bit(&segments[0], Spot::MiddleOfFrame);
+    directory.put_back(&segments[1]);
+    let mut restored = recovery("without-bucket", &both);
+    let alone = bucket.fetch_command(&world, &only_directory);
+    bucket.store.stop();
+    restored.launch();
+    restored.expect_fatal(220);
+    restored.set("restore_command", alone);
+    restored.launch();
+    restored.wait_promoted();
+    assert_eq!(restored.ledger(), lines_of(1..=4), "{}", restored.story());
 }

@@ -10,6 +10,7 @@
 //! | [`holes`] | segments missing in the middle |
 //! | [`damage`] | flipped bits, another cluster's archive, a wrong option |
 //! | [`outage`] | the archive gone, unmounted, or full |
+//! | [`bucket`] | a bucket as the archive, alone and beside a directory |
 //! | [`crash`] | the server killed while it archives |
 //!
 //! Without PostgreSQL on the machine the tests say `SKIPPED` and pass, unless
@@ -22,6 +23,7 @@ mod recorded;
 mod server;
 mod world;
 
+mod bucket;
 mod crash;
 mod damage;
 mod holes;

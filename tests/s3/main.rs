@@ -10,5 +10,7 @@ mod util;
 mod bucket;
 mod destinations;
 mod faults;
+mod policy;
 mod requests;
 mod secrets;
+mod tls;

@@ -43,6 +43,11 @@ pub fn free_port() -> u16 {
 impl Server {
     /// `None`, with a word about it, where no server is installed.
     pub fn start() -> Option<Server> {
+        Server::start_in(tempfile::tempdir().expect("a folder"))
+    }
+
+    /// In a folder that may hold `cert.pem` and `key.pem`.
+    pub fn start_in(folder: TempDir) -> Option<Server> {
         let Some(program) = tool("versitygw").or_else(|| tool("moto_server")) else {
             assert!(
                 std::env::var_os("WAL_ARCHIVE_REQUIRE_ALL").is_none(),
@@ -51,7 +56,6 @@ impl Server {
             eprintln!("SKIPPED: neither versitygw nor moto_server is installed; scripts/setup.sh does it");
             return None;
         };
-        let folder = tempfile::tempdir().expect("a folder");
         std::fs::create_dir_all(folder.path().join("data").join(BUCKET)).expect("a bucket");
         // Another process may take the port between the question and the start.
         for _ in 0..5 {
@@ -75,6 +79,10 @@ impl Server {
 
     pub fn is_versitygw(&self) -> bool {
         self.program.ends_with("versitygw")
+    }
+
+    pub fn program(&self) -> &Path {
+        &self.program
     }
 
     pub fn address(&self) -> SocketAddr {
@@ -133,6 +141,15 @@ fn command(program: &Path, folder: &Path, address: SocketAddr) -> Command {
         command.env("ROOT_ACCESS_KEY", ACCESS_KEY).env("ROOT_SECRET_KEY", SECRET_KEY);
         // Metadata beside the objects: the temporary directory may lack extended attributes.
         std::fs::create_dir_all(folder.join("sidecar")).expect("a folder");
+        // Users of their own, for the test of policies.
+        std::fs::create_dir_all(folder.join("iam")).expect("a folder");
+        command.arg("--iam-dir").arg(folder.join("iam"));
+        for (flag, file) in [("--cert", "cert.pem"), ("--key", "key.pem")] {
+            // Where a test made a certificate, the server speaks TLS.
+            if folder.join(file).exists() {
+                command.arg(flag).arg(folder.join(file));
+            }
+        }
         command
             .args(["--quiet", "--port", &address.to_string(), "posix", "--sidecar"])
             .arg(folder.join("sidecar"));

@@ -97,7 +97,7 @@ fn answered(what: &str, status: u16, code: Option<&str>, message: Option<&str>) 
 
 /// No answer came.
 fn unreachable_store(what: &str, error: &(dyn StdError + 'static)) -> Error {
-    let io = sources(error).find_map(|source| source.downcast_ref::<io::Error>()).map(io::Error::kind);
+    let io = sources(error).find_map(|source| source.downcast_ref()).map(innermost_kind);
     let credentials =
         sources(error).any(|source| source.is::<aws_credential_types::provider::error::CredentialsError>());
     let (kind, hint) = match io {
@@ -116,6 +116,14 @@ fn unreachable_store(what: &str, error: &(dyn StdError + 'static)) -> Error {
         _ => (Kind::Unavailable, "check the endpoint's host name, the network and the proxy"),
     };
     Error::new(kind, what).caused_by(chain(error)).hint(hint)
+}
+
+/// I/O errors wrap I/O errors without showing them as their source.
+fn innermost_kind(mut error: &io::Error) -> io::ErrorKind {
+    while let Some(inner) = error.get_ref().and_then(|inner| inner.downcast_ref()) {
+        error = inner;
+    }
+    error.kind()
 }
 
 fn sources<'a>(error: &'a (dyn StdError + 'static)) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {
