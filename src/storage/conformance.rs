@@ -129,6 +129,10 @@ fn deleting_is_idempotent(store: Shared) {
     assert_eq!(keys(&store, "wal_005/", ""), ["wal_005/ab"]);
     create(&store, "wal_005/a", b"again");
     assert_eq!(read(&store, "wal_005/a"), b"again");
+    store.delete_all(&[]).expect("nothing is deleted");
+    let all = [key("wal_005/a"), key("wal_005/never"), key("wal_005/ab")];
+    store.delete_all(&all).expect("all are deleted");
+    assert_eq!(keys(&store, "wal_005/", ""), [""; 0]);
 }
 
 fn a_listing_is_sorted_complete_and_bounded(store: Shared) {
@@ -159,6 +163,10 @@ fn a_listing_of_more_than_a_page_is_complete(store: Shared) {
     }
     expected.sort();
     assert_eq!(keys(&store, "wal_005/", ""), expected);
+    // More than one request may carry.
+    let all: Vec<Key> = expected.iter().skip(100).map(|at| key(at)).collect();
+    store.delete_all(&all).expect("deleted");
+    assert_eq!(keys(&store, "wal_005/", ""), expected.get(..100).unwrap_or_default());
     // A caller that stops early must not block or leak anything.
     let mut entries = store.list("wal_005/", "").expect("a listing");
     assert_eq!(entries.next().expect("one").expect("an entry").key, "wal_005/00000");

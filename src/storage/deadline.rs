@@ -221,6 +221,11 @@ impl Storage for Deadline {
         self.ask(move |inner| inner.delete(&key))
     }
 
+    fn delete_all(&self, keys: &[Key]) -> Result<()> {
+        let keys = keys.to_vec();
+        self.ask(move |inner| inner.delete_all(&keys))
+    }
+
     fn make_durable(&self, key: &Key) -> Result<()> {
         let key = key.clone();
         self.ask(move |inner| inner.make_durable(&key))

@@ -16,7 +16,7 @@ pub enum Request {
     Head,
     /// [`Storage::list`]
     List,
-    /// [`Storage::delete`]
+    /// [`Storage::delete`], and [`Storage::delete_all`] with the first key
     Delete,
     /// [`Storage::make_durable`]
     MakeDurable,
@@ -121,6 +121,11 @@ impl Storage for Faulty {
 
     fn delete(&self, key: &Key) -> Result<()> {
         self.run(Request::Delete, key.as_str(), || self.inner.delete(key))
+    }
+
+    fn delete_all(&self, keys: &[Key]) -> Result<()> {
+        let first = keys.first().map_or("", Key::as_str);
+        self.run(Request::Delete, first, || self.inner.delete_all(keys))
     }
 
     fn make_durable(&self, key: &Key) -> Result<()> {

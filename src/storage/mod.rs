@@ -178,6 +178,11 @@ pub trait Storage: Send + Sync {
     /// Deletes an object, durably.
     fn delete(&self, key: &Key) -> Result<()>;
 
+    /// Deletes many objects; some may be deleted where it fails.
+    fn delete_all(&self, keys: &[Key]) -> Result<()> {
+        keys.iter().try_for_each(|key| self.delete(key))
+    }
+
     /// Makes an object durable that another process created and may not have finished with.
     /// Stores that acknowledge only what is durable have nothing to do.
     fn make_durable(&self, _key: &Key) -> Result<()> {

@@ -143,6 +143,10 @@ impl Storage for Retry {
         self.run(|| self.inner.delete(key))
     }
 
+    fn delete_all(&self, keys: &[Key]) -> Result<()> {
+        self.run(|| self.inner.delete_all(keys))
+    }
+
     fn make_durable(&self, key: &Key) -> Result<()> {
         self.run(|| self.inner.make_durable(key))
     }

@@ -17,7 +17,7 @@ use crate::object::Key;
 use aws_sdk_s3::Client;
 use aws_sdk_s3::operation::list_objects_v2::ListObjectsV2Output;
 use aws_sdk_s3::primitives::{ByteStream, DateTime};
-use aws_sdk_s3::types::{ServerSideEncryption, StorageClass};
+use aws_sdk_s3::types::{Delete, ObjectIdentifier, ServerSideEncryption, StorageClass};
 use errors::classify;
 use std::io::{self, Read};
 use std::sync::{Arc, OnceLock};
@@ -25,6 +25,9 @@ use std::time::{Duration, SystemTime};
 
 /// Bodies up to this size are one request; a segment of 16 MiB that cannot be compressed fits.
 const SINGLE: u64 = 20 << 20;
+
+/// Objects that one request deletes at most, by the API.
+const BATCH: usize = 1000;
 
 /// The constant object by which a store shows that it honours the condition. It stays there.
 const PROBE: &str = "wal-archive-probe";
@@ -259,6 +262,26 @@ impl Storage for S3 {
                 other => Err(other),
             },
         }
+    }
+
+    fn delete_all(&self, keys: &[Key]) -> Result<()> {
+        let inner = &self.inner;
+        for batch in keys.chunks(BATCH) {
+            let invalid = |error| Error::new(Kind::Invalid, "cannot name what to delete").caused_by(error);
+            let named =
+                batch.iter().map(|key| ObjectIdentifier::builder().key(inner.full(key.as_str())).build());
+            let named = named.collect::<std::result::Result<Vec<_>, _>>().map_err(invalid)?;
+            let batch = Delete::builder().set_objects(Some(named)).quiet(true).build().map_err(invalid)?;
+            let request = inner.client()?.delete_objects().bucket(&inner.bucket).delete(batch);
+            let sent = client::runtime()?.block_on(request.send());
+            let output = sent.map_err(|error| classify("delete from", &inner.place, error))?;
+            if let Some(first) = output.errors().first() {
+                let object = inner.object(first.key().unwrap_or_default());
+                let reason = format!("{}: {}", first.code().unwrap_or("?"), first.message().unwrap_or("?"));
+                return Err(Error::new(Kind::Denied, format!("cannot delete \"{object}\"")).caused_by(reason));
+            }
+        }
+        Ok(())
     }
 
     fn prove_create(&self) -> Result<()> {

@@ -10,21 +10,22 @@
 //! The file is decoded beside the path and proved whole before it is renamed to it. It is not
 //! fsynced: PostgreSQL fsyncs what it keeps.
 
-use crate::archive;
+mod destination;
+
 use crate::cluster::{self, DataDirectory, RunningServer};
 use crate::failure::Failure;
-use crate::lookup::{self, Around};
-use crate::object::{Checks, DecodeError, Decoded, Encoding, Identity, Key, decode_as};
+use crate::object::Checks;
 use crate::spool::Spool;
 use crate::storage::deadline::Deadline;
-use crate::storage::{Error, Kind, Range, Shared, Storage};
+use crate::storage::{Error, Kind, Shared, Storage};
 use crate::target::{Target, TargetError, Temporary};
 use crate::wal::{SegmentName, SystemId, Timeline, TimelineHistory, WalName};
+use destination::Said;
 use std::fs;
-use std::io::{self, Read, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 /// What a fetch can fail of, gravest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -121,14 +122,6 @@ struct Round {
     /// A later segment of the timeline, and where it was seen.
     later: Option<(WalName, String)>,
     faults: Failures,
-}
-
-/// What one destination said.
-enum Said {
-    Delivered,
-    Absent,
-    /// It is not there, but this later file of its timeline is.
-    Later(WalName),
 }
 
 struct Search<'a> {
@@ -231,170 +224,6 @@ impl Search<'_> {
         Err(round.faults)
     }
 
-    /// Asks one destination. A hit in an archive of our own is one request.
-    fn ask(&self, storage: &dyn Storage) -> Result<Said, Failures> {
-        let name = self.request.name;
-        let mut broken = None;
-        for _ in 0..3 {
-            let mut copies = Copies::default();
-            match self.try_copy(storage, &Key::of(name), Encoding::Zstd, &mut copies) {
-                Ok(()) => {}
-                // A body breaks off behind the back of whoever repeats requests.
-                Err(failure) if failure.kind == Cause::Unreachable && !copies.tried.is_empty() => {
-                    log::debug!("{failure}");
-                    broken = Some(failure);
-                    continue;
-                }
-                Err(failure) => return Err(vec![failure]),
-            }
-            if copies.good.as_ref().is_some_and(|good| good.decoded.trailer.is_some()) {
-                return self.settle(copies);
-            }
-            let beyond = match self.look_further(storage, &mut copies) {
-                Ok(beyond) => beyond,
-                // A proved copy is better than the knowledge that it is the only one.
-                Err(failure) if copies.good.is_some() => {
-                    copies.faults.push(failure);
-                    Beyond::default()
-                }
-                Err(failure) => {
-                    copies.faults.push(failure);
-                    return Err(copies.faults);
-                }
-            };
-            if let Some(key) = beyond.around.unknown.filter(|_| copies.good.is_none()) {
-                copies.faults.push(unknown(storage, name, &key));
-            }
-            if copies.good.is_some() || !copies.faults.is_empty() {
-                return self.settle(copies);
-            }
-            if !beyond.around.copies.is_empty() {
-                continue; // stored in this very moment, or gone again
-            }
-            // Neither "not there" nor "a hole" counts from what is not this cluster's archive.
-            if !self.request.allow_empty {
-                let proved = archive::prove(storage, beyond.identity.as_ref(), self.control);
-                proved.map_err(|error| vec![failed(&error)])?;
-            }
-            if let Some(later) = beyond.around.later {
-                return Ok(Said::Later(later));
-            }
-            return Ok(Said::Absent);
-        }
-        Err(vec![broken.unwrap_or_else(|| {
-            let what = format!("\"{}\" lists \"{name}\" but does not give it", storage.place());
-            Failure::new(Cause::Unreachable, what)
-        })])
-    }
-
-    /// Looks for what other tools may have stored, and for what stands around it.
-    fn look_further(&self, storage: &dyn Storage, copies: &mut Copies) -> Result<Beyond, Failure<Cause>> {
-        let name = self.request.name;
-        // A copy without our trailer tells by itself that other tools were at work.
-        let identity = match copies.good {
-            Some(_) => None,
-            None => {
-                let (spool, now) = (self.request.spool, SystemTime::now());
-                archive::known_identity(storage, self.control, spool, now).map_err(|error| failed(&error))?
-            }
-        };
-        let foreign = identity.is_none_or(|identity| identity.foreign);
-        if foreign && storage.lists_slowly() {
-            for (key, encoding) in Key::all_of(name).skip(1) {
-                self.try_copy(storage, &key, encoding, copies)?;
-            }
-            if copies.good.is_some() {
-                return Ok(Beyond::default());
-            }
-        }
-        let around = lookup::around(storage, name, foreign).map_err(|error| failed(&error))?;
-        for (key, encoding) in &around.copies {
-            if !copies.tried.contains(key) {
-                self.try_copy(storage, key, *encoding, copies)?;
-            }
-        }
-        Ok(Beyond { identity, around })
-    }
-
-    /// Reads one copy. The first that is intact is kept; another must be the same. Damage is noted,
-    /// a missing copy is not; other failures are errors.
-    fn try_copy(
-        &self,
-        storage: &dyn Storage,
-        key: &Key,
-        encoding: Encoding,
-        copies: &mut Copies,
-    ) -> Result<(), Failure<Cause>> {
-        let mut object = match storage.get(key, Range::Whole) {
-            Ok(object) => object,
-            Err(error) if error.kind() == Kind::NotFound => return Ok(()),
-            Err(error) => return Err(failed(&error)),
-        };
-        copies.tried.push(key.clone());
-        let mut temporary = None;
-        let decoded = if copies.good.is_some() {
-            self.decode(storage, key, encoding, &mut object.body, &mut io::sink())
-        } else {
-            let temporary = temporary.insert(self.target.temporary().map_err(|error| local(&error))?);
-            self.decode(storage, key, encoding, &mut object.body, &mut temporary.file)
-        };
-        let decoded = match decoded {
-            Ok(decoded) => decoded,
-            Err(failure) if failure.kind == Cause::Damaged => {
-                copies.faults.push(failure);
-                return Ok(());
-            }
-            Err(failure) => return Err(failure),
-        };
-        match copies.good.take() {
-            Some(good) if good.decoded.sha256 != decoded.sha256 => {
-                return Err(differ(storage, &good.key, key));
-            }
-            Some(good) => copies.good = Some(good),
-            None => copies.good = temporary.map(|temporary| Good { key: key.clone(), temporary, decoded }),
-        }
-        Ok(())
-    }
-
-    /// Decodes and proves one object.
-    fn decode(
-        &self,
-        storage: &dyn Storage,
-        key: &Key,
-        encoding: Encoding,
-        body: &mut dyn Read,
-        output: &mut dyn Write,
-    ) -> Result<Decoded, Failure<Cause>> {
-        let Fetch { name, checks, .. } = *self.request;
-        let decoded = decode_as(encoding, name, checks, body, output).map_err(|error| match error {
-            DecodeError::Read(error) => failed(&Error::of_io(error, storage.place())),
-            DecodeError::Write(error) => local(&self.target.unwritable(error)),
-            DecodeError::Damaged(reason) => damaged(storage, key, &reason),
-        })?;
-        match (decoded.system_id(), self.control) {
-            (Some(theirs), Some(ours)) if theirs != ours => {
-                let reason =
-                    format!("it is of the cluster with system identifier {theirs}, this one has {ours}");
-                Err(damaged(storage, key, &reason)
-                    .hint("name the archive of this cluster in restore_command"))
-            }
-            _ => Ok(decoded),
-        }
-    }
-
-    /// Puts the intact copy at the path, naming those that are not.
-    fn settle(&self, copies: Copies) -> Result<Said, Failures> {
-        let Some(good) = copies.good else { return Err(copies.faults) };
-        for fault in copies.faults {
-            log::warn!("{fault}");
-        }
-        for oddity in good.decoded.page.map(|page| page.oddities()).unwrap_or_default() {
-            log::warn!("\"{}\": {oddity}", self.request.name);
-        }
-        self.publish(good.temporary).map_err(|failure| vec![failure])?;
-        Ok(Said::Delivered)
-    }
-
     /// An orphan of an earlier server must not put its file where a newer one reads its own.
     fn publish(&self, temporary: Temporary) -> Result<(), Failure<Cause>> {
         self.still_asked()?;
@@ -477,54 +306,6 @@ impl Search<'_> {
             )
         });
     }
-}
-
-/// The copies of the file at one destination.
-#[derive(Default)]
-struct Copies {
-    /// The first that is intact.
-    good: Option<Good>,
-    /// Why others are not.
-    faults: Failures,
-    /// The keys of both.
-    tried: Vec<Key>,
-}
-
-/// A proved copy, not yet at the path.
-struct Good {
-    key: Key,
-    temporary: Temporary,
-    decoded: Decoded,
-}
-
-/// What is known beyond the copies.
-#[derive(Default)]
-struct Beyond {
-    identity: Option<Identity>,
-    around: Around,
-}
-
-fn damaged(storage: &dyn Storage, key: &Key, reason: &str) -> Failure<Cause> {
-    Failure::new(Cause::Damaged, format!("\"{}/{key}\" is damaged or not the file asked for: {reason}", storage.place()))
-        .hint("put a good copy there from another destination or server; until then recovery waits, nothing is lost")
-}
-
-fn differ(storage: &dyn Storage, one: &Key, other: &Key) -> Failure<Cause> {
-    Failure::new(
-        Cause::Damaged,
-        format!("\"{one}\" and \"{other}\" in \"{}\" are both intact and hold different content", storage.place()),
-    )
-    .hint(
-        "two servers or two tools archived there: find out which file belongs to this history and move the other one out",
-    )
-}
-
-fn unknown(storage: &dyn Storage, name: WalName, key: &str) -> Failure<Cause> {
-    Failure::new(
-        Cause::Refused,
-        format!("\"{}/{key}\" is \"{name}\" in an encoding that this version does not read", storage.place()),
-    )
-    .hint("decrypt or decode it with the tool that stored it, and put the plain file beside it")
 }
 
 fn failed(error: &Error) -> Failure<Cause> {
