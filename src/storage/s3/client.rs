@@ -20,7 +20,7 @@ use tokio::runtime::Runtime;
 
 /// Until a connection stands.
 const CONNECT: Duration = Duration::from_secs(5);
-/// Until an answer begins, and between two of its pieces.
+/// Until the answer to a request without a body begins.
 const STALL: Duration = Duration::from_secs(15);
 /// Of one request, body included; a segment over a slow line takes its time.
 const ATTEMPT: Duration = Duration::from_secs(110);
@@ -36,6 +36,20 @@ pub(super) fn runtime() -> Result<&'static Runtime> {
         Error::new(Kind::Unavailable, "cannot start the network runtime").caused_by(error)
     })?;
     Ok(RUNTIME.get_or_init(|| made))
+}
+
+fn timeouts() -> aws_config::timeout::TimeoutConfigBuilder {
+    TimeoutConfig::builder()
+        .connect_timeout(CONNECT)
+        .operation_attempt_timeout(ATTEMPT)
+        .operation_timeout(ATTEMPT)
+}
+
+/// For requests with a body: the SDK counts the time of sending it as time of waiting for the
+/// answer, and a large body over a slow line takes longer than any answer may. A line that
+/// stands still is noticed by the SDK's protection against stalled streams.
+pub(super) fn while_sending() -> aws_sdk_s3::config::Builder {
+    aws_sdk_s3::Config::builder().timeout_config(timeouts().disable_read_timeout().build())
 }
 
 /// Makes a client. Nothing is sent to S3 yet, but the chain may ask for credentials' places.
@@ -54,16 +68,10 @@ pub(super) async fn connect(settings: &S3Settings) -> Result<Client> {
         loader = loader.region(Region::new(region.clone()));
     }
     let shared = loader.load().await;
-    let timeouts = TimeoutConfig::builder()
-        .connect_timeout(CONNECT)
-        .read_timeout(STALL)
-        .operation_attempt_timeout(ATTEMPT)
-        .operation_timeout(ATTEMPT)
-        .build();
     let mut config = aws_sdk_s3::config::Builder::from(&shared)
         // Repeating is the business of `storage::retry`, which says what it did.
         .retry_config(RetryConfig::disabled())
-        .timeout_config(timeouts)
+        .timeout_config(timeouts().read_timeout(STALL).build())
         .request_checksum_calculation(match settings.request_checksums {
             RequestChecksums::WhenSupported => RequestChecksumCalculation::WhenSupported,
             RequestChecksums::WhenRequired => RequestChecksumCalculation::WhenRequired,

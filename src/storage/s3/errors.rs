@@ -28,14 +28,19 @@ where
                 _ => answered(&what, status, None, None),
             }
         }
-        SdkError::TimeoutError(_) => Error::new(Kind::Unavailable, format!("{what}: no answer in time"))
-            .hint("look at the store and the network between"),
+        SdkError::TimeoutError(_) => late(&what),
+        SdkError::DispatchFailure(failure) if failure.is_timeout() => late(&what),
         SdkError::DispatchFailure(_) => unreachable_store(&what, &error),
         _ => {
             let error = Error::new(Kind::Invalid, what).caused_by(chain(&error));
             error.hint("check the credentials and settings that \"wal-archive config\" shows")
         }
     }
+}
+
+fn late(what: &str) -> Error {
+    Error::new(Kind::Unavailable, format!("{what}: no answer in time"))
+        .hint("look at the store and the network between")
 }
 
 /// The store answered with an error.

@@ -56,30 +56,6 @@ impl S3 {
         let prefix = if prefix.is_empty() { prefix } else { format!("{prefix}/") };
         S3 { inner: Arc::new(Inner { bucket, prefix, place, settings, client: OnceLock::new() }) }
     }
-
-    /// One conditional request; without the condition where the user said that it is of no use.
-    fn put(&self, key: &str, bytes: Vec<u8>) -> Result<()> {
-        let inner = &self.inner;
-        let client = inner.client()?;
-        let settings = &inner.settings;
-        let conditional = settings.conditional_writes == ConditionalWrites::Required;
-        let request = client
-            .put_object()
-            .bucket(&inner.bucket)
-            .key(inner.full(key))
-            .body(ByteStream::from(bytes))
-            .set_if_none_match(conditional.then(|| "*".to_owned()))
-            .set_storage_class(inner.storage_class())
-            .set_server_side_encryption(inner.encryption().0)
-            .set_ssekms_key_id(inner.encryption().1)
-            .set_tagging(settings.tags.clone())
-            .customize();
-        // TLS and the checksum protect the body already; hashing it once more costs 1 ms per MiB.
-        let tls = !settings.endpoint.as_deref().is_some_and(|endpoint| endpoint.starts_with("http://"));
-        let request = if tls { request.disable_payload_signing() } else { request };
-        let sent = client::runtime()?.block_on(request.send());
-        sent.map(|_| ()).map_err(|error| classify("create", &inner.object(key), error))
-    }
 }
 
 impl Inner {
@@ -89,6 +65,30 @@ impl Inner {
         }
         let client = client::runtime()?.block_on(client::connect(&self.settings))?;
         Ok(self.client.get_or_init(|| client))
+    }
+
+    /// One conditional request; without the condition where the user said that it is of no use.
+    fn put(&self, key: &str, bytes: Vec<u8>) -> Result<()> {
+        let client = self.client()?;
+        let settings = &self.settings;
+        let conditional = settings.conditional_writes == ConditionalWrites::Required;
+        let request = client
+            .put_object()
+            .bucket(&self.bucket)
+            .key(self.full(key))
+            .body(ByteStream::from(bytes))
+            .set_if_none_match(conditional.then(|| "*".to_owned()))
+            .set_storage_class(self.storage_class())
+            .set_server_side_encryption(self.encryption().0)
+            .set_ssekms_key_id(self.encryption().1)
+            .set_tagging(settings.tags.clone())
+            .customize()
+            .config_override(client::while_sending());
+        // TLS and the checksum protect the body already; hashing it once more costs 1 ms per MiB.
+        let tls = !settings.endpoint.as_deref().is_some_and(|endpoint| endpoint.starts_with("http://"));
+        let request = if tls { request.disable_payload_signing() } else { request };
+        let sent = client::runtime()?.block_on(request.send());
+        sent.map(|_| ()).map_err(|error| classify("create", &self.object(key), error))
     }
 
     fn full(&self, key: &str) -> String {
@@ -168,7 +168,7 @@ impl Storage for S3 {
         let mut bytes = Vec::with_capacity(usize::try_from(body.len()).unwrap_or(0));
         let read = body.reader().read_to_end(&mut bytes);
         read.map_err(|error| Error::new(Kind::Invalid, "cannot read the body").caused_by(error))?;
-        self.put(key.as_str(), bytes)
+        self.inner.put(key.as_str(), bytes)
     }
 
     fn get(&self, key: &Key, range: Range) -> Result<Object> {
@@ -295,7 +295,7 @@ impl Storage for S3 {
         }
         // Whoever comes second must be refused: this time, or when the object is there already.
         for _ in 0..2 {
-            match self.put(PROBE, PROBE_CONTENT.to_vec()) {
+            match self.inner.put(PROBE, PROBE_CONTENT.to_vec()) {
                 Ok(()) => {}
                 Err(refused) if refused.kind() == Kind::AlreadyExists => return Ok(()),
                 Err(error) => return Err(error),

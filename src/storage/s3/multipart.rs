@@ -1,6 +1,6 @@
 //! Large bodies in parts, published by a conditional completion.
 
-use super::{ConditionalWrites, Inner, PROBE, client, errors::classify, not_conditional};
+use super::{ConditionalWrites, Inner, PROBE, PROBE_CONTENT, client, errors::classify, not_conditional};
 use crate::storage::{Body, Error, Kind, Result};
 use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::{ChecksumAlgorithm, CompletedMultipartUpload, CompletedPart};
@@ -19,8 +19,12 @@ pub(super) fn create(inner: &Inner, key: &str, body: &Body) -> Result<()> {
 }
 
 /// Some stores honour the condition on PutObject and ignore it here: completing onto the probe
-/// object, which is there, must be refused.
+/// object, which is there or is put there again, must be refused.
 fn prove(inner: &Inner) -> Result<()> {
+    match inner.put(PROBE, PROBE_CONTENT.to_vec()) {
+        Err(error) if error.kind() != Kind::AlreadyExists => return Err(error),
+        _ => {}
+    }
     match upload(inner, PROBE, &mut &b"wal-archive asks the same of multipart uploads\n"[..]) {
         Err(refused) if refused.kind() == Kind::AlreadyExists => Ok(()),
         Err(error) => Err(error),
@@ -71,7 +75,9 @@ fn parts(inner: &Inner, key: &str, id: &str, body: &mut dyn Read) -> Result<Vec<
             .upload_id(id)
             .part_number(number)
             .checksum_algorithm(ChecksumAlgorithm::Crc32)
-            .body(ByteStream::from(bytes));
+            .body(ByteStream::from(bytes))
+            .customize()
+            .config_override(client::while_sending());
         let part = client::runtime()?
             .block_on(request.send())
             .map_err(|error| classify("upload a part of", &object, error))?;
