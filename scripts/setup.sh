@@ -41,6 +41,7 @@ has cc || packages+=(build-essential) # for the C library of zstd
 has strace || packages+=(strace)
 has jq || packages+=(jq)
 has zstd || packages+=(zstd)
+has openssl || packages+=(openssl) # certificates for the TLS test
 { has setpriv && has mount && has flock; } || packages+=(util-linux mount)
 
 apt() {
@@ -86,7 +87,7 @@ if ! { [ -x "$tools/bin/versitygw" ] || has versitygw || [ -x "$tools/bin/moto_s
     fi
     if [ ! -x "$tools/bin/versitygw" ]; then
         say "installing: moto (Python)"
-        python3 -m venv --help >/dev/null 2>&1 && python3 -c 'import ensurepip' 2>/dev/null || install_packages python3-venv
+        python3 -c 'import ensurepip, venv' 2>/dev/null || install_packages python3-venv
         python3 -m venv "$tools/moto" </dev/null
         "$tools/moto/bin/pip" install --quiet 'moto[server,s3]==5.2.5' </dev/null
         ln -sf ../moto/bin/moto_server "$tools/bin/moto_server"
