@@ -7,6 +7,7 @@ use std::fs;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::sync::Barrier;
 use tempfile::TempDir;
 
 pub const CLUSTER: u64 = 7_710_362_819_239_716_105;
@@ -235,4 +236,40 @@ pub fn peak(command: &mut Command) -> u64 {
         }
         std::thread::sleep(std::time::Duration::from_millis(1));
     }
+}
+
+/// Two primaries push different segments of one name at the same moment, round after round:
+/// exactly one wins, the other gets 12, and what is archived is the winner's. `program` gives a
+/// command that reaches the archive.
+pub fn race(sandbox: &Sandbox, rounds: usize, program: &(dyn Fn(&str) -> Command + Sync)) {
+    let primaries = [sandbox.data(), sandbox.make_data_directory("other", CLUSTER)];
+    let mut wins = [0; 2];
+    for round in 0..rounds {
+        let name = format!("00000001{:08X}{:08X}", round / 4096, round % 4096);
+        let contents = [1, 2].map(|seed| segment(&name, MIB, CLUSTER, seed + 2 * round as u64));
+        for (primary, content) in primaries.iter().zip(&contents) {
+            fs::write(primary.join("pg_wal").join(&name), content).unwrap();
+        }
+        let start = Barrier::new(2);
+        let push = |primary: &Path| {
+            let mut command = program("wal-push");
+            command.current_dir(primary).arg(format!("pg_wal/{name}"));
+            start.wait();
+            Run::of(&mut command)
+        };
+        let runs = std::thread::scope(|scope| {
+            let other = scope.spawn(|| push(&primaries[1]));
+            [push(&primaries[0]), other.join().unwrap()]
+        });
+        let winner = runs.iter().position(|run| run.code == Some(0));
+        let winner = winner.unwrap_or_else(|| panic!("nobody won: {runs:?}"));
+        assert_eq!(runs[1 - winner].code, Some(12), "round {round}: {runs:?}");
+        wins[winner] += 1;
+        Run::of(program("wal-fetch").args([&name, "pg_wal/RECOVERYXLOG"])).succeeds();
+        assert!(sandbox.fetched() == contents[winner], "round {round}: the archived object is the winner's");
+        for primary in &primaries {
+            fs::remove_file(primary.join("pg_wal").join(&name)).unwrap();
+        }
+    }
+    println!("{rounds} rounds, wins {wins:?}");
 }

@@ -1,10 +1,8 @@
 //! A directory and a bucket as two copies of one archive.
 
 use crate::bucket::Bucket;
-use crate::util::{CLUSTER, MIB, Run, flip, rounds, segment};
+use crate::util::{CLUSTER, MIB, Run, flip, race, rounds, segment};
 use std::fs;
-use std::path::Path;
-use std::sync::Barrier;
 
 const ONE: &str = "000000010000000000000001";
 const TWO: &str = "000000010000000000000002";
@@ -51,35 +49,12 @@ fn losing_or_damaging_either_copy_loses_nothing() {
 #[test]
 fn of_two_primaries_exactly_one_wins_each_round_in_a_bucket_too() {
     let Some(bucket) = Bucket::new() else { return };
-    let primaries = [bucket.sandbox.data(), bucket.sandbox.make_data_directory("other", CLUSTER)];
-    let rounds = rounds("WAL_ARCHIVE_RACES", 40);
-    let mut wins = [0; 2];
-    for round in 0..rounds {
-        let name = format!("00000001{:08X}{:08X}", round / 4096, round % 4096);
-        let contents = [1, 2].map(|seed| segment(&name, MIB, CLUSTER, seed + 2 * round as u64));
-        for (primary, content) in primaries.iter().zip(&contents) {
-            fs::write(primary.join("pg_wal").join(&name), content).unwrap();
-        }
-        let start = Barrier::new(2);
-        let push = |primary: &Path| {
-            let mut command = bucket.program("wal-push");
-            command.env("WAL_ARCHIVE_ENDPOINT", bucket.server.endpoint()).current_dir(primary);
-            command.arg(format!("pg_wal/{name}"));
-            start.wait();
-            Run::of(&mut command)
-        };
-        let runs = std::thread::scope(|scope| {
-            let other = scope.spawn(|| push(&primaries[1]));
-            [push(&primaries[0]), other.join().unwrap()]
-        });
-        let winner =
-            runs.iter().position(|run| run.code == Some(0)).unwrap_or_else(|| panic!("nobody won: {runs:?}"));
-        assert_eq!(runs[1 - winner].code, Some(12), "round {round}: {runs:?}");
-        wins[winner] += 1;
-        bucket.fetch(&name, &[]).succeeds();
-        assert!(bucket.sandbox.fetched() == contents[winner], "round {round}");
-    }
-    println!("{rounds} rounds, wins {wins:?}");
+    let program = |name: &str| {
+        let mut command = bucket.program(name);
+        command.env("WAL_ARCHIVE_ENDPOINT", bucket.server.endpoint());
+        command
+    };
+    race(&bucket.sandbox, rounds("WAL_ARCHIVE_RACES", 40), &program);
 }
 
 #[test]
