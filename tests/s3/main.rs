@@ -10,6 +10,7 @@ mod util;
 mod bucket;
 mod destinations;
 mod faults;
+mod foreign;
 mod policy;
 mod requests;
 mod secrets;

@@ -1,6 +1,7 @@
 //! What a push and a fetch cost at the server.
 
 use crate::bucket::Bucket;
+use crate::support::proxy::{Fate, Seen};
 use crate::util::{CLUSTER, MIB, segment};
 use std::fs;
 
@@ -96,4 +97,39 @@ fn a_large_body_goes_in_parts_and_is_never_replaced_either() {
     assert!(bucket.sandbox.fetched() == content);
     let aborted = bucket.requests().iter().filter(|request| request.starts_with("DELETE")).count();
     assert_eq!(aborted, 4, "of both repeats the probe and the refused upload are aborted");
+}
+
+#[test]
+fn storage_class_encryption_and_tags_are_asked_for_with_every_object() {
+    // Not every test server knows them, so the proxy answers for it.
+    let accept = |seen: &Seen| match (seen.method.as_str(), seen.header("range")) {
+        ("PUT", _) => Fate::Answer(200, ""),
+        _ => Fate::Pass,
+    };
+    let Some(bucket) = Bucket::new() else { return };
+    bucket.sandbox.segment(ONE);
+    bucket.push(ONE, &[]).succeeds();
+    bucket.proxy.plan(Box::new(accept));
+    bucket.sandbox.segment(TWO);
+    let args = [
+        "--storage-class",
+        "STANDARD_IA",
+        "--sse",
+        "aws:kms",
+        "--sse-kms-key-id",
+        "key-1",
+        "--tags",
+        "a=1&b=2",
+    ];
+    bucket.push(TWO, &args).succeeds();
+    let put = bucket.proxy.taken().into_iter().find(|seen| seen.method == "PUT").unwrap();
+    assert_eq!(put.header("x-amz-storage-class"), Some("STANDARD_IA"));
+    assert_eq!(put.header("x-amz-server-side-encryption"), Some("aws:kms"));
+    assert_eq!(put.header("x-amz-server-side-encryption-aws-kms-key-id"), Some("key-1"));
+    assert_eq!(put.header("x-amz-tagging"), Some("a=1&b=2"));
+    assert_eq!(put.header("if-none-match"), Some("*"));
+    assert!(put.header("x-amz-checksum-crc32").is_some());
+    bucket.push(TWO, &["--request-checksums", "when-required"]).succeeds();
+    let put = bucket.proxy.taken().into_iter().find(|seen| seen.method == "PUT").unwrap();
+    assert_eq!(put.header("x-amz-checksum-crc32"), None);
 }
