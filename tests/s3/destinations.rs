@@ -60,10 +60,6 @@ fn of_two_primaries_exactly_one_wins_each_round_in_a_bucket_too() {
 #[test]
 fn memory_stays_bounded_for_1_gib_over_s3() {
     let Some(bucket) = Bucket::new() else { return };
-    if !bucket.server.is_versitygw() {
-        eprintln!("SKIPPED: the mock's completion of large multipart uploads is not reliable");
-        return;
-    }
     let content = segment(ONE, 1024 * MIB, CLUSTER, 1);
     let path = bucket.sandbox.wal(ONE, &content);
     let endpoint = bucket.server.endpoint();

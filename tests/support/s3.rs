@@ -27,12 +27,10 @@ impl Drop for Server {
     }
 }
 
+/// What `scripts/setup.sh` installed; another version may be on the machine, and behave otherwise.
 fn tool(name: &str) -> Option<PathBuf> {
-    let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/tools/bin").join(name);
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    std::iter::once(own)
-        .chain(std::env::split_paths(&path).map(|folder| folder.join(name)))
-        .find(|path| path.is_file())
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/tools/bin").join(name);
+    path.is_file().then_some(path)
 }
 
 /// A port that was free a moment ago.
