@@ -18,7 +18,7 @@ fn a_killed_push_leaves_a_whole_object_or_none_and_the_repeat_succeeds() {
     let whole = start.elapsed();
     let (mut interrupted, mut published, mut temporary) = (0, 0, 0);
     for kill in 1..=kills {
-        let name = format!("0000000100000000{kill:08X}");
+        let name = format!("00000001{:08X}{:08X}", kill / 256, kill % 256);
         let content = segment(&name, 16 * MIB, CLUSTER, kill as u64);
         let path = sandbox.wal(&name, &content);
         let random = noise(kill as u64, 8).iter().fold(0u64, |sum, byte| sum << 8 | u64::from(*byte));
