@@ -14,6 +14,7 @@ use crate::archive::{self, Claimant, Refusal};
 use crate::cluster::{self, DataDirectory};
 use crate::failure::Failure;
 use crate::lookup;
+use crate::object::proof::MAX_TEXT;
 use crate::object::{Checks, DecodeError, Decoded, EncodeError, Encoding, Key, Trailer, decode_as, encode};
 use crate::spool::Spool;
 use crate::storage::deadline::Deadline;
@@ -343,9 +344,6 @@ enum Compare {
     Gone(Error),
     Failed(Failure<Cause>),
 }
-
-/// No timeline or backup history file comes near this.
-const MAX_TEXT: u64 = 16 << 20;
 
 /// What the content proves.
 struct Checked {

@@ -12,7 +12,7 @@ use std::io::{self, Write};
 use std::sync::Arc;
 
 /// No timeline or backup history file comes near this.
-const MAX_TEXT: u64 = 16 << 20;
+pub const MAX_TEXT: u64 = 16 << 20;
 
 /// Which proofs a decoded file must pass beyond those of its object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
