@@ -141,6 +141,8 @@ impl FetchExit {
 pub enum AdminExit {
     /// Nothing to object to.
     Fine,
+    /// Findings or conflicts.
+    Findings,
     /// Bad usage, or it could not tell.
     CouldNotTell,
 }
@@ -150,6 +152,7 @@ impl AdminExit {
     pub fn code(self) -> u8 {
         match self {
             AdminExit::Fine => 0,
+            AdminExit::Findings => 1,
             AdminExit::CouldNotTell => 2,
         }
     }

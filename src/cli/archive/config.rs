@@ -1,49 +1,21 @@
-//! `wal-archive`: what admins run.
+//! `wal-archive config`: the settings in force, and where each came from.
 
-use super::args::{self, Parsed};
-use super::exit::AdminExit;
-use super::{guarded, report};
+use super::super::args;
+use super::super::exit::AdminExit;
 use crate::config::{Layers, Program, SETTINGS};
 use crate::failure::Failure;
-use clap::{Arg, ArgAction, Command};
-use std::env;
+use clap::{Arg, ArgAction, ArgMatches, Command};
 use std::io::Write;
-use std::process::ExitCode;
 
-/// The program.
-pub fn main() -> ExitCode {
-    guarded("wal-archive", || AdminExit::CouldNotTell.code(), || run().code())
+pub(super) fn command() -> Command {
+    Command::new("config")
+        .about("Shows the settings in force and where each came from")
+        .arg(Arg::new("json").long("json").action(ArgAction::SetTrue).help("As JSON"))
 }
 
-fn run() -> AdminExit {
-    let config = Command::new("config")
-        .about("Shows the settings in force and where each came from")
-        .arg(Arg::new("json").long("json").action(ArgAction::SetTrue).help("As JSON"));
-    let command = args::command("wal-archive", "Looks after an archive of PostgreSQL WAL", Program::Archive)
-        .subcommand_required(true)
-        .subcommand(config);
-    let matches = match args::parse(command, env::args_os().collect()) {
-        Parsed::Run(matches) => matches,
-        Parsed::Told => return AdminExit::Fine,
-        Parsed::Wrong(failure) => {
-            report(&failure);
-            return AdminExit::CouldNotTell;
-        }
-    };
-    let outcome = match matches.subcommand() {
-        Some(("config", sub)) => {
-            args::layers(sub, Program::Archive).and_then(|layers| show(&layers, sub.get_flag("json")))
-        }
-        // clap demands one of the subcommands above.
-        _ => Err(Failure::new((), "no subcommand")),
-    };
-    match outcome {
-        Ok(()) => AdminExit::Fine,
-        Err(failure) => {
-            report(&failure);
-            AdminExit::CouldNotTell
-        }
-    }
+pub(super) fn run(matches: &ArgMatches) -> Result<AdminExit, Failure<()>> {
+    let layers = args::layers(matches, Program::Archive)?;
+    show(&layers, matches.get_flag("json")).map(|()| AdminExit::Fine)
 }
 
 /// One row of `wal-archive config`.
