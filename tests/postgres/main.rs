@@ -11,6 +11,7 @@
 //! | [`damage`] | flipped bits, another cluster's archive, a wrong option |
 //! | [`outage`] | the archive gone, unmounted, or full |
 //! | [`bucket`] | a bucket as the archive, alone and beside a directory |
+//! | [`look_ahead`] | a push that looks ahead, and the server stopped under it |
 //! | [`crash`] | the server killed while it archives |
 //!
 //! Without PostgreSQL on the machine the tests say `SKIPPED` and pass, unless
@@ -27,6 +28,7 @@ mod bucket;
 mod crash;
 mod damage;
 mod holes;
+mod look_ahead;
 mod outage;
 mod recovery;
 mod standby;
