@@ -49,6 +49,10 @@ pub(super) fn level(text: &str) -> Result<i32> {
     text.parse().ok().filter(|level| (-5..=19).contains(level)).ok_or("a number from -5 to 19".to_owned())
 }
 
+pub(super) fn count(text: &str) -> Result<usize> {
+    text.parse().ok().filter(|count| *count <= 1000).ok_or("a number from 0 to 1000".to_owned())
+}
+
 pub(super) fn absolute_path(text: &str) -> Result<PathBuf> {
     Some(Path::new(text))
         .filter(|path| path.is_absolute())

@@ -4,6 +4,10 @@
 //! that a destination *was* an archive of this cluster. Its absence from a destination that the
 //! spool remembers is the sign of a disk that is not mounted.
 
+mod prefetched;
+
+pub use prefetched::{Hit, Prefetched, Purpose};
+
 use crate::durable;
 use crate::object::{Identity, Sha256Sum};
 use crate::wal::SystemId;

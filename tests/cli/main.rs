@@ -8,6 +8,7 @@ mod config;
 mod fetch;
 mod foreign;
 mod kills;
+mod prefetch;
 mod push;
 mod races;
 mod sizes;

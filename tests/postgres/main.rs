@@ -11,6 +11,7 @@
 //! | [`damage`] | flipped bits, another cluster's archive, a wrong option |
 //! | [`outage`] | the archive gone, unmounted, or full |
 //! | [`bucket`] | a bucket as the archive, alone and beside a directory |
+//! | [`prefetch`] | recovery from prefetched segments, prefetchers killed, process 1 of a container |
 //! | [`crash`] | the server killed while it archives |
 //!
 //! Without PostgreSQL on the machine the tests say `SKIPPED` and pass, unless
@@ -28,6 +29,7 @@ mod crash;
 mod damage;
 mod holes;
 mod outage;
+mod prefetch;
 mod recovery;
 mod standby;
 mod timelines;
