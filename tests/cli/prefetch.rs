@@ -5,11 +5,15 @@ use crate::util::{CLUSTER, MIB, Run, Sandbox, flip, hang, names, peak, rounds, s
 use rustix::process::{Pid, Signal, kill_process};
 use std::fs::{self, OpenOptions};
 use std::io::Write;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
+use wal_archive::cluster::DataDirectory;
+use wal_archive::object::{Checks, Sha256Sum};
+use wal_archive::spool::{Prefetched, Purpose, Spool};
+use wal_archive::wal::{SegmentName, SystemId};
 
 fn name(number: usize) -> String {
     format!("0000000100000000{number:08X}")
@@ -228,25 +232,62 @@ fn junk_in_the_spool_is_never_delivered() {
     fetch(3);
 }
 
+/// The place of prefetched files, for a test that is the prefetcher itself.
+fn place(sandbox: &Sandbox) -> (Spool, Prefetched) {
+    let spool = Spool::open(spool(sandbox)).unwrap();
+    let purpose = Purpose {
+        addresses: vec![sandbox.archive().display().to_string()],
+        checks: Checks::Header,
+        system_id: SystemId(CLUSTER),
+        server: &DataDirectory::at(&sandbox.data()).unwrap().server().unwrap(),
+    };
+    let prefetched = spool.prefetched(&purpose).unwrap();
+    prefetched.create().unwrap();
+    (spool, prefetched)
+}
+
 #[test]
 fn a_segment_that_is_just_being_downloaded_is_waited_for() {
-    let sandbox = recovering(3, MIB);
-    let object = fs::read(sandbox.object(&name(2))).unwrap();
-    fs::remove_file(sandbox.object(&name(2))).unwrap();
-    // Who opens the pipe second would get what is missing to the first.
-    hang(&sandbox.object(&name(2)));
-    sandbox.fetch(&name(1), &["--prefetch", "1"]).succeeds();
-    let part = || folders(&sandbox).iter().any(|folder| folder.join(format!("{}.part", name(2))).exists());
-    wait_until("the download begins", LONG, part);
+    let sandbox = recovering(1, MIB);
+    let (spool, prefetched) = place(&sandbox);
+    let _lock = spool.be_prefetcher().unwrap().unwrap();
+    let two: SegmentName = name(2).parse().unwrap();
+    let bytes = content(2, MIB);
+    let mut options = OpenOptions::new();
+    let mut part = options.write(true).create(true).mode(0o600).open(prefetched.part(two)).unwrap();
     thread::scope(|scope| {
         scope.spawn(|| {
-            let mut pipe = OpenOptions::new().write(true).open(sandbox.object(&name(2))).unwrap();
-            for piece in object.chunks(object.len() / 6) {
-                thread::sleep(Duration::from_millis(300));
-                pipe.write_all(piece).unwrap();
+            // Slow, but never without growth for two seconds.
+            for piece in bytes.chunks(MIB / 8) {
+                thread::sleep(Duration::from_millis(500));
+                part.write_all(piece).unwrap();
             }
+            fs::rename(prefetched.part(two), prefetched.path(two)).unwrap();
+            thread::sleep(Duration::from_millis(100));
+            prefetched.seal(two, Sha256Sum::of(&bytes), Vec::new(), SystemTime::now()).unwrap();
         });
-        sandbox.fetch(&name(2), &["--prefetch", "1"]).succeeds();
+        // The archive does not have it.
+        sandbox.fetch(&name(2), &[]).succeeds();
+    });
+    assert!(sandbox.fetched() == bytes);
+    assert_eq!(names(prefetched.folder()), ["position"]);
+}
+
+#[test]
+fn a_download_that_ends_without_a_segment_is_not_waited_for() {
+    let sandbox = recovering(2, MIB);
+    let (spool, prefetched) = place(&sandbox);
+    let _lock = spool.be_prefetcher().unwrap().unwrap();
+    let part = prefetched.part(name(2).parse().unwrap());
+    fs::write(&part, "half").unwrap();
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            thread::sleep(Duration::from_millis(300));
+            fs::remove_file(&part).unwrap();
+        });
+        let start = Instant::now();
+        sandbox.fetch(&name(2), &[]).succeeds();
+        assert!(start.elapsed() > Duration::from_millis(250) && start.elapsed() < Duration::from_secs(2));
     });
     assert!(sandbox.fetched() == content(2, MIB));
 }
@@ -293,14 +334,15 @@ fn a_spool_on_another_file_system_serves_as_well() {
         eprintln!("SKIPPED: /dev/shm is no other file system");
         return;
     }
-    let spool = tempfile::tempdir_in(other).unwrap();
-    let args = ["--spool-dir", spool.path().to_str().unwrap()];
+    let base = tempfile::tempdir_in(other).unwrap();
+    let spool = base.path().join("spool");
+    let args = ["--spool-dir", spool.to_str().unwrap()];
     sandbox.fetch(&name(1), &args).succeeds();
     sandbox.fetched();
     let all_sealed = || {
-        let found = names(spool.path()).into_iter().find(|name| name.starts_with("prefetch-"));
+        let found = names(&spool).into_iter().find(|name| name.starts_with("prefetch-"));
         found.is_some_and(|folder| {
-            names(&spool.path().join(folder)).iter().filter(|n| n.ends_with(".seal")).count() == 3
+            names(&spool.join(folder)).iter().filter(|n| n.ends_with(".seal")).count() == 3
         })
     };
     wait_until("all sealed", LONG, all_sealed);
@@ -326,12 +368,13 @@ fn the_prefetcher_is_nothing_to_the_server() {
     Run::of(&mut command).succeeds();
     wait_sealed(&sandbox, 2..=3);
     let pid = prefetchers(&sandbox)[0];
-    let open: Vec<PathBuf> = fs::read_dir(format!("/proc/{pid}/fd"))
-        .unwrap()
-        .filter_map(|entry| fs::read_link(entry.unwrap().path()).ok())
-        .filter(|path| path != Path::new("/dev/null"))
-        .collect();
-    assert_eq!(open, [spool(&sandbox).join("prefetch.lock")]);
+    let open = || -> Vec<PathBuf> {
+        let all = fs::read_dir(format!("/proc/{pid}/fd")).unwrap().flatten();
+        let all = all.filter_map(|entry| fs::read_link(entry.path()).ok());
+        all.filter(|path| path != Path::new("/dev/null") && !path.starts_with(sandbox.archive())).collect()
+    };
+    assert!(open().iter().all(|path| path.starts_with(spool(&sandbox))), "{:?}", open());
+    wait_until("only its lock is open", LONG, || open() == [spool(&sandbox).join("prefetch.lock")]);
     assert_eq!(fs::read_link(format!("/proc/{pid}/cwd")).unwrap(), spool(&sandbox));
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
     let fields: Vec<i64> =
@@ -400,7 +443,6 @@ fn the_prefetcher_ends_with_0_or_1_whatever_happens_and_says_nothing() {
         &["--timeout", "x"],
         &["--config", "/no/such"],
         &["--spool-dir", "/no/such/spool"],
-        &["--help"],
     ] {
         let code = silent_end(child(&sandbox, wrong));
         assert_eq!(code, Some(1), "{wrong:?}");

@@ -20,7 +20,7 @@ fn segment(address: u64) -> Vec<u8> {
 
 /// A spool with one sealed segment.
 struct Case {
-    base: TempDir,
+    _base: TempDir,
     prefetched: Prefetched,
     sealed: SystemTime,
 }
@@ -30,7 +30,7 @@ impl Case {
         let base = tempfile::tempdir().unwrap();
         let prefetched = Prefetched { folder: base.path().join("prefetch-0123456789abcdef") };
         prefetched.create().unwrap();
-        let case = Case { base, prefetched, sealed: SystemTime::now() };
+        let case = Case { _base: base, prefetched, sealed: SystemTime::now() };
         case.put(content);
         case.seal();
         case
