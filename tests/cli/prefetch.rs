@@ -387,7 +387,8 @@ fn the_prefetcher_is_nothing_to_the_server() {
 
 #[test]
 fn the_prefetcher_ends_with_its_server_within_two_seconds() {
-    let ends: [(&str, &dyn Fn(&Sandbox)); 4] = [
+    type End<'a> = (&'a str, &'a dyn Fn(&Sandbox));
+    let ends: [End<'_>; 4] = [
         ("stopped", &|sandbox| fs::remove_file(sandbox.data().join("postmaster.pid")).unwrap()),
         ("promoted", &|sandbox| fs::remove_file(sandbox.data().join("recovery.signal")).unwrap()),
         ("started again", &|sandbox| {

@@ -104,7 +104,8 @@ fn a_seal_is_void_after_ten_minutes_and_when_the_clock_went_back() {
 
 #[test]
 fn a_file_that_was_touched_in_any_way_is_a_miss() {
-    let touched: [(&str, &dyn Fn(&Path)); 7] = [
+    type Touch<'a> = (&'a str, &'a dyn Fn(&Path));
+    let touched: [Touch<'_>; 7] = [
         ("other content", &|path| {
             let mut file = OpenOptions::new().write(true).open(path).unwrap();
             file.write_all(b"x").unwrap();
