@@ -4,11 +4,12 @@
 
 use super::Fetch;
 use crate::cluster::{DataDirectory, RunningServer};
-use crate::object::Sha256Sum;
+use crate::object::{Checks, Sha256Sum};
 use crate::spool::{Hit, Prefetched, Purpose, Spool};
 use crate::storage::Shared;
-use crate::target::Target;
+use crate::target::{Target, TargetError};
 use crate::wal::{SegmentName, SegmentSize, SystemId, WalName};
+use std::fs;
 use std::io;
 use std::path::Path;
 use std::thread;
@@ -115,7 +116,7 @@ pub(super) fn place(
     server: &RunningServer,
     system_id: SystemId,
     destinations: &[Shared],
-    checks: crate::object::Checks,
+    checks: Checks,
 ) -> Option<Prefetched> {
     let allowed =
         directory.is_in_archive_recovery() && server.is_known_and_alive() && !server.adopts_orphans();
@@ -126,17 +127,19 @@ pub(super) fn place(
     spool.prefetched(&Purpose { addresses, checks, system_id, server }).ok()
 }
 
-fn put(target: &Target, hit: &mut Hit) -> Result<(), String> {
-    let words = |error: &dyn std::fmt::Display| error.to_string();
-    if target.adopt(&hit.path).map_err(|error| words(&error))? {
+/// By renaming where the file systems are the same, else by a copy that is proved again.
+fn put(target: &Target, hit: &mut Hit) -> Result<(), TargetError> {
+    if target.adopt(&hit.path)? {
         return Ok(());
     }
-    let mut temporary = target.temporary().map_err(|error| words(&error))?;
-    let sum = Sha256Sum::of_copy(&mut hit.file, &mut temporary.file).map_err(|error| words(&error))?;
+    let mut temporary = target.temporary()?;
+    let sum = Sha256Sum::of_copy(&mut hit.file, &mut temporary.file);
+    let sum = sum.map_err(|error| target.unwritable(error))?;
     if sum != hit.sha256 {
-        return Err(words(&io::Error::from(io::ErrorKind::InvalidData)));
+        let changed = io::Error::new(io::ErrorKind::InvalidData, "the prefetched file has changed");
+        return Err(target.unwritable(changed));
     }
-    target.publish(temporary).map_err(|error| words(&error))?;
-    let _ = std::fs::remove_file(&hit.path); // what stays is cleared by the prefetcher
+    target.publish(temporary)?;
+    let _ = fs::remove_file(&hit.path); // what stays is cleared by the prefetcher
     Ok(())
 }

@@ -52,8 +52,7 @@ pub struct Purpose<'a> {
 }
 
 impl Purpose<'_> {
-    /// Every part on a line of its own; no part can hold a line feed but an address, and those
-    /// come last.
+    /// Every part on a line of its own, the addresses quoted, so that no two purposes have one text.
     fn key(&self) -> io::Result<String> {
         let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id")?;
         let Purpose { addresses, checks, system_id, server } = self;
@@ -87,7 +86,8 @@ impl Spool {
         }
     }
 
-    /// Deletes what was prefetched for any purpose but this one.
+    /// Deletes what was prefetched for any purpose but this one. For wal-push, too, where the server
+    /// recovers no more: one read of the spool's own directory.
     pub fn clear_prefetched(&self, except: Option<&Prefetched>) -> io::Result<()> {
         for entry in fs::read_dir(&self.folder)? {
             let path = entry?.path();

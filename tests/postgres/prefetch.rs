@@ -3,6 +3,7 @@
 use crate::archive::Archive;
 use crate::recorded::Recorded;
 use crate::server::{Server, lines_of};
+use crate::timelines::{diverged, remove_archived_segments};
 use crate::world::{World, run, wait_for};
 use rustix::process::{Pid, Signal, kill_process};
 use std::fs::{self, File};
@@ -244,38 +245,13 @@ fn junk_in_the_spool_is_never_replayed() {
 fn pg_rewind_works_beside_the_prefetcher_of_a_running_standby() {
     let Some(world) = World::open() else { return };
     let archive = Archive::new(&world, "archive");
-    let mut old = Server::init(&world, "old");
-    old.set("wal_log_hints", "on");
-    old.set("archive_command", archive.push_command());
-    old.set("restore_command", archive.fetch_command());
-    old.start();
-    old.create_ledger();
-    let backup = old.base_backup("backup");
-    old.write(1);
-    old.archive_segment();
-    let mut new = Server::restore(&world, &backup, "new");
-    new.request("standby.signal");
-    new.start();
-    new.wait_ledger([1]);
-    new.psql("select pg_promote()");
-    new.wait_promoted();
-    new.psql("checkpoint");
-    new.write(2);
-    new.archive_segment();
-    for batch in [3, 4] {
-        old.write(batch);
-        old.archive_segment();
-        old.psql("checkpoint");
-    }
+    let (mut old, mut new, backup) = diverged(&world, &archive);
     let mut follower = Server::restore(&world, &backup, "follower");
     follower.keep_to_itself();
     follower.request("standby.signal");
     follower.launch();
     follower.wait_ledger([1, 2]);
-    old.stop();
-    for name in archive.segments(1) {
-        let _ = fs::remove_file(old.pg_wal().join(name)); // not every one is there
-    }
+    assert!(remove_archived_segments(&old, &archive) > 0);
     let mut rewind = world.command("pg_rewind");
     rewind.arg("-D").arg(old.data()).arg("--source-server").arg(new.connection());
     run(rewind.args(["--restore-target-wal", "--no-sync"]));
