@@ -211,6 +211,7 @@ impl Noted {
             accept_gap: &[],
             timeout: Duration::from_secs(20),
             hole_patience: Duration::ZERO,
+            prefetch: None,
         });
         if matches!(answer, Ok(Answer::Delivered)) {
             let mut content = Vec::new();

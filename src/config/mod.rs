@@ -245,6 +245,7 @@ impl Layers {
             on_error: self.on_error()?,
             allow_empty: self.flag("allow-empty", program)?,
             accept_gap: values.iter().map(gap).collect::<Result<_, _>>()?,
+            prefetch: self.parse("prefetch", program, values::window)?.unwrap_or(0),
         })
     }
 
@@ -322,6 +323,8 @@ pub struct FetchSettings {
     pub allow_empty: bool,
     /// Segments known to be lost.
     pub accept_gap: Vec<SegmentName>,
+    /// How many segments to bring ahead; 0: none.
+    pub prefetch: usize,
 }
 
 #[cfg(test)]

@@ -73,7 +73,7 @@ use Program::{Archive, Fetch, Push};
 use Takes::{Many, Nothing, One};
 
 /// All of them, in the order of the help.
-pub const SETTINGS: [Setting; 29] = [
+pub const SETTINGS: [Setting; 30] = [
     Setting {
         name: "archive",
         programs: &[Push, Fetch, Archive],
@@ -179,6 +179,14 @@ pub const SETTINGS: [Setting; 29] = [
         programs: &[Fetch],
         takes: Many("SEGMENT"),
         help: "A segment that is lost for good: answer that it is missing although later ones are there",
+        ..PLAIN
+    },
+    Setting {
+        name: "prefetch",
+        programs: &[Fetch],
+        takes: One("N"),
+        default: Some("8"),
+        help: "How many segments to bring ahead in the background, at most 1 GiB; 0: none",
         ..PLAIN
     },
     Setting {

@@ -12,6 +12,7 @@
 //! | [`outage`] | the archive gone, unmounted, or full |
 //! | [`bucket`] | a bucket as the archive, alone and beside a directory |
 //! | [`look_ahead`] | a push that looks ahead, and the server stopped under it |
+//! | [`prefetch`] | recovery from prefetched segments, prefetchers killed, process 1 of a container |
 //! | [`crash`] | the server killed while it archives |
 //!
 //! Without PostgreSQL on the machine the tests say `SKIPPED` and pass, unless
@@ -30,6 +31,7 @@ mod damage;
 mod holes;
 mod look_ahead;
 mod outage;
+mod prefetch;
 mod recovery;
 mod standby;
 mod timelines;
