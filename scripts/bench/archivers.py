@@ -42,9 +42,11 @@ class Archiver:
 
     def forget(self, name):
         """Takes a segment out of the archive again; true if it was there."""
-        found = list(self.objects().rglob(f"{name}*"))
+        found = [path for path in self.objects().rglob(f"{name}*") if path.is_file()]
         for path in found:
             path.unlink()
+            if self.line:
+                self.store.forget(path)
         return bool(found)
 
     def warm_up(self, data, name):
@@ -53,10 +55,8 @@ class Archiver:
         self.forget(name)
 
     def push_quietly(self, data, name):
-        """Archives one segment, unmeasured."""
-        environment = {**os.environ, **self.environment, "WAL_ARCHIVE_LOOK_AHEAD": "0"}
-        run(self.push(f"pg_wal/{name}"), cwd=data, env=environment)
-        self.finish()
+        """Archives one segment and no other, unmeasured."""
+        run(self.push(f"pg_wal/{name}"), cwd=data, env={**os.environ, **self.environment})
 
     def recover_into(self, data):
         """Told before a recovery which data directory asks."""
@@ -114,6 +114,12 @@ class Ours(Archiver):
     def push(self, path):
         more = [] if self.look_ahead is None else ["--look-ahead", self.look_ahead]
         return [self.binaries / "wal-push", "--config", self.config(), *more, path]
+
+    def push_quietly(self, data, name):
+        # By environment: a version without look-ahead knows no such flag.
+        environment = {**os.environ, "WAL_ARCHIVE_LOOK_AHEAD": "0"}
+        arguments = [self.binaries / "wal-push", "--config", self.config(), f"pg_wal/{name}"]
+        run(arguments, cwd=data, env=environment)
 
     def fetch(self, name, path):
         more = [] if self.prefetch is None else ["--prefetch", self.prefetch]
@@ -207,6 +213,17 @@ class PgBackRest(Archiver):
 
     def objects(self):
         return self.folder / "repo/archive/bench"
+
+    def warm_up(self, data, name):
+        # An asynchronous push of one segment pushes all that wait; the stanza is all it needs.
+        if not self.asynchronous:
+            super().warm_up(data, name)
+
+    def forget(self, name):
+        # What was pushed before its fetch or its repeat is believed from the spool.
+        for path in (self.folder / "spool").rglob(f"{name}*"):
+            path.unlink()
+        return super().forget(name)
 
     def finish(self):
         # An asynchronous process holds its lock to its end.

@@ -104,16 +104,14 @@ def ahead(bench):
                 return measured(bench, "ahead", marked, turn, marked.push(f"pg_wal/{second}"), data)
             finally:
                 (status / f"{first}.done").rename(status / f"{first}.ready")
-        for name in names:
-            ours.forget(name)
+        ours.prepare(data)  # without the marks of the last round
+        ours.warm_up(data, first)
+        settle()
         sample = measured(bench, "ahead", ours, turn, ours.push(f"pg_wal/{first}"), data, mib=len(names) * 16)
         if missing := set(names) - ours.stored():
             raise Failed(f"it did not store {sorted(missing)}")
         return sample
 
-    if not ours.why_not:
-        ours.prepare(data)
-        ours.warm_up(data, first)
     in_turn(bench.recorder, bench.say, "ahead", [ours, marked, nothing], bench.rounds, once)
 
 
@@ -226,6 +224,8 @@ def drain(bench, case, contenders, limit=False):
             return Sample(case, contender.name, turn, wall, cpu, peak, mib=len(names) * SEGMENT / MIB)
         contender.prepare(server.data)
         contender.warm_up(server.data, names[0])
+        if contender.stored():
+            raise Failed("it had stored segments before it was asked to")
         settle()
         requests = contender.line.requests() if contender.line else 0
         try:

@@ -35,10 +35,12 @@ async def downstream(server, client, delay, turn):
     line = asyncio.Queue(64)
 
     async def receive():
-        while data := await server.read(BLOCK):
-            turn["of"] = "client"
-            await line.put((loop.time() + delay, data))
-        await line.put((loop.time() + delay, b""))
+        try:
+            while data := await server.read(BLOCK):
+                turn["of"] = "client"
+                await line.put((loop.time() + delay, data))
+        finally:
+            await line.put((loop.time() + delay, b""))
 
     receiver = asyncio.create_task(receive())
     try:
@@ -52,6 +54,7 @@ async def downstream(server, client, delay, turn):
             await client.drain()
     finally:
         receiver.cancel()
+        await asyncio.gather(receiver, return_exceptions=True)
 
 
 async def connection(client_in, client_out, server_port, delay):
@@ -67,6 +70,7 @@ async def connection(client_in, client_out, server_port, delay):
             await downstream(server_in, client_out, delay, turn)
         finally:
             sending.cancel()
+            await asyncio.gather(sending, return_exceptions=True)
     except OSError:
         pass  # one side went away; the other is told by the close
     finally:
@@ -76,14 +80,15 @@ async def connection(client_in, client_out, server_port, delay):
 
 
 async def main(port, server_port, delay):
-    async def serve(reader, writer):
-        await connection(reader, writer, server_port, delay)
+    alive = set()  # the event loop itself refers to tasks only weakly
+
+    def serve(reader, writer):
+        task = asyncio.create_task(connection(reader, writer, server_port, delay))
+        alive.add(task)
+        task.add_done_callback(alive.discard)
 
     server = await asyncio.start_server(serve, "127.0.0.1", port, limit=BLOCK)
     await server.serve_forever()
 
 
-try:
-    asyncio.run(main(int(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3]) / 1000))
-except KeyboardInterrupt:
-    pass
+asyncio.run(main(int(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3]) / 1000))

@@ -5,7 +5,6 @@ import shutil
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 from world import Failed, until
@@ -92,9 +91,12 @@ class Store:
         """Where its objects are files."""
         return self.data / BUCKET
 
+    def forget(self, path):
+        """The server's own notes on an object whose file was removed."""
+        shutil.rmtree(self.folder / "sidecar" / path.relative_to(self.data), ignore_errors=True)
+
     def stop(self):
         for process in [line.process for line in self.lines.values()] + [self.server]:
             if process:
                 process.terminate()
                 process.wait(10)
-        time.sleep(0)

@@ -210,7 +210,7 @@ class Template:
         for file in ("PG_VERSION", "global/pg_control"):
             shutil.copy2(self.data / file, to / file)
         for name in names:
-            shutil.copy2(self.segment(name), to / "pg_wal" / name)
+            shutil.copyfile(self.segment(name), to / "pg_wal" / name)  # writable, as PostgreSQL's are
             (to / "pg_wal/archive_status" / f"{name}.ready").touch()
         os.chmod(to, 0o700)
         return to
