@@ -120,7 +120,8 @@ impl Source {
             match finished.recv_timeout(PAUSE) {
                 Ok((name, brought)) => {
                     plan.finish(name, brought);
-                    if !plan.wants(name) {
+                    // Who waits for it must not wait for what will not come.
+                    if !brought || !plan.wants(name) {
                         source.prefetched.discard(name);
                     }
                 }
@@ -137,7 +138,7 @@ impl Source {
 
     /// Deletes what is of no use, and finds what is there.
     fn take_stock(&self, plan: &mut Plan) {
-        let kept = self.prefetched.retain(|name, unfinished| match unfinished {
+        let kept = self.prefetched.retain(!plan.running.is_empty(), |name, unfinished| match unfinished {
             true => plan.running.contains(&name),
             false => plan.wants(name) || plan.running.contains(&name),
         });

@@ -295,13 +295,15 @@ impl Prefetched {
 
     /// Deletes whatever is not of a segment to keep; the second argument of `keep` says whether
     /// it is a file that is being downloaded.
-    pub fn retain(&self, keep: impl Fn(SegmentName, bool) -> bool) -> io::Result<()> {
+    /// Seals that are just being written go only where nobody is `writing`.
+    pub fn retain(&self, writing: bool, keep: impl Fn(SegmentName, bool) -> bool) -> io::Result<()> {
         for entry in fs::read_dir(&self.folder)? {
             let path = entry?.path();
             let name = path.file_name().unwrap_or_default().to_string_lossy();
             let part = name.strip_suffix(PART);
             let stem = part.or_else(|| name.strip_suffix(SEAL)).unwrap_or(&name);
-            if name != POSITION && !stem.parse().is_ok_and(|name| keep(name, part.is_some())) {
+            let seal = writing && name.starts_with(durable::TEMPORARY_PREFIX);
+            if name != POSITION && !seal && !stem.parse().is_ok_and(|name| keep(name, part.is_some())) {
                 let _ = fs::remove_file(&path); // taken meanwhile: as well
             }
         }

@@ -73,13 +73,15 @@ fn recovery_goes_on_from_the_spool_while_the_archive_is_gone() {
     let body = format!(
         "case $1 in
          {third}) {fetch} $1 $2; answer=$?
-            for i in $(seq 300); do [ -e {spool}/prefetch-*/{eighth}.seal ] && break; sleep 0.1; done
+            for name in {ahead}; do
+              for i in $(seq 300); do [ -e {spool}/prefetch-*/$name.seal ] && break; sleep 0.1; done
+            done
             {away}; exit $answer;;
          {ninth}) {back};;
          esac
          exec {fetch} $1 $2",
         third = recorded.segment(3),
-        eighth = recorded.segment(8),
+        ahead = recorded.segments[3..8].join(" "),
         ninth = recorded.segment(9),
         fetch = archive.fetch(""),
         spool = spool(&server).display(),

@@ -234,10 +234,13 @@ fn what_is_not_wanted_any_more_is_deleted() {
         names.sort();
         names
     };
-    case.prefetched.retain(|name, part| part == name.to_string().ends_with('4')).unwrap();
+    let four = |name: SegmentName, part| part == name.to_string().ends_with('4');
+    case.prefetched.retain(true, four).unwrap();
+    assert_eq!(names()[0], ".wal-archive.x.tmp", "a seal that is just being written");
+    case.prefetched.retain(false, four).unwrap();
     let kept = [NAME, "000000010000000000000003.seal", "000000010000000000000004.part", POSITION];
     assert_eq!(names(), kept);
-    case.prefetched.retain(|_, _| false).unwrap();
+    case.prefetched.retain(false, |_, _| false).unwrap();
     assert_eq!(names(), [POSITION]);
 }
 
