@@ -147,11 +147,24 @@ def prefetched(bench):
         sample = measured(bench, "prefetched", ours, turn, ours.fetch(names[1], target), data)
         if not filecmp.cmp(data / target, data / "pg_wal" / names[1], False):
             raise Failed("it delivered something else")
-        time.sleep(0.5)  # its own prefetcher ends
+        (data / "recovery.signal").unlink()  # the prefetcher ends
+        until(20, "the end of the prefetcher", lambda: not running("wal-fetch"))
         shutil.rmtree(spool, ignore_errors=True)
+        (data / "recovery.signal").touch()
         return sample
 
     in_turn(bench.recorder, bench.say, "prefetched", [ours, nothing], bench.rounds, once)
+
+
+def running(name):
+    """Whether a process of that name is there."""
+    for process_folder in Path("/proc").glob("[0-9]*"):
+        try:
+            if (process_folder / "comm").read_text().strip() == name:
+                return True
+        except OSError:
+            continue  # it ended meanwhile
+    return False
 
 
 class Peaks:

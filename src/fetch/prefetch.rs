@@ -13,7 +13,7 @@ use crate::storage::Shared;
 use crate::target::Target;
 use crate::wal::{SegmentName, SegmentSize, SystemId, WalName};
 use std::collections::BTreeSet;
-use std::fs;
+use std::fs::{self, File};
 use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::thread;
@@ -65,7 +65,7 @@ pub fn prefetch(request: &Prefetching) -> Option<()> {
     let system_id = data_directory.system_id().ok()??;
     let prefetched = ahead::place(spool, data_directory, &server, system_id, destinations, *checks)?;
     let tried = Instant::now();
-    let _lock = loop {
+    let lock = loop {
         match spool.be_prefetcher().ok()? {
             Some(lock) => break lock,
             None if tried.elapsed() > LOCK_PATIENCE => return None,
@@ -73,7 +73,7 @@ pub fn prefetch(request: &Prefetching) -> Option<()> {
         }
     };
     let _ = spool.clear_prefetched(Some(&prefetched)); // the next one tries again
-    let source = Source { request: request.clone(), server, system_id, prefetched };
+    let source = Source { request: request.clone(), server, system_id, prefetched, lock: Arc::new(lock) };
     source.run();
     Some(())
 }
@@ -85,6 +85,7 @@ struct Source {
     server: RunningServer,
     system_id: SystemId,
     prefetched: Prefetched,
+    lock: Arc<File>,
 }
 
 impl Source {
@@ -95,6 +96,9 @@ impl Source {
         let (mut moved, mut watched) = (Instant::now(), Instant::now());
         loop {
             if watched.elapsed() > WATCH {
+                if !source.request.spool.is_locked_by(&source.lock) {
+                    return; // the spool was deleted, and what is there now is another one's
+                }
                 if source.is_over() {
                     let _ = fs::remove_dir_all(source.prefetched.folder()); // worth nothing any more
                     return;

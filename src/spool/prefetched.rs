@@ -86,6 +86,14 @@ impl Spool {
         }
     }
 
+    /// Whether that lock is still this spool's: somebody may have deleted the spool, and another
+    /// prefetcher may be at work in a new one.
+    pub fn is_locked_by(&self, lock: &File) -> bool {
+        let now = fs::symlink_metadata(self.folder.join(LOCK));
+        now.and_then(|now| Ok((now.dev(), now.ino()) == (lock.metadata()?.dev(), lock.metadata()?.ino())))
+            .unwrap_or(false)
+    }
+
     /// Deletes what was prefetched for any purpose but this one. For wal-push, too, where the server
     /// recovers no more: one read of the spool's own directory.
     pub fn clear_prefetched(&self, except: Option<&Prefetched>) -> io::Result<()> {

@@ -418,6 +418,18 @@ fn the_prefetcher_ends_with_its_server_within_two_seconds() {
 }
 
 #[test]
+fn a_prefetcher_ends_when_its_spool_was_deleted() {
+    let sandbox = recovering(10, MIB);
+    sandbox.fetch(&name(1), &[]).succeeds();
+    wait_sealed(&sandbox, 2..=9);
+    let [first] = prefetchers(&sandbox)[..] else { panic!("one prefetcher") };
+    fs::remove_dir_all(spool(&sandbox)).unwrap();
+    sandbox.fetch(&name(1), &[]).succeeds();
+    wait_until("the end of the first", Duration::from_secs(2), || !prefetchers(&sandbox).contains(&first));
+    wait_until("another one", Duration::from_secs(5), || !prefetchers(&sandbox).is_empty());
+}
+
+#[test]
 fn the_prefetcher_ends_by_itself_when_nobody_asks_any_more() {
     let sandbox = recovering(3, MIB);
     sandbox.fetch(&name(1), &[]).succeeds();
