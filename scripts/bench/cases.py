@@ -125,8 +125,10 @@ def prefetched(bench):
         ours.prepare(data)
         for name in names:
             ours.push_quietly(data, name)
-        # What a server in recovery looks like; this process plays the postmaster.
         (data / "recovery.signal").touch()
+
+    def playing_the_postmaster():
+        # What prefetchers see of a server in recovery (miscadmin.h, LOCK_FILE_LINE_*).
         lines = [os.getpid(), data, int(time.time()), 5432, data.parent, "", "", "ready"]
         (data / "postmaster.pid").write_text("".join(f"{line}\n" for line in lines))
 
@@ -139,16 +141,18 @@ def prefetched(bench):
         (data / target).unlink(missing_ok=True)
         if contender is nothing:
             return measured(bench, "prefetched", nothing, turn, nothing.fetch(names[1], target), data)
+        playing_the_postmaster()
         with Peaks("wal-fetch") as peaks:
             process(bench.started, ours.fetch(names[0], target), data)
             until(20, "the prefetcher to bring 8 segments", brought)
             time.sleep(0.2)
-        bench.recorder.add(Sample("prefetched", "the prefetcher", turn, 0, peak=peaks.highest))
+        bench.recorder.add(Sample("prefetched", "the prefetcher", turn, peak=peaks.highest))
         sample = measured(bench, "prefetched", ours, turn, ours.fetch(names[1], target), data)
         if not filecmp.cmp(data / target, data / "pg_wal" / names[1], False):
             raise Failed("it delivered something else")
-        time.sleep(0.5)  # its own prefetcher ends
-        shutil.rmtree(spool, ignore_errors=True)
+        (data / "postmaster.pid").unlink()
+        until(20, "the prefetcher's end", lambda: not any(statuses("wal-fetch")))
+        shutil.rmtree(spool)
         return sample
 
     in_turn(bench.recorder, bench.say, "prefetched", [ours, nothing], bench.rounds, once)
@@ -172,14 +176,20 @@ class Peaks:
 
     def watch(self):
         while not self.over.wait(0.002):
-            for process_folder in Path("/proc").glob("[0-9]*"):
-                try:
-                    status = (process_folder / "status").read_text()
-                except OSError:
-                    continue  # it ended meanwhile
-                found = re.search(r"VmHWM:\s*(\d+)", status)
-                if status.startswith(f"Name:\t{self.name}\n") and found:
+            for status in statuses(self.name):
+                if found := re.search(r"VmHWM:\s*(\d+)", status):
                     self.highest = max(self.highest, int(found[1]))
+
+
+def statuses(name):
+    """proc(5), /proc/PID/status, of this user's processes of that name."""
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            status = (folder / "status").read_text()
+            if status.startswith(f"Name:\t{name}\n") and folder.stat().st_uid == os.getuid():
+                yield status
+        except OSError:
+            continue  # it ended meanwhile
 
 
 def backlog(bench):
