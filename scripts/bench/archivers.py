@@ -141,10 +141,10 @@ class Floor(Archiver):
 
 
 class Copy(Archiver):
-    """cp, and what makes it durable; cp alone to restore."""
+    """cp; where it archives with a sync of the file and of the directory, or it would promise nothing."""
 
     def __init__(self, folder):
-        super().__init__("cp + sync", folder)
+        super().__init__("cp", folder)
 
     def push(self, path):
         name = "%f" if path == "%p" else Path(path).name

@@ -125,46 +125,37 @@ def prefetched(bench):
         ours.prepare(data)
         for name in names:
             ours.push_quietly(data, name)
-        # What a server in recovery looks like; this process plays the postmaster.
         (data / "recovery.signal").touch()
+
+    def playing_the_postmaster():
+        # What prefetchers see of a server in recovery (miscadmin.h, LOCK_FILE_LINE_*).
         lines = [os.getpid(), data, int(time.time()), 5432, data.parent, "", "", "ready"]
         (data / "postmaster.pid").write_text("".join(f"{line}\n" for line in lines))
 
     def brought():
-        files = [path for path in spool.rglob("*") if path.is_file()]
-        return sum(1 for path in files if path.stat().st_size == SEGMENT) >= 8
+        return len(list(spool.glob("prefetch-*/*.seal"))) >= 8
 
     def once(contender, turn):
         target = "pg_wal/RECOVERYXLOG"
         (data / target).unlink(missing_ok=True)
         if contender is nothing:
             return measured(bench, "prefetched", nothing, turn, nothing.fetch(names[1], target), data)
+        playing_the_postmaster()
         with Peaks("wal-fetch") as peaks:
             process(bench.started, ours.fetch(names[0], target), data)
             until(20, "the prefetcher to bring 8 segments", brought)
             time.sleep(0.2)
-        bench.recorder.add(Sample("prefetched", "the prefetcher", turn, 0, peak=peaks.highest))
+        bench.recorder.add(Sample("prefetched", "the prefetcher", turn, peak=peaks.highest))
+        (data / target).unlink()  # as PostgreSQL does before it asks
         sample = measured(bench, "prefetched", ours, turn, ours.fetch(names[1], target), data)
         if not filecmp.cmp(data / target, data / "pg_wal" / names[1], False):
             raise Failed("it delivered something else")
-        (data / "recovery.signal").unlink()  # the prefetcher ends
-        until(20, "the end of the prefetcher", lambda: not running("wal-fetch"))
-        shutil.rmtree(spool, ignore_errors=True)
-        (data / "recovery.signal").touch()
+        (data / "postmaster.pid").unlink()
+        until(20, "the prefetcher's end", lambda: not any(statuses("wal-fetch")))
+        shutil.rmtree(spool)
         return sample
 
     in_turn(bench.recorder, bench.say, "prefetched", [ours, nothing], bench.rounds, once)
-
-
-def running(name):
-    """Whether a process of that name is there."""
-    for process_folder in Path("/proc").glob("[0-9]*"):
-        try:
-            if (process_folder / "comm").read_text().strip() == name:
-                return True
-        except OSError:
-            continue  # it ended meanwhile
-    return False
 
 
 class Peaks:
@@ -185,14 +176,20 @@ class Peaks:
 
     def watch(self):
         while not self.over.wait(0.002):
-            for process_folder in Path("/proc").glob("[0-9]*"):
-                try:
-                    status = (process_folder / "status").read_text()
-                except OSError:
-                    continue  # it ended meanwhile
-                found = re.search(r"VmHWM:\s*(\d+)", status)
-                if status.startswith(f"Name:\t{self.name}\n") and found:
+            for status in statuses(self.name):
+                if found := re.search(r"VmHWM:\s*(\d+)", status):
                     self.highest = max(self.highest, int(found[1]))
+
+
+def statuses(name):
+    """proc(5), /proc/PID/status, of this user's processes of that name."""
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            status = (folder / "status").read_text()
+            if status.startswith(f"Name:\t{name}\n") and folder.stat().st_uid == os.getuid():
+                yield status
+        except OSError:
+            continue  # it ended meanwhile
 
 
 def backlog(bench):

@@ -29,7 +29,7 @@ def describe(bench, revision):
         "cores": os.cpu_count(),
         "memory_mib": memory,
         "kernel": platform.release(),
-        "file_system": first_line(["stat", "-f", "-c", "%T", bench.run]),
+        "file_system": first_line(["findmnt", "-n", "-o", "FSTYPE", "-T", bench.run]),
         "postgresql": first_line(["psql", "--version"]),
         "pgbackrest": first_line(["pgbackrest", "version"]),
         "barman_cloud": first_line(["barman-cloud-wal-archive", "--version"]),

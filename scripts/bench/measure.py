@@ -18,7 +18,7 @@ class Sample:
     case: str
     contender: str
     round: int
-    wall: float  # seconds
+    wall: float | None = None  # seconds
     cpu: float | None = None  # seconds, of the process and the children it waited for
     peak: int | None = None  # KiB
     requests: int | None = None

@@ -44,6 +44,7 @@ pub fn encode(
 /// first time, only once.
 pub struct Encoder {
     context: CCtx<'static>,
+    alone: bool,
 }
 
 impl Encoder {
@@ -58,7 +59,14 @@ impl Encoder {
             let set = context.set_parameter(parameter);
             set.map_err(|code| io::Error::other(zstd::zstd_safe::get_error_name(code)))?;
         }
-        Ok(Encoder { context })
+        Ok(Encoder { context, alone: true })
+    }
+
+    /// The same for one of so many that work at once: where they leave no core idle, each hashes
+    /// in its own thread.
+    pub fn one_of(encoders: usize, level: i32) -> io::Result<Self> {
+        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        Ok(Encoder { alone: encoders < cores, ..Encoder::new(level)? })
     }
 
     /// Writes the object for a raw WAL file of exactly `size` bytes and returns its trailer.
@@ -76,7 +84,7 @@ impl Encoder {
         let mut compressor = raw::Encoder::with_context(&mut self.context);
         compressor.set_pledged_src_size(Some(size)).map_err(EncodeError::Write)?;
         let mut compressed = zstd::stream::write::Encoder::with_encoder(&mut frame, compressor);
-        let mut hasher = Hasher::for_size(size);
+        let mut hasher = if self.alone { Hasher::for_size(size) } else { Hasher::inline() };
         let mut total = 0u64;
         loop {
             let mut buffer = hasher.buffer();

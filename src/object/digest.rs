@@ -110,6 +110,11 @@ impl Hasher {
         {
             return Hasher::Beside(beside);
         }
+        Hasher::inline()
+    }
+
+    /// Without a thread: where every core has work already, one more only costs.
+    pub(super) fn inline() -> Self {
         Hasher::Inline(Box::new(Sha256::new()), Arc::new(Vec::with_capacity(CHUNK)))
     }
 

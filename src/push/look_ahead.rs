@@ -48,6 +48,7 @@ struct Ahead {
     spool: Option<Spool>,
     marks: Option<Marks>,
     level: i32,
+    jobs: usize,
     checks: Checks,
     drop_cache: bool,
     deadline: Instant,
@@ -81,6 +82,7 @@ impl LookAhead {
             spool: request.spool.cloned(),
             marks,
             level: request.level,
+            jobs: at_once,
             checks: request.checks,
             drop_cache: request.drop_cache,
             deadline,
@@ -186,7 +188,7 @@ impl Ahead {
     }
 
     fn work(&self) {
-        let mut encoder = match Encoder::new(self.level) {
+        let mut encoder = match Encoder::one_of(self.jobs, self.level) {
             Ok(encoder) => encoder,
             Err(error) => return log::debug!("cannot look ahead: {error}"),
         };

@@ -78,6 +78,18 @@ impl Body {
     pub fn reader(&self) -> BodyReader {
         BodyReader { body: self.clone(), position: 0 }
     }
+
+    /// Writes all of it, a block at a time.
+    pub fn write_to(&self, output: &mut impl Write) -> io::Result<()> {
+        for block in self.blocks.iter() {
+            output.write_all(&block.0)?;
+        }
+        let mut rest = BodyReader { body: self.clone(), position: (self.blocks.len() * BLOCK) as u64 };
+        if self.rest.is_some() {
+            io::copy(&mut rest, output)?;
+        }
+        Ok(())
+    }
 }
 
 impl From<Vec<u8>> for Body {
@@ -206,6 +218,9 @@ mod tests {
                 body.reader().read_to_end(&mut back).unwrap();
                 assert!(back == data, "{len} bytes");
             }
+            let mut written = Vec::new();
+            body.write_to(&mut written).unwrap();
+            assert!(written == data, "{len} bytes");
             assert_eq!(body.rest.is_some(), len > IN_MEMORY);
             assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
         }

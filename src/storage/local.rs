@@ -171,8 +171,7 @@ impl Storage for Local {
         for folder in folders.iter().rev().skip(1) {
             durable::make_folder(folder).map_err(|error| failed("cannot make", folder, error))?;
         }
-        let published =
-            durable::publish_new(&path, &folders, |file| io::copy(&mut body.reader(), file).map(|_| ()));
+        let published = durable::publish_new(&path, &folders, |file| body.write_to(file));
         published.map_err(|error| {
             if matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) {
                 // What fills the disk may be a file that nobody will finish.
