@@ -102,6 +102,8 @@ class Ours(Archiver):
         super().prepare(data)
         shutil.rmtree(data.with_name(data.name + ".wal-spool"), ignore_errors=True)
         shutil.rmtree(self.objects(), ignore_errors=True)
+        if self.line:
+            self.store.forget(self.objects())
         lines = [f'archive = ["{self.folder}"]']
         if self.line:
             lines = [f'archive = ["s3://{s3.BUCKET}/{self.folder.name}"]', "[s3]", f'endpoint = "{self.line.endpoint}"',
