@@ -35,6 +35,8 @@ pub mod target;
 pub mod push;
 // `wal-fetch`.
 pub mod fetch;
+// `wal-archive check`.
+pub mod check;
 
 // Edge: people and processes.
 

@@ -4,6 +4,7 @@
 
 mod util;
 
+mod check;
 mod config;
 mod fetch;
 mod foreign;

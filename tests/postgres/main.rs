@@ -11,6 +11,7 @@
 //! | [`damage`] | flipped bits, another cluster's archive, a wrong option |
 //! | [`outage`] | the archive gone, unmounted, or full |
 //! | [`bucket`] | a bucket as the archive, alone and beside a directory |
+//! | [`check`] | `wal-archive check` on a server that is well and on one that is not |
 //! | [`crash`] | the server killed while it archives |
 //!
 //! Without PostgreSQL on the machine the tests say `SKIPPED` and pass, unless
@@ -24,6 +25,7 @@ mod server;
 mod world;
 
 mod bucket;
+mod check;
 mod crash;
 mod damage;
 mod holes;
