@@ -26,6 +26,10 @@ pub mod spool;
 pub mod lookup;
 // Whose archive a destination is, and the proof that it is one.
 pub mod archive;
+// A WAL file on its way into an archive: read, checked, encoded.
+pub mod source;
+// The encoded file into every destination.
+pub mod store;
 // The path that a fetched file goes to.
 pub mod target;
 

@@ -69,6 +69,9 @@ fn run() -> PushExit {
         spool: spool.as_ref(),
         level: settings.level,
         checks: settings.common.checks,
+        drop_cache: settings.drop_cache,
+        look_ahead: settings.look_ahead,
+        jobs: settings.jobs,
         timeout: settings.common.timeout,
     });
     match outcome {

@@ -225,8 +225,13 @@ impl Layers {
             )
             .hint("encrypt at the destination and write client_encryption = \"none\" into the [push] section of the configuration file"));
         }
-        let level = self.parse("level", Program::Push, values::level)?;
-        Ok(PushSettings { common, level: level.unwrap_or(1) })
+        Ok(PushSettings {
+            common,
+            level: self.parse("level", Program::Push, values::level)?.unwrap_or(1),
+            look_ahead: self.parse("look-ahead", Program::Push, values::window)?.unwrap_or(0),
+            jobs: self.parse("jobs", Program::Push, values::jobs)?.unwrap_or(1),
+            drop_cache: self.flag("drop-cache", Program::Push)?,
+        })
     }
 
     /// What wal-fetch needs.
@@ -298,6 +303,12 @@ pub struct PushSettings {
     pub common: Common,
     /// zstd's.
     pub level: i32,
+    /// How many more files in one call.
+    pub look_ahead: usize,
+    /// How many files at once.
+    pub jobs: usize,
+    /// Whether the system is to forget the pages of archived files.
+    pub drop_cache: bool,
 }
 
 /// What wal-fetch needs.

@@ -73,7 +73,7 @@ use Program::{Archive, Fetch, Push};
 use Takes::{Many, Nothing, One};
 
 /// All of them, in the order of the help.
-pub const SETTINGS: [Setting; 26] = [
+pub const SETTINGS: [Setting; 29] = [
     Setting {
         name: "archive",
         programs: &[Push, Fetch, Archive],
@@ -125,6 +125,30 @@ pub const SETTINGS: [Setting; 26] = [
         takes: One("N"),
         default: Some("1"),
         help: "zstd compression level, -5 to 19",
+        ..PLAIN
+    },
+    Setting {
+        name: "look-ahead",
+        programs: &[Push],
+        takes: One("N"),
+        default: Some("16"),
+        help: "How many more files may be archived in one call, so that their own calls are short; 0: none",
+        ..PLAIN
+    },
+    Setting {
+        name: "jobs",
+        programs: &[Push],
+        takes: One("N"),
+        default: Some("4"),
+        help: "How many files are archived at once when looking ahead, 1 to 64",
+        ..PLAIN
+    },
+    Setting {
+        name: "drop-cache",
+        programs: &[Push],
+        takes: Nothing,
+        default: Some("false"),
+        help: "Let the system forget the pages of archived files: for machines where nobody reads them again",
         ..PLAIN
     },
     Setting {

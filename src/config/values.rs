@@ -49,6 +49,15 @@ pub(super) fn level(text: &str) -> Result<i32> {
     text.parse().ok().filter(|level| (-5..=19).contains(level)).ok_or("a number from -5 to 19".to_owned())
 }
 
+/// A number of files; 0 is off.
+pub(super) fn window(text: &str) -> Result<usize> {
+    text.parse().ok().filter(|count| *count <= 1024).ok_or("a number from 0 to 1024".to_owned())
+}
+
+pub(super) fn jobs(text: &str) -> Result<usize> {
+    text.parse().ok().filter(|jobs| (1..=64).contains(jobs)).ok_or("a number from 1 to 64".to_owned())
+}
+
 pub(super) fn absolute_path(text: &str) -> Result<PathBuf> {
     Some(Path::new(text))
         .filter(|path| path.is_absolute())

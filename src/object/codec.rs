@@ -13,7 +13,8 @@ use super::trailer::Trailer;
 use crate::wal::{SystemId, WalName};
 use std::io::{self, Read, Write};
 use std::sync::Arc;
-use zstd::zstd_safe::CParameter;
+use zstd::stream::raw;
+use zstd::zstd_safe::{CCtx, CParameter};
 
 /// Why a file could not be encoded.
 #[derive(Debug)]
@@ -26,9 +27,7 @@ pub enum EncodeError {
     Length(u64),
 }
 
-/// Writes the object for a raw WAL file of exactly `size` bytes and returns its trailer.
-///
-/// `level` is zstd's, -5 to 19. On an error the output is to be thrown away.
+/// Writes the object for one raw WAL file; [`Encoder::encode`] with an encoder of its own.
 pub fn encode(
     name: WalName,
     size: u64,
@@ -37,43 +36,70 @@ pub fn encode(
     source: &mut dyn Read,
     output: &mut dyn Write,
 ) -> Result<Trailer, EncodeError> {
-    let mut frame = Counted { inner: output, count: 0 };
-    let mut encoder = encoder(&mut frame, level, size).map_err(EncodeError::Write)?;
-    let mut hasher = Hasher::for_size(size);
-    let mut total = 0u64;
-    loop {
-        let mut buffer = hasher.buffer();
-        let read = source.take(CHUNK as u64).read_to_end(&mut buffer).map_err(EncodeError::Read)?;
-        total += read as u64;
-        if total > size {
-            return Err(EncodeError::Length(total));
-        }
-        if read == 0 {
-            break;
-        }
-        let chunk = Arc::new(buffer);
-        hasher.update(Arc::clone(&chunk));
-        encoder.write_all(&chunk).map_err(EncodeError::Write)?;
-    }
-    if total != size {
-        return Err(EncodeError::Length(total));
-    }
-    encoder.finish().map_err(EncodeError::Write)?;
-    let trailer = Trailer { name, size, frame: frame.count, sha256: hasher.finish(), system_id };
-    frame.inner.write_all(&trailer.write()).map_err(EncodeError::Write)?;
-    Ok(trailer)
+    let mut encoder = Encoder::new(level).map_err(EncodeError::Write)?;
+    encoder.encode(name, size, system_id, source, output)
 }
 
-fn encoder<W: Write>(
-    output: W,
-    level: i32,
-    size: u64,
-) -> io::Result<zstd::stream::write::Encoder<'static, W>> {
-    let mut encoder = zstd::stream::write::Encoder::new(output, level)?;
-    encoder.set_parameter(CParameter::ChecksumFlag(true))?;
-    encoder.set_parameter(CParameter::ContentSizeFlag(true))?;
-    encoder.set_pledged_src_size(Some(size))?;
-    Ok(encoder)
+/// Encodes one file after the other. The memory of the compressor is made, and touched for the
+/// first time, only once.
+pub struct Encoder {
+    context: CCtx<'static>,
+}
+
+impl Encoder {
+    /// `level` is zstd's, -5 to 19.
+    pub fn new(level: i32) -> io::Result<Self> {
+        let mut context = CCtx::try_create().ok_or(io::ErrorKind::OutOfMemory)?;
+        for parameter in [
+            CParameter::CompressionLevel(level),
+            CParameter::ChecksumFlag(true),
+            CParameter::ContentSizeFlag(true),
+        ] {
+            let set = context.set_parameter(parameter);
+            set.map_err(|code| io::Error::other(zstd::zstd_safe::get_error_name(code)))?;
+        }
+        Ok(Encoder { context })
+    }
+
+    /// Writes the object for a raw WAL file of exactly `size` bytes and returns its trailer.
+    ///
+    /// On an error the output is to be thrown away.
+    pub fn encode(
+        &mut self,
+        name: WalName,
+        size: u64,
+        system_id: Option<SystemId>,
+        source: &mut dyn Read,
+        output: &mut dyn Write,
+    ) -> Result<Trailer, EncodeError> {
+        let mut frame = Counted { inner: output, count: 0 };
+        let mut compressor = raw::Encoder::with_context(&mut self.context);
+        compressor.set_pledged_src_size(Some(size)).map_err(EncodeError::Write)?;
+        let mut compressed = zstd::stream::write::Encoder::with_encoder(&mut frame, compressor);
+        let mut hasher = Hasher::for_size(size);
+        let mut total = 0u64;
+        loop {
+            let mut buffer = hasher.buffer();
+            let read = source.take(CHUNK as u64).read_to_end(&mut buffer).map_err(EncodeError::Read)?;
+            total += read as u64;
+            if total > size {
+                return Err(EncodeError::Length(total));
+            }
+            if read == 0 {
+                break;
+            }
+            let chunk = Arc::new(buffer);
+            hasher.update(Arc::clone(&chunk));
+            compressed.write_all(&chunk).map_err(EncodeError::Write)?;
+        }
+        if total != size {
+            return Err(EncodeError::Length(total));
+        }
+        compressed.finish().map_err(EncodeError::Write)?;
+        let trailer = Trailer { name, size, frame: frame.count, sha256: hasher.finish(), system_id };
+        frame.inner.write_all(&trailer.write()).map_err(EncodeError::Write)?;
+        Ok(trailer)
+    }
 }
 
 struct Counted<'a> {

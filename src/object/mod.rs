@@ -14,7 +14,7 @@ mod lz4;
 pub mod proof;
 pub mod trailer;
 
-pub use codec::{EncodeError, decode, decode_as, encode};
+pub use codec::{EncodeError, Encoder, decode, decode_as, encode};
 pub use digest::Sha256Sum;
 pub use encoding::Encoding;
 pub use identity::Identity;

@@ -4,6 +4,12 @@
 //! that a destination *was* an archive of this cluster. Its absence from a destination that the
 //! spool remembers is the sign of a disk that is not mounted.
 
+mod marks;
+mod stamp;
+
+pub use marks::Marks;
+pub use stamp::Stamp;
+
 use crate::durable;
 use crate::object::{Identity, Sha256Sum};
 use crate::wal::SystemId;

@@ -26,7 +26,7 @@ fn config_shows_each_setting_and_where_it_came_from() {
             .env("WAL_ARCHIVE_ON_ERROR", "retry")
             .args(["config", "--config", file, "--log-format", "json"]),
     );
-    let expected: [[&str; 3]; 14] = [
+    let expected: [[&str; 3]; 17] = [
         ["archive", "/one, /two", "environment WAL_ARCHIVE"],
         ["config", file, "--config"],
         ["log_format", "json", "--log-format"],
@@ -34,6 +34,9 @@ fn config_shows_each_setting_and_where_it_came_from() {
         ["push.spool_dir", "-", "not set"],
         ["push.no_header_check", "false", "default"],
         ["push.level", "3", &format!("{file} (push.level)")],
+        ["push.look_ahead", "16", "default"],
+        ["push.jobs", "4", "default"],
+        ["push.drop_cache", "false", "default"],
         ["push.client_encryption", "-", "not set"],
         ["fetch.timeout", "-", "not set"],
         ["fetch.spool_dir", "-", "not set"],

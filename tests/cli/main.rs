@@ -9,6 +9,7 @@ mod config;
 mod fetch;
 mod foreign;
 mod kills;
+mod look_ahead;
 mod push;
 mod races;
 mod sizes;

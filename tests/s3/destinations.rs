@@ -1,7 +1,7 @@
 //! A directory and a bucket as two copies of one archive.
 
 use crate::bucket::Bucket;
-use crate::util::{CLUSTER, MIB, Run, flip, race, rounds, segment};
+use crate::util::{CLUSTER, MIB, Run, flip, noise, race, rounds, segment};
 use std::fs;
 
 const ONE: &str = "000000010000000000000001";
@@ -73,4 +73,30 @@ fn memory_stays_bounded_for_1_gib_over_s3() {
     assert!(bucket.sandbox.fetched() == content);
     println!("push {push} KiB, fetch {fetch} KiB");
     assert!(push < 64 << 10 && fetch < 64 << 10, "push {push} KiB, fetch {fetch} KiB");
+}
+
+#[test]
+fn memory_stays_bounded_for_many_segments_that_do_not_compress() {
+    let Some(bucket) = Bucket::new() else { return };
+    let names: Vec<String> = (1..=17).map(|number| format!("0000000100000000{number:08X}")).collect();
+    for (seed, name) in (1..).zip(&names) {
+        let mut content = noise(seed, 16 * MIB);
+        content[..40].copy_from_slice(&segment(name, 16 * MIB, CLUSTER, 1)[..40]);
+        bucket.sandbox.wal(name, &content);
+        fs::write(bucket.sandbox.data().join(format!("pg_wal/archive_status/{name}.ready")), "").unwrap();
+    }
+    bucket.push(&names[16], &["--look-ahead", "0"]).succeeds();
+    let endpoint = bucket.server.endpoint();
+    let push = crate::util::peak(
+        bucket.program("wal-push").env("WAL_ARCHIVE_ENDPOINT", &endpoint).arg(format!("pg_wal/{}", names[0])),
+    );
+    println!("push {push} KiB");
+    assert!(push < 96 << 10, "push {push} KiB");
+    for name in &names {
+        bucket.push(name, &["--look-ahead", "0"]).succeeds();
+        bucket.fetch(name, &[]).succeeds();
+        assert!(
+            bucket.sandbox.fetched() == fs::read(bucket.sandbox.data().join("pg_wal").join(name)).unwrap()
+        );
+    }
 }

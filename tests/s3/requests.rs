@@ -129,3 +129,35 @@ fn storage_class_encryption_and_tags_are_asked_for_with_every_object() {
     let put = bucket.proxy.taken().into_iter().find(|seen| seen.method == "PUT").unwrap();
     assert_eq!(put.header("x-amz-checksum-crc32"), None);
 }
+
+#[test]
+fn a_push_that_looks_ahead_is_one_request_for_each_file_and_none_for_a_marked_one() {
+    let Some(bucket) = Bucket::new() else { return };
+    let names: Vec<String> = (1..=6).map(|number| format!("0000000100000000{number:08X}")).collect();
+    for name in &names {
+        bucket.sandbox.segment(name);
+        fs::write(bucket.sandbox.data().join(format!("pg_wal/archive_status/{name}.ready")), "").unwrap();
+    }
+    // A file that changed in this very moment is left to its own call.
+    std::thread::sleep(std::time::Duration::from_millis(50));
+    bucket.push(&names[0], &["--look-ahead", "2"]).succeeds();
+    let first = bucket.requests();
+    assert_eq!(first[..6].iter().filter(|request| request.contains("probe")).count(), 2, "{first:?}");
+    let puts =
+        |names: &[String]| names.iter().map(|name| format!("PUT wal_005/{name}.zst")).collect::<Vec<_>>();
+    let sorted = |mut requests: Vec<String>| {
+        requests.sort();
+        requests
+    };
+    assert_eq!(sorted(first[6..].to_vec()), puts(&names[..3]), "the proof is made once");
+    for name in &names[1..3] {
+        bucket.push(name, &[]).succeeds();
+        assert_eq!(bucket.requests(), [""; 0]);
+    }
+    (0..3).for_each(|at| {
+        let status = bucket.sandbox.data().join(format!("pg_wal/archive_status/{}.ready", names[at]));
+        fs::remove_file(status).unwrap();
+    });
+    bucket.push(&names[3], &[]).succeeds();
+    assert_eq!(sorted(bucket.requests()), puts(&names[3..]));
+}

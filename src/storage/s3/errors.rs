@@ -38,6 +38,14 @@ where
     }
 }
 
+/// Whether the store closed the line before it had all of the request: one that refuses at once
+/// does not wait for the body, and then its answer may be lost.
+pub(super) fn was_cut<E: StdError + 'static>(error: &SdkError<E, HttpResponse>) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset};
+    let io = sources(error).find_map(|source| source.downcast_ref()).map(innermost_kind);
+    matches!(io, Some(BrokenPipe | ConnectionAborted | ConnectionReset))
+}
+
 fn late(what: &str) -> Error {
     Error::new(Kind::Unavailable, format!("{what}: no answer in time"))
         .hint("look at the store and the network between")

@@ -8,6 +8,7 @@
 mod client;
 mod errors;
 mod multipart;
+mod sending;
 mod settings;
 
 pub use settings::{ConditionalWrites, Encryption, Keys, RequestChecksums, S3Settings, Secret};
@@ -68,7 +69,7 @@ impl Inner {
     }
 
     /// One conditional request; without the condition where the user said that it is of no use.
-    fn put(&self, key: &str, bytes: Vec<u8>) -> Result<()> {
+    fn put(&self, key: &str, body: ByteStream) -> Result<()> {
         let client = self.client()?;
         let settings = &self.settings;
         let conditional = settings.conditional_writes == ConditionalWrites::Required;
@@ -76,7 +77,7 @@ impl Inner {
             .put_object()
             .bucket(&self.bucket)
             .key(self.full(key))
-            .body(ByteStream::from(bytes))
+            .body(body)
             .set_if_none_match(conditional.then(|| "*".to_owned()))
             .set_storage_class(self.storage_class())
             .set_server_side_encryption(self.encryption().0)
@@ -88,7 +89,17 @@ impl Inner {
         let tls = !settings.endpoint.as_deref().is_some_and(|endpoint| endpoint.starts_with("http://"));
         let request = if tls { request.disable_payload_signing() } else { request };
         let sent = client::runtime()?.block_on(request.send());
-        sent.map(|_| ()).map_err(|error| classify("create", &self.object(key), error))
+        sent.map(|_| ()).map_err(|error| match errors::was_cut(&error) && self.is_there(key) {
+            true => Error::new(Kind::AlreadyExists, format!("\"{}\" already exists", self.object(key))),
+            false => classify("create", &self.object(key), error),
+        })
+    }
+
+    /// Whether the store says that there is such a key; for what no other answer told.
+    fn is_there(&self, key: &str) -> bool {
+        let (Ok(client), Ok(runtime)) = (self.client(), client::runtime()) else { return false };
+        let request = client.head_object().bucket(&self.bucket).key(self.full(key));
+        runtime.block_on(request.send()).is_ok()
     }
 
     fn full(&self, key: &str) -> String {
@@ -165,10 +176,7 @@ impl Storage for S3 {
         if body.len() > SINGLE {
             return multipart::create(&self.inner, key.as_str(), body);
         }
-        let mut bytes = Vec::with_capacity(usize::try_from(body.len()).unwrap_or(0));
-        let read = body.reader().read_to_end(&mut bytes);
-        read.map_err(|error| Error::new(Kind::Invalid, "cannot read the body").caused_by(error))?;
-        self.inner.put(key.as_str(), bytes)
+        self.inner.put(key.as_str(), sending::whole(body)?)
     }
 
     fn get(&self, key: &Key, range: Range) -> Result<Object> {
@@ -295,7 +303,7 @@ impl Storage for S3 {
         }
         // Whoever comes second must be refused: this time, or when the object is there already.
         for _ in 0..2 {
-            match self.inner.put(PROBE, PROBE_CONTENT.to_vec()) {
+            match self.inner.put(PROBE, ByteStream::from_static(PROBE_CONTENT)) {
                 Ok(()) => {}
                 Err(refused) if refused.kind() == Kind::AlreadyExists => return Ok(()),
                 Err(error) => return Err(error),

@@ -1,6 +1,8 @@
 //! Large bodies in parts, published by a conditional completion.
 
-use super::{ConditionalWrites, Inner, PROBE, PROBE_CONTENT, client, errors::classify, not_conditional};
+use super::{
+    ConditionalWrites, Inner, PROBE, PROBE_CONTENT, client, errors::classify, not_conditional, sending,
+};
 use crate::storage::{Body, Error, Kind, Result};
 use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::{ChecksumAlgorithm, CompletedMultipartUpload, CompletedPart};
@@ -15,24 +17,25 @@ pub(super) fn create(inner: &Inner, key: &str, body: &Body) -> Result<()> {
     if inner.settings.conditional_writes == ConditionalWrites::Required {
         prove(inner)?;
     }
-    upload(inner, key, &mut body.reader())
+    upload(inner, key, &mut body.reader(), body.len())
 }
 
 /// Some stores honour the condition on PutObject and ignore it here: completing onto the probe
 /// object, which is there or is put there again, must be refused.
 fn prove(inner: &Inner) -> Result<()> {
-    match inner.put(PROBE, PROBE_CONTENT.to_vec()) {
+    match inner.put(PROBE, ByteStream::from_static(PROBE_CONTENT)) {
         Err(error) if error.kind() != Kind::AlreadyExists => return Err(error),
         _ => {}
     }
-    match upload(inner, PROBE, &mut &b"wal-archive asks the same of multipart uploads\n"[..]) {
+    let content = b"wal-archive asks the same of multipart uploads\n";
+    match upload(inner, PROBE, &mut content.as_slice(), content.len() as u64) {
         Err(refused) if refused.kind() == Kind::AlreadyExists => Ok(()),
         Err(error) => Err(error),
         Ok(()) => Err(not_conditional(inner, "If-None-Match on CompleteMultipartUpload")),
     }
 }
 
-fn upload(inner: &Inner, key: &str, body: &mut dyn Read) -> Result<()> {
+fn upload(inner: &Inner, key: &str, body: &mut dyn Read, len: u64) -> Result<()> {
     let object = inner.object(key);
     let request = inner
         .client()?
@@ -50,23 +53,17 @@ fn upload(inner: &Inner, key: &str, body: &mut dyn Read) -> Result<()> {
     let Some(id) = started.upload_id() else {
         return Err(Error::new(Kind::Damaged, format!("\"{object}\": the store gave no upload id")));
     };
-    let published = parts(inner, key, id, body).and_then(|parts| complete(inner, key, id, parts));
+    let published = parts(inner, key, id, body, len).and_then(|parts| complete(inner, key, id, parts));
     if published.is_err() {
         abort(inner, key, id);
     }
     published
 }
 
-fn parts(inner: &Inner, key: &str, id: &str, body: &mut dyn Read) -> Result<Vec<CompletedPart>> {
+fn parts(inner: &Inner, key: &str, id: &str, body: &mut dyn Read, len: u64) -> Result<Vec<CompletedPart>> {
     let object = inner.object(key);
     let mut parts = Vec::new();
-    for number in 1.. {
-        let mut bytes = Vec::new();
-        let read = body.take(PART).read_to_end(&mut bytes);
-        read.map_err(|error| Error::new(Kind::Invalid, "cannot read the body").caused_by(error))?;
-        if bytes.is_empty() {
-            break;
-        }
+    for (number, start) in (1..).zip((0..len).step_by(PART as usize)) {
         let request = inner
             .client()?
             .upload_part()
@@ -75,7 +72,7 @@ fn parts(inner: &Inner, key: &str, id: &str, body: &mut dyn Read) -> Result<Vec<
             .upload_id(id)
             .part_number(number)
             .checksum_algorithm(ChecksumAlgorithm::Crc32)
-            .body(ByteStream::from(bytes))
+            .body(sending::piece(body, PART.min(len - start))?)
             .customize()
             .config_override(client::while_sending());
         let part = client::runtime()?

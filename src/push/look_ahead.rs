@@ -1,0 +1,233 @@
+//! Looking ahead: while PostgreSQL waits for one file, the next ones are stored too.
+//!
+//! The archiver asks for one file at a time and in a known order, so what it will ask for next is
+//! known from its `.ready` files. Each file that is durable in every destination leaves a mark,
+//! and its own call then costs no more than a look at that. A file that fails leaves none: its own
+//! call finds the same fault and reports it. The `.ready` and `.done` files are PostgreSQL's, and
+//! are only read.
+
+use super::Push;
+use crate::cluster::{DataDirectory, RunningServer};
+use crate::object::{Checks, Encoder};
+use crate::source::{Cause, Rules, Source};
+use crate::spool::{Marks, Spool, Stamp};
+use crate::storage::Shared;
+use crate::wal::WalName;
+use std::collections::{BTreeSet, VecDeque};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
+
+/// How long after the requested file is settled another one may be begun.
+const BEGIN: Duration = Duration::from_secs(10);
+
+/// How much longer what was begun may take. PostgreSQL waits, and so does its shutdown.
+const FINISH: Duration = Duration::from_secs(20);
+
+/// How much WAL is worked on at once; very large segments keep a machine busy one by one.
+const IN_FLIGHT: u64 = 256 << 20;
+
+/// The other files of a call, being stored by threads of their own.
+pub(super) struct LookAhead {
+    ahead: Arc<Ahead>,
+    /// Threads that begin when the requested file is durable.
+    held_back: usize,
+    /// Held by every thread, so that it is closed when all have ended.
+    done: Option<(Sender<()>, Receiver<()>)>,
+}
+
+/// What the threads share. They may outlive the call that started them, where a destination hangs.
+struct Ahead {
+    folder: PathBuf,
+    queue: Mutex<Queue>,
+    destinations: Vec<Shared>,
+    data_directory: Option<DataDirectory>,
+    asked_by: Option<RunningServer>,
+    spool: Option<Spool>,
+    marks: Option<Marks>,
+    level: i32,
+    checks: Checks,
+    drop_cache: bool,
+    deadline: Instant,
+}
+
+/// What is still to be begun, and until when.
+struct Queue {
+    names: VecDeque<WalName>,
+    until: Instant,
+}
+
+impl LookAhead {
+    /// Starts it where PostgreSQL waits for files: there is a spool for the marks, and the file
+    /// asked for has its `.ready` file.
+    pub(super) fn start(request: &Push<'_>, marks: Option<Marks>, deadline: Instant) -> Self {
+        let folder = request.path.parent().unwrap_or(Path::new(".")).to_owned();
+        let size = fs::metadata(request.path).map_or(0, |metadata| metadata.len());
+        let at_once = usize::try_from(IN_FLIGHT / size.max(1)).unwrap_or(usize::MAX).min(request.jobs);
+        let names = match &marks {
+            Some(marks) if at_once > 1 => waiting(&folder, request.name, marks, request.look_ahead),
+            _ => VecDeque::new(),
+        };
+        let workers = names.len().min(at_once.saturating_sub(1));
+        let proved = workers > 0 && destinations_are_proved(request);
+        let ahead = Arc::new(Ahead {
+            folder,
+            queue: Mutex::new(Queue { names, until: deadline }),
+            destinations: request.destinations.to_vec(),
+            data_directory: request.data_directory.cloned(),
+            asked_by: request.data_directory.and_then(DataDirectory::server),
+            spool: request.spool.cloned(),
+            marks,
+            level: request.level,
+            checks: request.checks,
+            drop_cache: request.drop_cache,
+            deadline,
+        });
+        let mut look_ahead = LookAhead { ahead, held_back: 1, done: (workers > 0).then(channel) };
+        if proved {
+            (0..workers).for_each(|_| look_ahead.add_worker());
+        } else {
+            // The first push of a day proves the destinations, and once is enough.
+            look_ahead.held_back += workers;
+        }
+        look_ahead
+    }
+
+    fn add_worker(&mut self) {
+        let Some((running, _)) = &self.done else { return };
+        let (ahead, running) = (Arc::clone(&self.ahead), running.clone());
+        let work = move || {
+            ahead.work();
+            drop(running);
+        };
+        if let Err(error) = std::thread::Builder::new().name("look-ahead".to_owned()).spawn(work) {
+            log::debug!("cannot start a thread to look ahead: {error}");
+        }
+    }
+
+    /// Waits for the rest, now that the requested file is settled. Where it failed, nothing more
+    /// is begun.
+    pub(super) fn finish(mut self, durable: bool) {
+        let begin = Instant::now() + if durable { BEGIN } else { Duration::ZERO };
+        self.ahead.stop_at(begin);
+        if durable {
+            // The requested file's own place is free now, too.
+            (0..self.held_back).for_each(|_| self.add_worker());
+        }
+        let Some((own, done)) = self.done.take() else { return };
+        drop(own);
+        let end = self.ahead.deadline.min(begin + FINISH);
+        let ended = done.recv_timeout(end.saturating_duration_since(Instant::now()));
+        if ended == Err(std::sync::mpsc::RecvTimeoutError::Timeout) {
+            log::debug!("what was begun beyond the requested file did not end in time, and is dropped");
+        }
+    }
+}
+
+fn destinations_are_proved(request: &Push<'_>) -> bool {
+    let id = request.data_directory.and_then(|directory| directory.system_id().ok().flatten());
+    let Some((spool, id)) = request.spool.zip(id) else { return false };
+    let now = SystemTime::now();
+    let fresh =
+        |storage: &Shared| spool.fresh(&storage.address(), id, now).is_some_and(|fresh| fresh.writable);
+    request.destinations.iter().all(fresh)
+}
+
+/// The files that PostgreSQL will ask for after this one, in its order, as far as the window
+/// reaches and without those that have a mark.
+fn waiting(folder: &Path, asked: WalName, marks: &Marks, window: usize) -> VecDeque<WalName> {
+    let status = folder.join("archive_status");
+    if window == 0 || !status.join(format!("{asked}.ready")).exists() {
+        return VecDeque::new();
+    }
+    let mut names: Option<BTreeSet<WalName>> = None;
+    let mut first = BTreeSet::new();
+    for entry in fs::read_dir(&status).into_iter().flatten().flatten() {
+        let file = entry.file_name();
+        let Some(name) = file.to_str().and_then(|file| file.strip_suffix(".ready")) else { continue };
+        let Ok(name) = name.parse::<WalName>() else { continue };
+        let marked = names.get_or_insert_with(|| marks.names(SystemTime::now()));
+        if name == asked || marked.contains(&name) {
+            continue;
+        }
+        // pgarch.c, `ready_file_comparator`: histories first, then by name.
+        let is_history = matches!(name, WalName::TimelineHistory(_));
+        first.insert((!is_history, name.to_string(), name));
+        if first.len() > window {
+            first.pop_last();
+        }
+    }
+    first.into_iter().map(|(_, _, name)| name).collect()
+}
+
+impl Ahead {
+    fn queue(&self) -> std::sync::MutexGuard<'_, Queue> {
+        // Every change is whole, so a poisoned lock still guards a whole queue.
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn stop_at(&self, moment: Instant) {
+        let mut queue = self.queue();
+        queue.until = queue.until.min(moment);
+    }
+
+    fn next(&self) -> Option<WalName> {
+        let mut queue = self.queue();
+        let name = if Instant::now() < queue.until { queue.names.pop_front() } else { None };
+        drop(queue);
+        // A restart of the server waits for this process: its shared memory is in use.
+        let abandoned = || {
+            let directory = self.data_directory.as_ref();
+            directory.is_some_and(|directory| directory.is_abandoned_by(self.asked_by.as_ref()))
+        };
+        name.filter(|_| !abandoned())
+    }
+
+    fn work(&self) {
+        let mut encoder = match Encoder::new(self.level) {
+            Ok(encoder) => encoder,
+            Err(error) => return log::debug!("cannot look ahead: {error}"),
+        };
+        while let Some(name) = self.next() {
+            self.store(name, &mut encoder);
+        }
+    }
+
+    fn store(&self, name: WalName, encoder: &mut Encoder) {
+        let (Some(marks), path) = (&self.marks, self.folder.join(name.to_string())) else { return };
+        let start = SystemTime::now();
+        // A change in the tick of the clock in which the file was last changed would not show.
+        if !fs::symlink_metadata(&path).is_ok_and(|file| Stamp::of(&file).is_settled(start)) {
+            return;
+        }
+        let rules = Rules {
+            data_directory: self.data_directory.as_ref(),
+            spool: self.spool.as_ref(),
+            checks: self.checks,
+            drop_cache: self.drop_cache,
+            urgent: false,
+        };
+        let outcome =
+            Source::read(name, &path, &rules, encoder).map_err(|failure| vec![failure]).and_then(|source| {
+                source.store_everywhere(&rules, &self.destinations, self.deadline).map(|()| source.stamp)
+            });
+        match outcome {
+            Ok(stamp) => match marks.leave(name, stamp, SystemTime::now()) {
+                Ok(()) => log::debug!("looked ahead: \"{name}\" is stored"),
+                Err(error) => log::debug!("cannot leave a mark for \"{name}\": {error}"),
+            },
+            Err(failures) => {
+                for failure in &failures {
+                    log::debug!("looked ahead: {failure}");
+                }
+                // The next file would meet the same fault.
+                let general = |cause| !matches!(cause, Cause::Source | Cause::Invalid | Cause::Conflict);
+                if failures.iter().any(|failure| general(failure.kind)) {
+                    self.stop_at(Instant::now());
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,79 @@
+//! `wal-push`: one WAL file into every destination, durably, never over a different one.
+//!
+//! 1. Where an earlier call looked ahead and left a mark for this very file, that is all.
+//! 2. Read the source once: check it, hash it, compress it; then prove that it did not change.
+//! 3. Store it in every destination at once (`crate::store`).
+//! 4. Meanwhile look ahead: PostgreSQL asks for one file at a time, and waits.
+//!
+//! Success means: durable in every destination. Every failure is reported, and the caller
+//! decides by the gravest. Source: the PostgreSQL manual, "Continuous Archiving",
+//! `archive_command`; `src/backend/postmaster/pgarch.c`.
+
+mod look_ahead;
+
+pub use crate::source::Cause;
+
+use crate::cluster::DataDirectory;
+use crate::failure::Failure;
+use crate::object::{Checks, Encoder};
+use crate::source::{Rules, Source};
+use crate::spool::Spool;
+use crate::storage::Shared;
+use crate::wal::WalName;
+use look_ahead::LookAhead;
+use std::path::Path;
+use std::time::{Duration, Instant, SystemTime};
+
+/// One call of `archive_command`.
+pub struct Push<'a> {
+    /// By the last part of the path.
+    pub name: WalName,
+    /// `%p`.
+    pub path: &'a Path,
+    /// All of them must take the file.
+    pub destinations: &'a [Shared],
+    /// The cluster the file comes from, where it is known.
+    pub data_directory: Option<&'a DataDirectory>,
+    /// Where it can be had.
+    pub spool: Option<&'a Spool>,
+    /// zstd's.
+    pub level: i32,
+    /// Whether pages are looked at.
+    pub checks: Checks,
+    /// Whether the system is to forget the files' pages.
+    pub drop_cache: bool,
+    /// How many more files may be stored in this call; 0: none.
+    pub look_ahead: usize,
+    /// How many files at once, the one asked for included; at least 1.
+    pub jobs: usize,
+    /// Of the whole call; by default it grows with the size of the source.
+    pub timeout: Option<Duration>,
+}
+
+/// Runs it. The failures of all destinations, never empty.
+pub fn push(request: &Push<'_>) -> Result<(), Vec<Failure<Cause>>> {
+    let start = Instant::now();
+    let marks = request.spool.and_then(|spool| spool.marks(request.path.parent()?, request.destinations));
+    if let Some(marks) = &marks
+        && marks.take(request.name, request.path, SystemTime::now())
+    {
+        return Ok(());
+    }
+    let size = std::fs::metadata(request.path).map_or(0, |metadata| metadata.len());
+    let default = Duration::from_secs(120) + Duration::from_secs(size >> 20);
+    let deadline = start + request.timeout.unwrap_or(default);
+    let look_ahead = LookAhead::start(request, marks, deadline);
+    let outcome = store(request, deadline);
+    look_ahead.finish(outcome.is_ok());
+    outcome
+}
+
+fn store(request: &Push<'_>, deadline: Instant) -> Result<(), Vec<Failure<Cause>>> {
+    let Push { data_directory, spool, checks, drop_cache, .. } = *request;
+    let rules = Rules { data_directory, spool, checks, drop_cache, urgent: true };
+    let source = Encoder::new(request.level)
+        .map_err(|error| Failure::new(Cause::Source, format!("cannot start the compressor: {error}")))
+        .and_then(|mut encoder| Source::read(request.name, request.path, &rules, &mut encoder))
+        .map_err(|failure| vec![failure])?;
+    source.store_everywhere(&rules, request.destinations, deadline)
+}

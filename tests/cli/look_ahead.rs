@@ -1,0 +1,250 @@
+//! A push that looks ahead: what it stores, what its marks are believed for, and what never counts.
+
+use crate::util::{CLUSTER, MIB, Run, Sandbox, hang, names, noise, segment};
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+fn name(number: u32) -> String {
+    format!("0000000100000000{number:08X}")
+}
+
+/// Segments `1..=count` in pg_wal, all of them waiting to be archived, and finished a while ago.
+fn backlog(count: u32) -> Sandbox {
+    let sandbox = Sandbox::new();
+    for number in 1..=count {
+        waiting(&sandbox, &name(number));
+    }
+    settle();
+    sandbox
+}
+
+fn waiting(sandbox: &Sandbox, name: &str) {
+    sandbox.wal(name, &segment(&name[..24], MIB, CLUSTER, 7));
+    ready(sandbox, name);
+}
+
+fn ready(sandbox: &Sandbox, name: &str) {
+    fs::write(sandbox.data().join("pg_wal/archive_status").join(format!("{name}.ready")), "").unwrap();
+}
+
+/// A file that changed in this very moment is left to its own call.
+fn settle() {
+    std::thread::sleep(Duration::from_millis(50));
+}
+
+fn objects(numbers: impl IntoIterator<Item = u32>) -> Vec<String> {
+    numbers.into_iter().map(|number| format!("{}.zst", name(number))).collect()
+}
+
+fn marks(sandbox: &Sandbox) -> Vec<PathBuf> {
+    let folder = sandbox.path("data.wal-spool/marks");
+    names(&folder).into_iter().map(|name| folder.join(name)).collect()
+}
+
+/// Takes the object away: whoever relies on a mark does not notice, whoever pushes makes it anew.
+fn lose(sandbox: &Sandbox, number: u32) {
+    fs::remove_file(sandbox.object(&name(number))).unwrap();
+}
+
+#[test]
+fn one_call_stores_what_waits_and_the_next_calls_only_use_up_its_marks() {
+    let sandbox = backlog(5);
+    sandbox.push(&name(1), &[]).succeeds();
+    assert_eq!(sandbox.objects(), objects(1..=5));
+    assert_eq!(marks(&sandbox).len(), 4);
+    // A call that needed the archive would fail now.
+    fs::rename(sandbox.archive(), sandbox.path("elsewhere")).unwrap();
+    (2..=5).for_each(|number| sandbox.push(&name(number), &[]).succeeds());
+    assert!(marks(&sandbox).is_empty());
+    sandbox.push(&name(3), &[]).fails(13, &["cannot open the archive's root"]);
+    fs::rename(sandbox.path("elsewhere"), sandbox.archive()).unwrap();
+    (2..=5).for_each(|number| {
+        sandbox.fetch(&name(number), &[]).succeeds();
+        assert!(sandbox.fetched() == segment(&name(number), MIB, CLUSTER, 7));
+    });
+    let status = names(&sandbox.data().join("pg_wal/archive_status"));
+    assert_eq!(status, (1..=5).map(|number| format!("{}.ready", name(number))).collect::<Vec<_>>());
+}
+
+#[test]
+fn the_window_is_filled_in_the_order_of_the_archiver_and_not_beyond() {
+    let sandbox = backlog(6);
+    fs::write(sandbox.data().join("pg_wal/00000002.history"), "1\t0/2000000\tx\n").unwrap();
+    ready(&sandbox, "00000002.history");
+    waiting(&sandbox, "000000020000000000000001");
+    settle();
+    let stored = |numbers: &[u32]| {
+        let mut stored = objects(numbers.iter().copied());
+        stored.push("00000002.history.zst".to_owned());
+        stored
+    };
+    sandbox.push(&name(3), &["--look-ahead", "2"]).succeeds();
+    assert_eq!(sandbox.objects(), stored(&[1, 3]));
+    // PostgreSQL takes this one off its list; the next window begins behind what has a mark.
+    fs::remove_file(sandbox.data().join("pg_wal/archive_status").join(format!("{}.ready", name(3)))).unwrap();
+    sandbox.push(&name(2), &["--look-ahead", "2"]).succeeds();
+    assert_eq!(sandbox.objects(), stored(&[1, 2, 3, 4, 5]));
+}
+
+#[test]
+fn nothing_is_looked_ahead_where_it_is_switched_off_or_postgresql_does_not_wait() {
+    for args in [["--look-ahead", "0"], ["--jobs", "1"], ["--spool-dir", "/proc/none"]] {
+        let sandbox = backlog(3);
+        sandbox.push(&name(1), &args).succeeds();
+        assert_eq!(sandbox.objects(), objects([1]), "{args:?}");
+    }
+    let sandbox = backlog(3);
+    fs::remove_file(sandbox.data().join("pg_wal/archive_status").join(format!("{}.ready", name(1)))).unwrap();
+    sandbox.push(&name(1), &[]).succeeds();
+    assert_eq!(sandbox.objects(), objects([1]), "an administrator pushes one file");
+}
+
+#[test]
+fn a_file_that_cannot_be_stored_is_left_to_its_own_call_and_holds_nothing_up() {
+    let sandbox = backlog(5);
+    sandbox.wal(&name(2), b"a stump");
+    fs::remove_file(sandbox.data().join("pg_wal").join(name(3))).unwrap();
+    let other = segment(&name(4), MIB, CLUSTER, 8);
+    sandbox.wal(&name(4), &other);
+    sandbox.push(&name(4), &["--look-ahead", "0"]).succeeds();
+    sandbox.wal(&name(4), &segment(&name(4), MIB, CLUSTER, 7));
+    settle();
+    sandbox.push(&name(1), &[]).succeeds();
+    assert_eq!(sandbox.objects(), objects([1, 4, 5]));
+    assert_eq!(marks(&sandbox).len(), 1);
+    sandbox.push(&name(2), &[]).fails(11, &[&name(2), "has only 7 bytes"]);
+    sandbox.push(&name(3), &[]).fails(10, &[&name(3)]);
+    sandbox.push(&name(4), &[]).fails(12, &["different content", &name(4)]);
+}
+
+#[test]
+fn the_failure_of_the_file_asked_for_is_reported_though_others_could_be_stored() {
+    let sandbox = backlog(3);
+    sandbox.wal(&name(1), b"a stump");
+    sandbox.push(&name(1), &[]).fails(11, &[&name(1)]);
+}
+
+#[test]
+fn a_mark_is_not_believed_for_a_changed_file_or_other_destinations() {
+    let sandbox = backlog(4);
+    sandbox.push(&name(1), &[]).succeeds();
+    assert_eq!(sandbox.objects(), objects(1..=4));
+    lose(&sandbox, 2);
+    sandbox.wal(&name(2), &segment(&name(2), MIB, CLUSTER, 9));
+    sandbox.push(&name(2), &["--look-ahead", "0"]).succeeds();
+    sandbox.fetch(&name(2), &[]).succeeds();
+    assert!(sandbox.fetched() == segment(&name(2), MIB, CLUSTER, 9));
+    let second = sandbox.path("second");
+    fs::create_dir(&second).unwrap();
+    sandbox.push(&name(3), &["--archive", second.to_str().unwrap(), "--look-ahead", "0"]).succeeds();
+    assert!(second.join("wal_005").join(format!("{}.zst", name(3))).exists());
+}
+
+#[test]
+fn a_mark_without_all_destinations_is_never_left() {
+    let sandbox = backlog(3);
+    let second = sandbox.path("second");
+    fs::create_dir_all(second.join("wal_005")).unwrap();
+    let both = ["--archive", second.to_str().unwrap()];
+    sandbox.push(&name(1), &["--archive", second.to_str().unwrap(), "--look-ahead", "0"]).succeeds();
+    // One of the looked-ahead files cannot be stored in the second destination.
+    fs::write(second.join("wal_005").join(format!("{}.zst", name(2))), "damaged").unwrap();
+    sandbox.push(&name(1), &both).succeeds();
+    assert!(sandbox.object(&name(2)).exists());
+    let marked = marks(&sandbox);
+    assert!(marked.iter().all(|mark| !mark.to_str().unwrap().contains(&name(2))), "{marked:?}");
+    sandbox.push(&name(2), &both).fails(12, &["damaged", "second"]);
+}
+
+#[test]
+fn a_cloned_data_directory_with_its_spool_skips_no_push() {
+    let sandbox = backlog(4);
+    sandbox.push(&name(1), &[]).succeeds();
+    assert_eq!(marks(&sandbox).len(), 3);
+    for pair in [["data", "clone"], ["data.wal-spool", "clone.wal-spool"]] {
+        let [from, to] = pair.map(|name| sandbox.path(name));
+        assert!(Command::new("cp").arg("-a").args([from, to]).status().unwrap().success());
+    }
+    (2..=4).for_each(|number| lose(&sandbox, number));
+    for number in 2..=4 {
+        let mut push = sandbox.program("wal-push");
+        push.current_dir(sandbox.path("clone")).arg("--archive").arg(sandbox.archive());
+        Run::of(push.args(["--look-ahead", "0"]).arg(format!("pg_wal/{}", name(number)))).succeeds();
+        assert!(sandbox.object(&name(number)).exists(), "the push of {number} was skipped");
+    }
+}
+
+#[test]
+fn the_mark_of_a_partial_segment_says_nothing_of_the_segment() {
+    let sandbox = backlog(1);
+    let partial = format!("{}.partial", name(2));
+    waiting(&sandbox, &partial);
+    settle();
+    sandbox.push(&name(1), &[]).succeeds();
+    assert_eq!(marks(&sandbox).len(), 1);
+    fs::rename(sandbox.data().join("pg_wal").join(&partial), sandbox.data().join("pg_wal").join(name(2)))
+        .unwrap();
+    sandbox.push(&name(2), &[]).succeeds();
+    let [one, two] = [1, 2].map(|number| objects([number]).remove(0));
+    assert_eq!(sandbox.objects(), [one, format!("{partial}.zst"), two]);
+}
+
+#[test]
+fn two_clusters_that_share_a_spool_keep_their_marks_apart() {
+    let sandbox = backlog(3);
+    let (data, archive) = (sandbox.make_data_directory("other", 77), sandbox.path("others"));
+    fs::create_dir(&archive).unwrap();
+    for number in 1..=3 {
+        let content = segment(&name(number), MIB, 77, 5);
+        fs::write(data.join("pg_wal").join(name(number)), content).unwrap();
+        fs::write(data.join("pg_wal/archive_status").join(format!("{}.ready", name(number))), "").unwrap();
+    }
+    settle();
+    let spool = sandbox.path("shared");
+    let spool = ["--spool-dir", spool.to_str().unwrap()];
+    sandbox.push(&name(1), &spool).succeeds();
+    for number in 1..=3 {
+        let mut push = sandbox.program("wal-push");
+        push.current_dir(&data).args(spool).arg("--archive").arg(&archive);
+        Run::of(push.arg(format!("pg_wal/{}", name(number)))).succeeds();
+        assert!(archive.join("wal_005").join(format!("{}.zst", name(number))).exists());
+    }
+    // The first cluster's marks are still there, and good.
+    fs::rename(sandbox.archive(), sandbox.path("elsewhere")).unwrap();
+    sandbox.push(&name(2), &spool).succeeds();
+}
+
+#[test]
+fn what_hangs_beyond_the_file_asked_for_is_dropped_in_the_end() {
+    let sandbox = backlog(2);
+    sandbox.push(&name(1), &["--look-ahead", "0"]).succeeds();
+    hang(&sandbox.object(&name(2)));
+    let start = Instant::now();
+    sandbox.push(&name(1), &["--timeout", "3s"]).succeeds();
+    assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
+    assert!(marks(&sandbox).is_empty());
+}
+
+#[test]
+fn memory_stays_bounded_however_little_the_files_compress() {
+    let sandbox = Sandbox::new();
+    for number in 1..=17 {
+        let mut content = noise(u64::from(number), 16 * MIB);
+        content[..40].copy_from_slice(&segment(&name(number), 16 * MIB, CLUSTER, 1)[..40]);
+        sandbox.wal(&name(number), &content);
+        ready(&sandbox, &name(number));
+    }
+    settle();
+    let peak = crate::util::peak(
+        sandbox
+            .program("wal-push")
+            .arg("--archive")
+            .arg(sandbox.archive())
+            .arg(format!("pg_wal/{}", name(1))),
+    );
+    println!("17 segments of 16 MiB that do not compress: {peak} KiB");
+    assert_eq!(sandbox.objects(), objects(1..=17));
+    assert!(peak < 96 << 10, "{peak} KiB");
+}
