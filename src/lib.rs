@@ -41,6 +41,8 @@ pub mod push;
 pub mod fetch;
 // `wal-archive check`.
 pub mod check;
+// `wal-archive drain`.
+pub mod drain;
 
 // Edge: people and processes.
 

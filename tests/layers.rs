@@ -5,7 +5,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-const WORKFLOWS: [&str; 3] = ["push", "fetch", "check"];
+const WORKFLOWS: [&str; 4] = ["push", "fetch", "check", "drain"];
 
 fn sources(folder: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();

@@ -240,8 +240,14 @@ impl Layers {
         let Resolved { values, origin } = self.setting("accept-gap", program)?;
         let gap =
             |value: &String| value.parse().map_err(|_| bad_value(value, &origin, "the name of a segment"));
+        let (common, partial) = (self.common(program)?, self.flag("partial", program)?);
+        if partial && common.checks == Checks::NoHeader {
+            return Err(Error::new((), "partial and no_header_check exclude each other")
+                .hint("without a look at its pages nobody knows where a partial segment ends"));
+        }
         Ok(FetchSettings {
-            common: self.common(program)?,
+            common,
+            partial,
             on_error: self.on_error()?,
             allow_empty: self.flag("allow-empty", program)?,
             accept_gap: values.iter().map(gap).collect::<Result<_, _>>()?,
@@ -322,6 +328,8 @@ pub struct FetchSettings {
     pub allow_empty: bool,
     /// Segments known to be lost.
     pub accept_gap: Vec<SegmentName>,
+    /// Give a partial segment for one that is not there.
+    pub partial: bool,
 }
 
 #[cfg(test)]

@@ -73,7 +73,7 @@ use Program::{Archive, Fetch, Push};
 use Takes::{Many, Nothing, One};
 
 /// All of them, in the order of the help.
-pub const SETTINGS: [Setting; 29] = [
+pub const SETTINGS: [Setting; 30] = [
     Setting {
         name: "archive",
         programs: &[Push, Fetch, Archive],
@@ -179,6 +179,14 @@ pub const SETTINGS: [Setting; 29] = [
         programs: &[Fetch],
         takes: Many("SEGMENT"),
         help: "A segment that is lost for good: answer that it is missing although later ones are there",
+        ..PLAIN
+    },
+    Setting {
+        name: "partial",
+        programs: &[Fetch],
+        takes: Nothing,
+        default: Some("false"),
+        help: "Give SEGMENT.partial for a segment that is not there: to recover what \"wal-archive drain\" stored last",
         ..PLAIN
     },
     Setting {

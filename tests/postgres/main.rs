@@ -13,6 +13,7 @@
 //! | [`bucket`] | a bucket as the archive, alone and beside a directory |
 //! | [`check`] | `wal-archive check` on a server that is well and on one that is not |
 //! | [`crash`] | the server killed while it archives |
+//! | [`drain`] | what a lost server, or a standby before its promotion, still holds |
 //!
 //! Without PostgreSQL on the machine the tests say `SKIPPED` and pass, unless
 //! `WAL_ARCHIVE_REQUIRE_ALL=1` is set; the same for those that mount file systems and need root.
@@ -28,6 +29,7 @@ mod bucket;
 mod check;
 mod crash;
 mod damage;
+mod drain;
 mod holes;
 mod outage;
 mod recovery;

@@ -2,6 +2,7 @@
 
 mod check;
 mod config;
+mod drain;
 
 use super::args::{self, Parsed};
 use super::exit::AdminExit;
@@ -23,12 +24,13 @@ struct Subcommand {
 }
 
 /// All of them, in the order of the help.
-const SUBCOMMANDS: [Subcommand; 2] = [
+const SUBCOMMANDS: [Subcommand; 3] = [
     Subcommand {
         command: check::command,
         run: check::run,
         could_not_tell: AdminExit::Checked(State::Unknown),
     },
+    Subcommand { command: drain::command, run: drain::run, could_not_tell: AdminExit::CouldNotTell },
     Subcommand { command: config::command, run: config::run, could_not_tell: AdminExit::CouldNotTell },
 ];
 

@@ -88,6 +88,21 @@ pub enum Stop {
     Page(Option<Lsn>, PageFault),
 }
 
+impl Stop {
+    /// Where the first byte stands that belongs to no good record, where that is known.
+    pub fn position(&self) -> Option<Lsn> {
+        match self {
+            Stop::EndOfInput(at) | Stop::Page(at, _) => *at,
+            Stop::Nothing(at)
+            | Stop::Length(at)
+            | Stop::Previous { at, .. }
+            | Stop::Checksum(at)
+            | Stop::Continuation { at, .. }
+            | Stop::InTheMiddle(at) => Some(*at),
+        }
+    }
+}
+
 impl fmt::Display for Stop {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
