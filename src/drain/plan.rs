@@ -242,6 +242,9 @@ impl Segment {
             }
         }
         let start = self.name.start(self.size).unwrap_or(Lsn(0));
+        if let (Some(next), true) = (next, *complete) {
+            return Fate::Left(format!("its last record is not continued in \"{}\"", next.name), true);
+        }
         if let Some(next) = next {
             return Fate::Left(
                 format!("its records break off although \"{}\" follows: {stop}", next.name),

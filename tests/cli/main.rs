@@ -6,6 +6,7 @@ mod util;
 
 mod check;
 mod config;
+mod drain;
 mod fetch;
 mod foreign;
 mod kills;
