@@ -17,13 +17,13 @@ use std::time::{Duration, Instant, SystemTime};
 
 /// The WAL files of a data directory that have a status.
 #[derive(Debug, Default)]
-struct Backlog {
-    files: u64,
-    bytes: u64,
+pub(super) struct Backlog {
+    pub(super) files: u64,
+    pub(super) bytes: u64,
     /// Since when it waits, and its name.
-    oldest: Option<(SystemTime, String)>,
+    pub(super) oldest: Option<(SystemTime, String)>,
     /// When it was archived, and its name.
-    last_done: Option<(SystemTime, String)>,
+    pub(super) last_done: Option<(SystemTime, String)>,
 }
 
 pub(super) fn look(path: &Path, request: &Check<'_>, at: Instant) -> (Report, Cluster) {
@@ -110,7 +110,7 @@ impl Backlog {
             .map_or(Duration::ZERO, |(since, _)| now.duration_since(*since).unwrap_or_default())
     }
 
-    fn judge(&self, of: &str, thresholds: &Thresholds, now: SystemTime) -> Finding {
+    pub(super) fn judge(&self, of: &str, thresholds: &Thresholds, now: SystemTime) -> Finding {
         let last = match &self.last_done {
             Some((time, name)) => {
                 format!(
@@ -121,7 +121,7 @@ impl Backlog {
             None => "nothing is marked as archived".to_owned(),
         };
         let Some((_, oldest)) = &self.oldest else {
-            return Finding::fine("backlog", of, format!("nothing waits to be archived; {last}"));
+            return Finding::fine("backlog", of, format!("nothing waits to be archived{last}"));
         };
         let age = self.age(now);
         let above = |at: usize| {
@@ -135,7 +135,7 @@ impl Backlog {
         };
         let waits = if self.files == 1 { "file waits" } else { "files wait" };
         let what = format!(
-            "{} {waits} to be archived ({}), \"{oldest}\" for {}; {last}",
+            "{} {waits} to be archived ({}), \"{oldest}\" for {}{last}",
             self.files,
             room::size(self.bytes),
             told(age)
@@ -149,7 +149,7 @@ impl Backlog {
         }
     }
 
-    fn metrics(&self, thresholds: &Thresholds, now: SystemTime) -> Vec<Metric> {
+    pub(super) fn metrics(&self, thresholds: &Thresholds, now: SystemTime) -> Vec<Metric> {
         let [warning, critical] = thresholds.backlog_files.map(|files| files as f64);
         let files =
             Metric::new("backlog_files", None, self.files as f64).limits(Limits::Most(warning, critical));

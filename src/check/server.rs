@@ -1,6 +1,7 @@
 //! What a running server says of its archiving: settings, the archiver's statistics, and a
 //! segment finished on purpose that must arrive.
 
+use super::backlog::Backlog;
 use super::command::{Setting, Verdict, judge};
 use super::psql;
 use super::{Check, Cluster, Finding, Metric, Place, Report, State, told};
@@ -10,9 +11,10 @@ use crate::storage::Storage;
 use crate::storage::deadline::Deadline;
 use crate::wal::{SystemId, WalName};
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 /// What findings of this part are of.
 const OF: &str = "server";
@@ -27,9 +29,30 @@ const QUESTION: &str = "select json_build_object(
  'last_failed_wal', last_failed_wal,
  'archived_ago', extract(epoch from now() - last_archived_time)::float8,
  'failed_ago', extract(epoch from now() - last_failed_time)::float8,
+ 'may_list', coalesce(has_function_privilege(to_regprocedure('pg_ls_archive_statusdir()'), 'execute')
+  and has_function_privilege(to_regprocedure('pg_ls_waldir()'), 'execute'), false),
  'settings', (select json_object_agg(name, setting) from pg_settings
   where name in ('archive_mode', 'archive_command', 'archive_library', 'restore_command')))
  from pg_stat_archiver";
+
+/// What waits, where the role may see it (`pg_monitor`, PostgreSQL 12 and later). The code of a
+/// command that kills the archiver is counted nowhere else.
+const WAITING: &str = "select json_build_object(
+ 'files', count(*),
+ 'bytes', coalesce(sum(file.size), 0)::bigint,
+ 'oldest', (array_agg(left(status.name, -6) order by status.modification))[1],
+ 'age', extract(epoch from now() - min(status.modification))::float8)
+ from pg_ls_archive_statusdir() status left join pg_ls_waldir() file on file.name = left(status.name, -6)
+ where status.name like '%.ready'";
+
+/// Its answer.
+#[derive(Debug, Deserialize)]
+struct Waiting {
+    files: u64,
+    bytes: u64,
+    oldest: Option<String>,
+    age: Option<f64>,
+}
 
 /// The answer.
 #[derive(Debug, Default, Deserialize)]
@@ -42,16 +65,13 @@ struct Told {
     last_failed_wal: Option<String>,
     archived_ago: Option<f64>,
     failed_ago: Option<f64>,
+    may_list: bool,
     settings: BTreeMap<String, String>,
 }
 
 pub(super) fn ask(connection: &str, request: &Check<'_>, at: Instant) -> (Report, Cluster) {
     let mut report = Report::default();
-    let told = psql::ask(connection, QUESTION, at).and_then(|text| {
-        serde_json::from_str::<Told>(&text)
-            .map_err(|error| Failure::new((), format!("the server's answer cannot be understood: {error}")))
-    });
-    let told = match told {
+    let told: Told = match question(connection, QUESTION, at) {
         Ok(told) => told,
         Err(failure) => {
             report.push(Finding::of_failure(State::Unknown, "connection", OF, &failure));
@@ -63,6 +83,10 @@ pub(super) fn ask(connection: &str, request: &Check<'_>, at: Instant) -> (Report
         Metric::new("archived_total", None, told.archived_count as f64),
         Metric::new("failed_total", None, told.failed_count as f64),
     ]);
+    // The data directory itself tells more.
+    if told.may_list && request.data_directory.is_none() {
+        report.append(waiting(connection, request, at));
+    }
     if request.switch {
         report.append(arrival(connection, &told, request.places, at));
     }
@@ -71,6 +95,28 @@ pub(super) fn ask(connection: &str, request: &Check<'_>, at: Instant) -> (Report
         archived_before: told.archived_count > 0,
     };
     (report, cluster)
+}
+
+fn question<T: DeserializeOwned>(connection: &str, sql: &str, at: Instant) -> Result<T, Failure<()>> {
+    let text = psql::ask(connection, sql, at)?;
+    serde_json::from_str(&text)
+        .map_err(|error| Failure::new((), format!("the server's answer cannot be understood: {error}")))
+}
+
+fn waiting(connection: &str, request: &Check<'_>, at: Instant) -> Report {
+    let mut report = Report::default();
+    match question::<Waiting>(connection, WAITING, at) {
+        Ok(Waiting { files, bytes, oldest, age }) => {
+            let now = SystemTime::now();
+            let age = Duration::try_from_secs_f64(age.unwrap_or(0.0).max(0.0)).unwrap_or_default();
+            let since = now.checked_sub(age).unwrap_or(now);
+            let backlog = Backlog { files, bytes, oldest: oldest.map(|name| (since, name)), last_done: None };
+            report.push(backlog.judge(OF, &request.thresholds, now));
+            report.metrics = backlog.metrics(&request.thresholds, now);
+        }
+        Err(failure) => report.push(Finding::of_failure(State::Unknown, "backlog", OF, &failure)),
+    }
+    report
 }
 
 impl Told {

@@ -22,7 +22,7 @@ use crate::object::{Checks, Encoder, Key, decode};
 use crate::source::{Cause, Rules, Source};
 use crate::spool::Spool;
 use crate::storage::deadline::Deadline;
-use crate::storage::{Kind, Shared, Storage};
+use crate::storage::{Error, Kind, Shared, Storage};
 use crate::wal::records::{Start, Walker};
 use crate::wal::{SystemId, WalName};
 use plan::{Branch, Item, Left, Plan};
@@ -102,9 +102,9 @@ pub fn drain(request: &Drain<'_>) -> Result<Report, Failure<()>> {
             Failure::new((), what).hint("name a data directory, or the folder that holds its segments")
         );
     }
-    prove(request, plan.system_id)?;
+    let foreign = prove(request, plan.system_id)?;
     let Plan { items, left, branches, system_id } = plan;
-    let files = store_all(request, items);
+    let files = store_all(request, &foreign, items);
     Ok(Report { files, left, branches, system_id })
 }
 
@@ -123,25 +123,27 @@ fn control_system_id(request: &Drain<'_>) -> Result<Option<SystemId>, Failure<()
         .map_err(|error| Failure::new((), format!("cannot read \"{path}/global/pg_control\": {error}")))
 }
 
-/// A drain completes an archive, and begins none: a typing error would look like success.
-fn prove(request: &Drain<'_>, system_id: Option<SystemId>) -> Result<(), Failure<()>> {
-    for destination in request.destinations {
+/// A drain completes an archive, and begins none: a typing error would look like success. Tells
+/// of each destination whether other tools wrote to it.
+fn prove(request: &Drain<'_>, system_id: Option<SystemId>) -> Result<Vec<bool>, Failure<()>> {
+    let prove = |destination: &Shared| {
         let storage = Deadline::new(Arc::clone(destination), Instant::now() + Duration::from_secs(60));
-        let proved = archive::identity(&storage)
-            .and_then(|identity| archive::prove(&storage, identity.as_ref(), system_id));
-        proved.map_err(|error| {
-            let failure = Failure::from_storage((), &error);
-            match error.kind() {
-                Kind::Invalid => failure.hint("name the archive of the cluster that this pg_wal is of"),
-                _ => failure,
-            }
-        })?;
-    }
-    Ok(())
+        let identity = archive::identity(&storage)?;
+        archive::prove(&storage, identity.as_ref(), system_id)?;
+        Ok(identity.is_none_or(|identity| identity.foreign))
+    };
+    let failed = |error: Error| {
+        let failure = Failure::from_storage((), &error);
+        match error.kind() {
+            Kind::Invalid => failure.hint("name the archive of the cluster that this pg_wal is of"),
+            _ => failure,
+        }
+    };
+    request.destinations.iter().map(|destination| prove(destination).map_err(failed)).collect()
 }
 
 /// Histories one by one, then everything else on several threads.
-fn store_all(request: &Drain<'_>, items: Vec<Item>) -> Vec<Drained> {
+fn store_all(request: &Drain<'_>, foreign: &[bool], items: Vec<Item>) -> Vec<Drained> {
     let next = AtomicUsize::new(0);
     let done: Mutex<Vec<(usize, Became)>> = Mutex::new(Vec::new());
     let texts = items.iter().take_while(|item| !item.name.is_pages()).count();
@@ -151,7 +153,7 @@ fn store_all(request: &Drain<'_>, items: Vec<Item>) -> Vec<Drained> {
             let index = next.fetch_add(1, Ordering::Relaxed);
             let Some(item) = items.get(index).filter(|_| index < end) else { return };
             let became = match &mut encoder {
-                Ok(encoder) => one(request, item, encoder),
+                Ok(encoder) => one(request, foreign, item, encoder),
                 Err(error) => {
                     let what = format!("cannot start the compressor: {error}");
                     Became::Failed(vec![Failure::new(Cause::Source, what)])
@@ -175,11 +177,11 @@ fn store_all(request: &Drain<'_>, items: Vec<Item>) -> Vec<Drained> {
     items.into_iter().zip(done).map(|(item, (_, became))| Drained { item, became }).collect()
 }
 
-fn one(request: &Drain<'_>, item: &Item, encoder: &mut Encoder) -> Became {
+fn one(request: &Drain<'_>, foreign: &[bool], item: &Item, encoder: &mut Encoder) -> Became {
     let size = std::fs::metadata(&item.path).map_or(0, |file| file.len());
     let default = Duration::from_secs(120) + Duration::from_secs(size >> 20);
     let deadline = Instant::now() + request.timeout.unwrap_or(default);
-    let lacking = match lacks(request, item.name, deadline) {
+    let lacking = match lacks(request, foreign, item.name, deadline) {
         Ok(lacking) => lacking,
         Err(failure) => return Became::Failed(vec![failure]),
     };
@@ -208,11 +210,17 @@ fn one(request: &Drain<'_>, item: &Item, encoder: &mut Encoder) -> Became {
 }
 
 /// Whether a destination has nothing under the name. Without the right to list, S3 does not tell.
-fn lacks(request: &Drain<'_>, name: WalName, deadline: Instant) -> Result<bool, Failure<Cause>> {
-    for destination in request.destinations {
+fn lacks(
+    request: &Drain<'_>,
+    foreign: &[bool],
+    name: WalName,
+    deadline: Instant,
+) -> Result<bool, Failure<Cause>> {
+    for (destination, foreign) in request.destinations.iter().zip(foreign) {
         let storage = Deadline::new(Arc::clone(destination), deadline);
         let found = match storage.head(&Key::of(name)) {
             Ok(_) => continue,
+            Err(error) if error.kind() == Kind::NotFound && !foreign => Ok(false),
             Err(error) if error.kind() == Kind::NotFound => {
                 lookup::around(&storage, name, true).map(|around| !around.copies.is_empty())
             }

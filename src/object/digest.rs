@@ -23,6 +23,12 @@ impl Sha256Sum {
     }
 }
 
+impl From<Sha256> for Sha256Sum {
+    fn from(finished: Sha256) -> Self {
+        Sha256Sum(finished.finalize().into())
+    }
+}
+
 impl fmt::Display for Sha256Sum {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
@@ -118,7 +124,7 @@ impl Hasher {
     /// The sum of all bytes given.
     pub(super) fn finish(self) -> Sha256Sum {
         match self {
-            Hasher::Inline(sha, _) => Sha256Sum(sha.finalize().into()),
+            Hasher::Inline(sha, _) => Sha256Sum::from(*sha),
             Hasher::Beside(Beside { full, empty, thread }) => {
                 drop((full, empty));
                 thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
@@ -141,7 +147,7 @@ impl Beside {
                 sha.update(chunk.as_slice());
                 let _ = done.try_send(chunk); // nobody waits for it after the last one
             }
-            Sha256Sum(sha.finalize().into())
+            Sha256Sum::from(sha)
         })?;
         Ok(Beside { full, empty, thread })
     }

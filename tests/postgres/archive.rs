@@ -87,6 +87,17 @@ impl<'w> Archive<'w> {
             .count()
     }
 
+    /// Unfinished files of pushes that were killed. Anything else that is hidden fails the test.
+    pub fn leftovers(&self) -> Vec<PathBuf> {
+        let entries = fs::read_dir(self.root.join("wal_005")).expect("an archive");
+        let hidden = |path: &PathBuf| path.file_name().unwrap().as_encoded_bytes().starts_with(b".");
+        let found: Vec<_> = entries.map(|entry| entry.unwrap().path()).filter(hidden).collect();
+        let known =
+            |path: &PathBuf| path.file_name().unwrap().as_encoded_bytes().starts_with(b".wal-archive.");
+        assert!(found.iter().all(known), "{found:?}");
+        found
+    }
+
     /// Every WAL file, in order. Anything that is no object (an unfinished file, say) fails the test.
     pub fn names(&self) -> BTreeSet<String> {
         let entries = fs::read_dir(self.root.join("wal_005")).expect("an archive");

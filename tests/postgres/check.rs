@@ -46,6 +46,30 @@ fn an_idle_server_that_archives_is_ok_and_a_switched_segment_arrives() {
 }
 
 #[test]
+fn a_server_asked_from_afar_tells_what_waits_even_where_its_archiver_dies() {
+    let Some(world) = World::open() else { return };
+    let archive = Archive::new(&world, "archive");
+    let mut primary = archiving(&world, &archive);
+    // Above 125: the archiver ends with it, and PostgreSQL counts no failure.
+    primary.set("archive_command", "exit 130");
+    primary.write(1);
+    let stuck = primary.switch_segment();
+    primary.wait_until("has a backlog", |server| server.status_files(".ready") == [stuck.clone()]);
+    let mut command: Command = world.command(world.program("wal-archive").to_str().unwrap());
+    command.arg("check").arg("--archive").arg(archive.root()).args([
+        "--free-warning",
+        "1MiB",
+        "--free-critical",
+        "1MiB",
+    ]);
+    command.args(["--age-critical", "1ms", "--connection", &primary.connection()]);
+    let output = command.output().unwrap();
+    let told = (output.status.code(), String::from_utf8(output.stdout).unwrap());
+    says(told.clone(), 2, &["CRITICAL: 1 file waits", "1.0 MiB", &stuck]);
+    says(told, 2, &["OK: ", "0 failures"]);
+}
+
+#[test]
 fn a_failing_archive_command_is_critical() {
     let Some(world) = World::open() else { return };
     let archive = Archive::new(&world, "archive");

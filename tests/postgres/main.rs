@@ -12,6 +12,7 @@
 //! | [`outage`] | the archive gone, unmounted, or full |
 //! | [`bucket`] | a bucket as the archive, alone and beside a directory |
 //! | [`check`] | `wal-archive check` on a server that is well and on one that is not |
+//! | [`look_ahead`] | a push that looks ahead, and the server stopped under it |
 //! | [`crash`] | the server killed while it archives |
 //! | [`drain`] | what a lost server, or a standby before its promotion, still holds |
 //!
@@ -31,6 +32,7 @@ mod crash;
 mod damage;
 mod drain;
 mod holes;
+mod look_ahead;
 mod outage;
 mod recovery;
 mod standby;

@@ -64,6 +64,11 @@ impl<'w> Server<'w> {
         server
     }
 
+    /// A copy of a server that is stopped, as a file system's snapshot is one.
+    pub fn clone_of(world: &'w World, other: &Server<'_>, name: &str) -> Self {
+        Server::restore(world, &Backup { path: other.data() }, name)
+    }
+
     fn named(world: &'w World, name: &str) -> Self {
         world.make_directory(&format!("{name}.run"));
         Server { world, name: name.to_owned(), running: None, log_before: 0 }
@@ -150,7 +155,7 @@ impl<'w> Server<'w> {
         self.end(Signal::KILL);
     }
 
-    fn end(&mut self, how: Signal) {
+    pub fn end(&mut self, how: Signal) {
         let child = self.running.as_ref().expect("a running server");
         signal(child, how);
         assert!(wait_for(|| self.ended()).is_some(), "{how:?} does not end the server\n{}", self.story());

@@ -5,6 +5,8 @@
 //! too. In an archive that other tools wrote to, the name may be taken in another encoding, which
 //! is looked for first.
 
+mod fork;
+
 use crate::archive::{self, Claimant, Refusal};
 use crate::cluster;
 use crate::failure::Failure;
@@ -70,32 +72,37 @@ impl Source {
             true => self.find_foreign(rules, storage, &own)?,
             false => None,
         };
-        let (key, stood) = match foreign {
+        let (key, encoding, stood) = match foreign {
             Some(found) => found,
             None => {
                 let stood = self.create_or_compare(rules, storage, &own)?;
-                (own, stood)
+                (own, Encoding::Zstd, stood)
             }
         };
-        match stood {
-            Stood::Identical => Ok(()),
-            // One file that cannot be archived blocks every later one, and two standbys promoted
-            // from one parent legitimately leave different partial segments.
-            Stood::Different(other) if matches!(self.name, WalName::Partial(_)) => {
-                let variant = Key::variant(self.name, &self.trailer.sha256);
-                match self.create_or_compare(rules, storage, &variant)? {
-                    Stood::Identical => {
-                        log::warn!(
-                            "\"{}\" already holds another \"{}\", of another promotion; this one is stored beside it as \"{variant}\"",
-                            storage.place(),
-                            self.name
-                        );
-                        Ok(())
-                    }
-                    Stood::Different(_) => Err(self.conflict(storage, &variant, &other)),
-                }
+        let Stood::Different(other) = stood else { return Ok(()) };
+        // One file that cannot be archived blocks every later one, so the two legitimate pairs of
+        // different files of one name are both stored.
+        let why = match self.name {
+            WalName::Partial(_) => Some("of another promotion".to_owned()),
+            WalName::Segment(_) => self.agrees_up_to_a_fork(rules, storage, &key, encoding)?.map(|fork| {
+                format!(
+                    "the same up to {fork}, where a child timeline forks; recovery reads no further in it"
+                )
+            }),
+            _ => None,
+        };
+        let Some(why) = why else { return Err(self.conflict(storage, &key, &other)) };
+        let variant = Key::variant(self.name, &self.trailer.sha256);
+        match self.create_or_compare(rules, storage, &variant)? {
+            Stood::Identical => {
+                log::warn!(
+                    "\"{}\" already holds another \"{}\", {why}; this one is stored beside it as \"{variant}\"",
+                    storage.place(),
+                    self.name
+                );
+                Ok(())
             }
-            Stood::Different(other) => Err(self.conflict(storage, &key, &other)),
+            Stood::Different(_) => Err(self.conflict(storage, &variant, &other)),
         }
     }
 
@@ -106,7 +113,7 @@ impl Source {
         rules: &Rules<'_>,
         storage: &dyn Storage,
         own: &Key,
-    ) -> Result<Option<(Key, Stood)>> {
+    ) -> Result<Option<(Key, Encoding, Stood)>> {
         let around = lookup::around(storage, self.name, true).map_err(|error| failed(&error))?;
         if let Some(key) = around.unknown {
             return Err(Failure::new(
@@ -124,15 +131,15 @@ impl Source {
         }
         for (key, encoding) in around.copies {
             match self.compare(rules, storage, &key, encoding) {
-                Ok(Stood::Identical) => found = Some(key),
+                Ok(Stood::Identical) => found = Some((key, encoding)),
                 Err(Compare::Gone(_)) => {}
-                Ok(different) => return Ok(Some((key, different))),
+                Ok(different) => return Ok(Some((key, encoding, different))),
                 Err(Compare::Failed(failure)) => return Err(failure),
             }
         }
-        let Some(key) = found else { return Ok(None) };
+        let Some((key, encoding)) = found else { return Ok(None) };
         storage.make_durable(&key).map_err(|error| failed(&error))?;
-        Ok(Some((key, Stood::Identical)))
+        Ok(Some((key, encoding, Stood::Identical)))
     }
 
     /// Creates the object, or tells whether the one that is there is the same. Only [`Cause::Conflict`]
