@@ -207,24 +207,25 @@ fn child_within(
     }
 }
 
-/// From the first destination that has it.
+/// The first intact copy; `None` where no destination has one.
 fn history(destinations: &[Deadline], timeline: Timeline) -> Result<Option<TimelineHistory>> {
     let name = WalName::TimelineHistory(timeline);
+    let mut fault = None;
     for storage in destinations {
         let around = lookup::around(storage, name, true).map_err(|error| failed(&error))?;
         for (key, encoding) in around.copies {
             let mut object = storage.get(&key, Range::Whole).map_err(|error| failed(&error))?;
             let mut text = Vec::new();
-            let what = |reason: &str| {
-                Failure::new(
-                    Cause::Damaged,
-                    format!("\"{}/{key}\" cannot be read: {reason}", storage.place()),
-                )
+            let reason = match decode_as(encoding, name, Checks::Header, &mut object.body, &mut text) {
+                Ok(_) => match TimelineHistory::parse(timeline, &text) {
+                    Ok(history) => return Ok(Some(history)),
+                    Err(bad) => bad.to_string(),
+                },
+                Err(error) => error.to_string(),
             };
-            decode_as(encoding, name, Checks::Header, &mut object.body, &mut text)
-                .map_err(|error| what(&error.to_string()))?;
-            return TimelineHistory::parse(timeline, &text).map(Some).map_err(|bad| what(&bad.to_string()));
+            let what = format!("\"{}/{key}\" cannot be read: {reason}", storage.place());
+            fault = Some(Failure::new(Cause::Damaged, what));
         }
     }
-    Ok(None)
+    fault.map_or(Ok(None), Err)
 }
