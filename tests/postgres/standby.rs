@@ -126,3 +126,49 @@ fn a_standby_that_always_archives_into_the_same_archive_causes_no_failure() {
     }
     archive.assert_sound(1);
 }
+
+#[test]
+fn a_cascading_standby_that_always_archives_is_not_stuck_when_its_upstream_is_promoted() {
+    let Some(world) = World::open() else { return };
+    let archive = Archive::new(&world, "archive");
+    let mut primary = Server::init(&world, "primary");
+    primary.set("archive_command", archive.push_command());
+    primary.start();
+    primary.create_ledger();
+    let backup = primary.base_backup_with_wal("backup");
+    let standby = |name, upstream: &Server<'_>, mode: &str| {
+        let mut standby = Server::restore(&world, &backup, name);
+        standby.set("archive_mode", mode);
+        standby.set("primary_conninfo", upstream.connection());
+        standby.request("standby.signal");
+        standby.start();
+        standby.wait_until("streams", |server| {
+            server.psql("select count(*) from pg_stat_wal_receiver where status = 'streaming'") == "1"
+        });
+        standby
+    };
+    let mut upstream = standby("upstream", &primary, "on");
+    let mut cascading = standby("cascading", &upstream, "always");
+    primary.write(1);
+    primary.archive_segment();
+    primary.write(2);
+    upstream.wait_ledger(1..=2);
+    cascading.wait_ledger(1..=2);
+    upstream.psql("select pg_promote()");
+    upstream.wait_promoted();
+    // The old primary runs on, and completes the segment in which the others left it.
+    primary.write(3);
+    let last = primary.archive_segment();
+    upstream.write(4);
+    upstream.archive_segment();
+    cascading.wait_ledger([1, 2, 4]);
+    for server in [&mut upstream, &mut cascading] {
+        server.wait_archived();
+        assert_eq!(server.psql("select failed_count from pg_stat_archiver"), "0", "{}", server.story());
+    }
+    let variants =
+        archive.names().into_iter().filter(|name| name.starts_with(&format!("{last}.")) && name.len() == 41);
+    assert_eq!(variants.count(), 1, "{:?}\n{}", archive.names(), cascading.story());
+    let told = [&primary, &cascading].map(|server| server.run_log().contains("where a child timeline forks"));
+    assert!(told[0] != told[1], "whoever comes second says so: {told:?}");
+}
