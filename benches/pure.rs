@@ -62,9 +62,10 @@ impl Segment {
                 "postgresql-17/000000010000000000000006",
                 "postgresql-18/000000010000000000000009",
             ]),
-            Segment::Compressible => {
-                repeated(&["postgresql-15/00000001000000000000001A", "postgresql-15/00000002000000000000001C"])
-            }
+            Segment::Compressible => repeated(&[
+                "postgresql-15/00000001000000000000001A",
+                "postgresql-15/00000002000000000000001C",
+            ]),
             Segment::Incompressible => noise(),
             Segment::NearlyEmpty => {
                 let mut body = repeated(&["postgresql-15/00000001000000000000001A"]);
@@ -125,17 +126,17 @@ fn object(segment: Segment) -> Vec<u8> {
 #[divan::bench(args = SEGMENTS)]
 fn encode_level_1(bencher: Bencher<'_, '_>, segment: Segment) {
     let content = segment.content();
-    bencher.counter(BytesCount::new(SIZE)).bench(|| {
-        encode(name(), SIZE as u64, None, 1, &mut black_box(content), &mut io::sink()).unwrap()
-    });
+    bencher
+        .counter(BytesCount::new(SIZE))
+        .bench(|| encode(name(), SIZE as u64, None, 1, &mut black_box(content), &mut io::sink()).unwrap());
 }
 
 #[divan::bench(args = SEGMENTS)]
 fn decode_and_prove(bencher: Bencher<'_, '_>, segment: Segment) {
     let object = object(segment);
-    bencher
-        .counter(BytesCount::new(SIZE))
-        .bench(|| decode(name(), Checks::Header, &mut black_box(object.as_slice()), &mut io::sink()).unwrap());
+    bencher.counter(BytesCount::new(SIZE)).bench(|| {
+        decode(name(), Checks::Header, &mut black_box(object.as_slice()), &mut io::sink()).unwrap()
+    });
 }
 
 #[divan::bench]

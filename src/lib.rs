@@ -39,6 +39,10 @@ pub mod target;
 pub mod push;
 // `wal-fetch`.
 pub mod fetch;
+// `wal-archive check`.
+pub mod check;
+// `wal-archive drain`.
+pub mod drain;
 
 // Edge: people and processes.
 

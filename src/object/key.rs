@@ -36,6 +36,15 @@ impl Key {
         Key(format!("{WAL_FOLDER}{name}.{}.zst", sum.short()))
     }
 
+    /// What the key of every [`Key::probe`] begins with.
+    pub const PROBES: &str = "wal_005/wal-archive-check.";
+
+    /// Where `wal-archive check` puts an object for a moment: among the WAL files, whose folder
+    /// may have an owner and rights of its own.
+    pub fn probe(unique: u64) -> Self {
+        Key(format!("{}{unique:016x}", Key::PROBES))
+    }
+
     /// The identity of the archive.
     pub fn identity() -> Self {
         Key("archive.json".to_owned())
@@ -125,6 +134,7 @@ mod tests {
         assert_eq!(Key::of(name("00000002.history")).as_str(), "wal_005/00000002.history.zst");
         let variant = Key::variant(name("00000001000000000000001B.partial"), &Sha256Sum::of(b""));
         assert_eq!(variant.as_str(), "wal_005/00000001000000000000001B.partial.e3b0c44298fc1c14.zst");
+        assert_eq!(Key::probe(27).as_str(), "wal_005/wal-archive-check.000000000000001b");
     }
 
     #[test]

@@ -4,7 +4,9 @@
 
 mod util;
 
+mod check;
 mod config;
+mod drain;
 mod fetch;
 mod foreign;
 mod kills;

@@ -11,9 +11,11 @@
 //! | [`damage`] | flipped bits, another cluster's archive, a wrong option |
 //! | [`outage`] | the archive gone, unmounted, or full |
 //! | [`bucket`] | a bucket as the archive, alone and beside a directory |
+//! | [`check`] | `wal-archive check` on a server that is well and on one that is not |
 //! | [`look_ahead`] | a push that looks ahead, and the server stopped under it |
 //! | [`prefetch`] | recovery from prefetched segments, prefetchers killed, process 1 of a container |
 //! | [`crash`] | the server killed while it archives |
+//! | [`drain`] | what a lost server, or a standby before its promotion, still holds |
 //!
 //! Without PostgreSQL on the machine the tests say `SKIPPED` and pass, unless
 //! `WAL_ARCHIVE_REQUIRE_ALL=1` is set; the same for those that mount file systems and need root.
@@ -26,8 +28,10 @@ mod server;
 mod world;
 
 mod bucket;
+mod check;
 mod crash;
 mod damage;
+mod drain;
 mod holes;
 mod look_ahead;
 mod outage;
