@@ -26,6 +26,10 @@ pub mod spool;
 pub mod lookup;
 // Whose archive a destination is, and the proof that it is one.
 pub mod archive;
+// One stored object, read whole and judged.
+pub mod examine;
+// One object moved aside.
+pub mod quarantine;
 // The path that a fetched file goes to.
 pub mod target;
 

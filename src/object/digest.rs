@@ -2,6 +2,7 @@
 
 use sha2::{Digest, Sha256};
 use std::fmt;
+use std::io::{self, Read};
 use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -15,6 +16,18 @@ impl Sha256Sum {
     /// The sum of bytes at hand.
     pub fn of(bytes: &[u8]) -> Self {
         Sha256Sum(Sha256::digest(bytes).into())
+    }
+
+    /// The sum of everything that a reader gives.
+    pub fn of_reader(reader: &mut dyn Read) -> io::Result<Self> {
+        let mut sha = Sha256::new();
+        let mut buffer = vec![0; CHUNK];
+        loop {
+            match reader.read(&mut buffer)? {
+                0 => return Ok(Sha256Sum(sha.finalize().into())),
+                read => sha.update(buffer.get(..read).unwrap_or_default()),
+            }
+        }
     }
 
     /// The first 16 digits: how a variant's key tells it from its siblings.
@@ -157,6 +170,8 @@ mod tests {
         assert_eq!(Sha256Sum::of(b"").to_string(), empty);
         assert_eq!(empty.parse(), Ok(Sha256Sum::of(b"")));
         assert_eq!(Sha256Sum::of(b"").short(), "e3b0c44298fc1c14");
+        let long = vec![7; 2 * CHUNK + 5];
+        assert_eq!(Sha256Sum::of_reader(&mut &long[..]).unwrap(), Sha256Sum::of(&long));
         for bad in ["", &empty[1..], &empty.to_uppercase(), &format!("{empty}0"), &"é".repeat(32)] {
             assert_eq!(bad.parse::<Sha256Sum>(), Err(NotASum), "{bad:?}");
         }

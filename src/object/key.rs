@@ -11,6 +11,9 @@ use std::fmt;
 /// The folder of all WAL objects, with its slash.
 pub const WAL_FOLDER: &str = "wal_005/";
 
+/// The folder of objects that were moved aside, with its slash.
+pub const QUARANTINE_FOLDER: &str = "quarantine/";
+
 /// A key of an object, relative to the destination's prefix.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Key(String);
@@ -34,6 +37,11 @@ impl Key {
     /// The key beside it for different content of the same name, told apart by its sum.
     pub fn variant(name: WalName, sum: &Sha256Sum) -> Self {
         Key(format!("{WAL_FOLDER}{name}.{}.zst", sum.short()))
+    }
+
+    /// Where an object of a name is moved aside to, told apart by the sum of its stored bytes.
+    pub fn quarantine(name: WalName, stored: &Sha256Sum) -> Self {
+        Key(format!("{QUARANTINE_FOLDER}{name}.{}", stored.short()))
     }
 
     /// The identity of the archive.
@@ -99,6 +107,11 @@ impl Stored {
         }
     }
 
+    /// Tells what a key means; what stands in other folders is a stranger.
+    pub fn of(key: &Key) -> Self {
+        Stored::parse(key.0.strip_prefix(WAL_FOLDER).unwrap_or(&key.0))
+    }
+
     /// The WAL file that the key belongs to.
     pub fn name(&self) -> Option<WalName> {
         match self {
@@ -123,6 +136,9 @@ mod tests {
     #[test]
     fn keys_are_those_of_wal_g() {
         assert_eq!(Key::of(name("00000002.history")).as_str(), "wal_005/00000002.history.zst");
+        let aside = Key::quarantine(name("00000002.history"), &Sha256Sum::of(b""));
+        assert_eq!(aside.as_str(), "quarantine/00000002.history.e3b0c44298fc1c14");
+        assert_eq!(Stored::of(&aside), Stored::Stranger);
         let variant = Key::variant(name("00000001000000000000001B.partial"), &Sha256Sum::of(b""));
         assert_eq!(variant.as_str(), "wal_005/00000001000000000000001B.partial.e3b0c44298fc1c14.zst");
     }

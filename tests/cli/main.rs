@@ -9,6 +9,7 @@ mod fetch;
 mod foreign;
 mod kills;
 mod push;
+mod quarantine;
 mod races;
 mod sizes;
 mod syscalls;

@@ -1,6 +1,7 @@
 //! `wal-archive`: what admins run. One subcommand per file.
 
 mod config;
+mod quarantine;
 
 use super::args::{self, Parsed};
 use super::exit::AdminExit;
@@ -18,7 +19,10 @@ struct Subcommand {
 }
 
 /// All of them, in the order of the help.
-const SUBCOMMANDS: [Subcommand; 1] = [Subcommand { command: config::command, run: config::run }];
+const SUBCOMMANDS: [Subcommand; 2] = [
+    Subcommand { command: quarantine::command, run: quarantine::run },
+    Subcommand { command: config::command, run: config::run },
+];
 
 /// The program.
 pub fn main() -> ExitCode {
