@@ -89,6 +89,29 @@ pub fn known_identity(
     Ok(found)
 }
 
+/// Whose WAL a place holds that is only read; what is not known is `None`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Owner {
+    /// The cluster.
+    pub system_id: Option<SystemId>,
+    /// The size of its segments.
+    pub segment_size: Option<SegmentSize>,
+}
+
+/// Tells whose WAL a place holds: by its identity, else by the WAL files that stand there. A place
+/// that shows no sign of being an archive is an error.
+pub fn owner(storage: &dyn Storage, checks: Checks) -> Result<Owner> {
+    let found = identity(storage)?;
+    prove(storage, found.as_ref(), None)?;
+    Ok(match found {
+        Some(found) => Owner { system_id: Some(found.system_id), segment_size: Some(found.segment_size) },
+        None => {
+            let held = survey(storage, checks)?;
+            Owner { system_id: held.system_id, segment_size: held.segment_size }
+        }
+    })
+}
+
 /// What a destination is to the cluster whose identity it has.
 const VERB: &str = "is the archive of";
 

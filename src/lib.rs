@@ -39,6 +39,8 @@ pub mod target;
 pub mod push;
 // `wal-fetch`.
 pub mod fetch;
+// `wal-archive copy`.
+pub mod copy;
 
 // Edge: people and processes.
 

@@ -5,6 +5,7 @@
 mod util;
 
 mod config;
+mod copy;
 mod fetch;
 mod foreign;
 mod kills;

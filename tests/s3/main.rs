@@ -8,6 +8,7 @@ mod support;
 mod util;
 
 mod bucket;
+mod copy;
 mod destinations;
 mod faults;
 mod foreign;

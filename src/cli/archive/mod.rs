@@ -1,6 +1,7 @@
 //! `wal-archive`: what admins run. One subcommand per file.
 
 mod config;
+mod copy;
 mod quarantine;
 
 use super::args::{self, Parsed};
@@ -19,7 +20,8 @@ struct Subcommand {
 }
 
 /// All of them, in the order of the help.
-const SUBCOMMANDS: [Subcommand; 2] = [
+const SUBCOMMANDS: [Subcommand; 3] = [
+    Subcommand { command: copy::command, run: copy::run },
     Subcommand { command: quarantine::command, run: quarantine::run },
     Subcommand { command: config::command, run: config::run },
 ];
