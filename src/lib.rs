@@ -26,6 +26,8 @@ pub mod spool;
 pub mod lookup;
 // Whose archive a destination is, and the proof that it is one.
 pub mod archive;
+// What stands at a destination: one listing, sorted and typed.
+pub mod inventory;
 // The path that a fetched file goes to.
 pub mod target;
 
