@@ -26,6 +26,8 @@ pub mod spool;
 pub mod lookup;
 // Whose archive a destination is, and the proof that it is one.
 pub mod archive;
+// What stands at a destination: one listing, sorted and typed.
+pub mod inventory;
 // One stored object, read whole and judged.
 pub mod examine;
 // One object moved aside.

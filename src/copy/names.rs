@@ -1,12 +1,12 @@
 //! The WAL files of an archive in order, each with all the objects that hold it.
 //!
-//! Two listings, of [`WAL_FOLDER`] and of what stands directly under the prefix, are merged as
-//! they come, so that millions of objects never sit in memory: both are sorted, and all objects of
-//! one segment begin with the same 24 characters, those of a history file with the same 16.
+//! The listing comes in the order of the names, so that what belongs to one segment stands
+//! together and millions of objects never sit in memory.
 
+use crate::inventory::{self, Items};
 use crate::object::key::WAL_FOLDER;
 use crate::object::{Encoding, Key, Stored};
-use crate::storage::{Entry, Listing, Result, Storage};
+use crate::storage::{Result, Storage};
 use crate::wal::WalName;
 use std::collections::{BTreeMap, VecDeque};
 use std::iter::Peekable;
@@ -31,130 +31,56 @@ pub(super) struct Named {
     pub(super) unread: Vec<Key>,
 }
 
-/// What this program keeps directly under the prefix besides WAL files.
-const OWN: [&str; 2] = ["archive.json", "wal-archive-probe"];
-
-/// All of them, each once.
+/// All of them, each once. An error ends it.
 pub(super) fn names(storage: &dyn Storage) -> Result<Names> {
-    let folder = |folder: &'static str| {
-        Ok::<_, crate::storage::Error>(Folder { folder, entries: storage.list(folder, "")?.peekable() })
-    };
-    Ok(Names { folders: [folder(WAL_FOLDER)?, folder("")?], ready: VecDeque::new(), failed: false })
+    Ok(Names { items: inventory::items(storage)?.peekable(), ready: VecDeque::new() })
 }
 
 pub(super) struct Names {
-    folders: [Folder; 2],
+    items: Peekable<Items>,
     ready: VecDeque<Item>,
-    failed: bool,
 }
 
-struct Folder {
-    folder: &'static str,
-    entries: Peekable<Listing>,
-}
-
-/// What comes next in a folder.
-enum Next {
-    End,
-    Stranger(String),
-    /// A WAL file whose objects begin so.
-    Stem(String),
-}
-
+/// What all keys of one segment, or of one history file, begin with.
 fn stem(name: WalName) -> String {
     name.segment().map_or_else(|| name.to_string(), |segment| segment.to_string())
 }
 
-impl Folder {
-    fn stored(&self, key: &str) -> Stored {
-        Stored::parse(key.strip_prefix(self.folder).unwrap_or(key))
-    }
-
-    /// What comes next; a stranger is taken, the objects of a WAL file stay.
-    fn look(&mut self) -> Result<Next> {
-        loop {
-            let key = match self.entries.peek() {
-                None => return Ok(Next::End),
-                Some(Ok(entry)) => entry.key.clone(),
-                Some(Err(_)) => match self.entries.next() {
-                    Some(Err(error)) => return Err(error),
-                    _ => continue,
-                },
+impl Names {
+    /// Takes what belongs to one stem, and the strangers between.
+    fn advance(&mut self) -> Result<()> {
+        let mut found: BTreeMap<WalName, Named> = BTreeMap::new();
+        let mut taken = None;
+        while let Some(item) = self.items.next_if(|item| match (item, &taken) {
+            (Ok(item), Some(taken)) => item.stored.name().is_none_or(|name| stem(name) == *taken),
+            (_, taken) => taken.is_none(),
+        }) {
+            let item = item?;
+            let (Some(name), Some(key)) = (item.stored.name(), item.key()) else {
+                self.ready.push_back(Item::Stranger(item.key));
+                continue;
             };
-            if let Some(name) = self.stored(&key).name() {
-                return Ok(Next::Stem(stem(name)));
-            }
-            self.entries.next();
-            if !OWN.contains(&key.as_str()) {
-                return Ok(Next::Stranger(key));
-            }
-        }
-    }
-
-    /// Takes the entries of one stem.
-    fn take(&mut self, wanted: &str, found: &mut Found) -> Result<()> {
-        loop {
-            match self.look()? {
-                Next::Stem(next) if next == wanted => {}
-                Next::Stranger(key) => {
-                    found.strangers.push(key);
-                    continue;
-                }
-                _ => return Ok(()),
-            }
-            let Some(Ok(Entry { key, .. })) = self.entries.next() else { return Ok(()) };
-            let stored = self.stored(&key);
-            let (Some(name), Some(key)) = (stored.name(), Key::parse(&key)) else { continue };
-            let named = found.named.entry(name).or_insert_with(|| Named {
+            taken = Some(stem(name));
+            let named = found.entry(name).or_insert_with(|| Named {
                 name,
                 copies: Vec::new(),
                 variants: Vec::new(),
                 unread: Vec::new(),
             });
-            match stored {
+            match item.stored {
                 Stored::Wal(_, encoding) => named.copies.push((key, encoding)),
                 // Only in our own folder do we keep variants.
-                Stored::Variant(..) if self.folder == WAL_FOLDER => named.variants.push(key),
+                Stored::Variant(..) if key.as_str().starts_with(WAL_FOLDER) => named.variants.push(key),
                 Stored::Variant(..) | Stored::Unknown(..) => named.unread.push(key),
                 Stored::Stranger => {}
             }
         }
-    }
-}
-
-/// What stands under one stem, and the strangers met on the way.
-#[derive(Default)]
-struct Found {
-    named: BTreeMap<WalName, Named>,
-    strangers: Vec<String>,
-}
-
-impl Names {
-    fn advance(&mut self) -> Result<Option<Item>> {
-        loop {
-            if let Some(item) = self.ready.pop_front() {
-                return Ok(Some(item));
-            }
-            let mut stems = Vec::new();
-            for folder in &mut self.folders {
-                match folder.look()? {
-                    Next::End => {}
-                    Next::Stranger(key) => return Ok(Some(Item::Stranger(key))),
-                    Next::Stem(stem) => stems.push(stem),
-                }
-            }
-            let Some(next) = stems.into_iter().min() else { return Ok(None) };
-            let mut found = Found::default();
-            for folder in &mut self.folders {
-                folder.take(&next, &mut found)?;
-            }
-            self.ready.extend(found.strangers.into_iter().map(Item::Stranger));
-            for mut named in found.named.into_values() {
-                let places: Vec<_> = Key::all_of(named.name).collect();
-                named.copies.sort_by_key(|copy| places.iter().position(|place| place == copy));
-                self.ready.push_back(Item::Wal(named));
-            }
+        for mut named in found.into_values() {
+            let places: Vec<_> = Key::all_of(named.name).collect();
+            named.copies.sort_by_key(|copy| places.iter().position(|place| place == copy));
+            self.ready.push_back(Item::Wal(named));
         }
+        Ok(())
     }
 }
 
@@ -162,12 +88,13 @@ impl Iterator for Names {
     type Item = Result<Item>;
 
     fn next(&mut self) -> Option<Result<Item>> {
-        if self.failed {
-            return None;
+        if self.ready.is_empty()
+            && let Err(error) = self.advance()
+        {
+            self.ready.clear();
+            return Some(Err(error));
         }
-        let next = self.advance();
-        self.failed = next.is_err();
-        next.transpose()
+        self.ready.pop_front().map(Ok)
     }
 }
 

@@ -14,6 +14,16 @@ pub const WAL_FOLDER: &str = "wal_005/";
 /// The folder of objects that were moved aside, with its slash.
 pub const QUARANTINE_FOLDER: &str = "quarantine/";
 
+/// The constant object by which a bucket shows that it honours conditions. It stays there.
+pub const PROBE: &str = "wal-archive-probe";
+
+const IDENTITY: &str = "archive.json";
+
+/// Whether the key is the archive's own: neither a WAL file nor a stranger.
+pub fn is_of_the_archive_itself(key: &str) -> bool {
+    key == IDENTITY || key == PROBE
+}
+
 /// A key of an object, relative to the destination's prefix.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Key(String);
@@ -46,7 +56,7 @@ impl Key {
 
     /// The identity of the archive.
     pub fn identity() -> Self {
-        Key("archive.json".to_owned())
+        Key(IDENTITY.to_owned())
     }
 
     /// As text, with `/` between folder and name.
