@@ -43,6 +43,8 @@ pub mod push;
 pub mod fetch;
 // `wal-archive copy`.
 pub mod copy;
+// `wal-archive expire`.
+pub mod retention;
 
 // Edge: people and processes.
 

@@ -5,7 +5,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-const WORKFLOWS: [&str; 3] = ["push", "fetch", "copy"];
+const WORKFLOWS: [&str; 4] = ["push", "fetch", "copy", "retention"];
 
 fn sources(folder: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();

@@ -2,6 +2,7 @@
 
 mod config;
 mod copy;
+mod expire;
 mod quarantine;
 
 use super::args::{self, Parsed};
@@ -20,7 +21,8 @@ struct Subcommand {
 }
 
 /// All of them, in the order of the help.
-const SUBCOMMANDS: [Subcommand; 3] = [
+const SUBCOMMANDS: [Subcommand; 4] = [
+    Subcommand { command: expire::command, run: expire::run },
     Subcommand { command: copy::command, run: copy::run },
     Subcommand { command: quarantine::command, run: quarantine::run },
     Subcommand { command: config::command, run: config::run },
