@@ -250,14 +250,18 @@ impl Candidate {
 /// timeline or one that leads on from it.
 fn is_complete(facts: &Facts, backup: &Backup) -> Result<bool> {
     let own = branch(facts, backup.timeline)?;
-    let number = |lsn: Lsn| lsn.0 / facts.size.bytes();
-    let (first, last) = (number(backup.start), number(last_byte(backup)));
-    let finds = |branch: &Branch| (first..=last).all(|number| is_there(facts, branch, number));
+    let finds = |branch: &Branch| is_complete_along(facts, backup, branch);
     let children = facts.timelines.values().filter_map(|line| match &line.history {
         History::Known(branch) if leads(backup, branch) => Some(branch),
         _ => None,
     });
     Ok(finds(&own) || children.into_iter().any(finds))
+}
+
+fn is_complete_along(facts: &Facts, backup: &Backup, branch: &Branch) -> bool {
+    let number = |lsn: Lsn| lsn.0 / facts.size.bytes();
+    let (first, last) = (number(backup.start), number(last_byte(backup)));
+    (first..=last).all(|number| is_there(facts, branch, number))
 }
 
 /// Whether one of the files is there that serve a segment: of the timelines of the branch that had
@@ -266,7 +270,9 @@ fn is_there(facts: &Facts, branch: &Branch, number: u64) -> bool {
     let mut end = u64::MAX;
     branch.parts().any(|(timeline, begin)| {
         let begin = begin.0 / facts.size.bytes();
-        let left = std::mem::replace(&mut end, begin);
+        // Switch points may go backwards: what was left earliest counts.
+        let left = end;
+        end = end.min(begin);
         let serves = begin <= number && number <= left;
         serves && facts.timelines.get(&timeline).is_some_and(|line| line.segments.contains(number))
     })
@@ -323,15 +329,14 @@ fn kept_ranges(facts: &Facts, candidates: &[Candidate]) -> Result<BTreeMap<Timel
             return Err(Failure::new((), what).hint("bring the file, or do without --between-backups"));
         }
         let branch = branch(facts, *timeline)?;
-        let leading = || {
-            kept.iter().filter(|one| leads(&one.backup, &branch)).map(|one| (one.complete, one.backup.start))
-        };
-        // The newest that is complete; without one the newest of the others.
-        let Some((_, start)) = leading().max() else { continue };
+        let leading = kept.iter().map(|one| &one.backup).filter(|backup| leads(backup, &branch));
+        // The newest that is complete on this way; without one the newest of the others.
+        let best = leading.max_by_key(|backup| (is_complete_along(facts, backup, &branch), backup.start));
+        let Some(Backup { start, .. }) = best else { continue };
         let mut last = u64::MAX;
         for (part, begin) in branch.parts() {
             if let Some(ranges) = stays.get_mut(&part) {
-                ranges.push((number(start), last));
+                ranges.push((number(*start), last));
             }
             // The parent's file of the segment in which it was left is tried where the child's is missing.
             last = number(begin);

@@ -11,6 +11,7 @@
 //! | [`damage`] | flipped bits, another cluster's archive, a wrong option |
 //! | [`outage`] | the archive gone, unmounted, or full |
 //! | [`bucket`] | a bucket as the archive, alone and beside a directory |
+//! | [`expire`] | every kept backup recovered after the rest of the WAL is gone |
 //! | [`crash`] | the server killed while it archives |
 //!
 //! Without PostgreSQL on the machine the tests say `SKIPPED` and pass, unless
@@ -26,6 +27,7 @@ mod world;
 mod bucket;
 mod crash;
 mod damage;
+mod expire;
 mod holes;
 mod outage;
 mod recovery;
