@@ -255,7 +255,7 @@ fn converted_in_place_everything_stays_and_our_own_objects_stand_beside() {
     let archive = Memory::default();
     let foreign = String::from_utf8_lossy(IDENTITY).replace("false", "true");
     put(&archive, "archive.json", foreign.as_bytes());
-    put(&archive, &format!("{name}"), &content);
+    put(&archive, &name, &content);
     let (zstd, zstd_content) = history(3);
     put(&archive, &format!("wal_005/{zstd}.zst"), &zstd::encode_all(&zstd_content[..], 1).unwrap());
     let archive: Arc<Memory> = Arc::new(archive);

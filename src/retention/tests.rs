@@ -81,7 +81,7 @@ impl World {
                 let stop = server.position;
                 // pg_backup_stop switches to the next segment.
                 server.write(MIB - server.position % MIB + 40);
-                let label = if how % 4 == 0 { "other" } else { "nightly" };
+                let label = if how.is_multiple_of(4) { "other" } else { "nightly" };
                 let backup = Backup {
                     start: Lsn(start),
                     timeline: tli(server.id),
@@ -89,17 +89,17 @@ impl World {
                     finished: hour(hours),
                     label: label.to_owned(),
                 };
-                self.backups.push((backup, how % 4 != 0));
+                self.backups.push((backup, !how.is_multiple_of(4)));
             }
             7 => {
                 let begin = server.begin();
                 let mut switch = begin + (server.position - begin) * how / 255;
-                if how % 11 == 0 {
+                if how.is_multiple_of(11) {
                     switch = begin / 2 + 20; // a standby that lagged
                 }
                 if let Some((backup, _)) =
                     self.backups.iter().rfind(|(backup, _)| backup.timeline == tli(server.id))
-                    && how % 5 == 0
+                    && how.is_multiple_of(5)
                 {
                     switch = backup.stop.unwrap().0; // recovered to the end of a backup, and no further
                 }

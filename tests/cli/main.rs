@@ -6,6 +6,7 @@ mod util;
 
 mod config;
 mod copy;
+mod expire;
 mod fetch;
 mod foreign;
 mod kills;
