@@ -15,6 +15,7 @@ mod one;
 use crate::archive::{self, Claimant, Owner, Refusal};
 use crate::examine::Expected;
 use crate::failure::Failure;
+use crate::inventory::STRANGERS_KEPT;
 use crate::object::Checks;
 use crate::storage::{Error, Shared, Storage};
 use crate::wal::WalName;
@@ -61,8 +62,10 @@ pub struct Report {
     pub left: u64,
     /// Bytes created, as stored.
     pub bytes: u64,
-    /// Keys that belong to no WAL file and were not copied.
+    /// Keys that belong to no WAL file and were not copied: the first [`STRANGERS_KEPT`] of them.
     pub strangers: Vec<String>,
+    /// How many there are.
+    pub strangers_total: u64,
     /// What was not copied, and why.
     pub findings: Vec<Finding>,
     /// What could not be told, because a place failed.
@@ -153,7 +156,13 @@ pub fn copy(request: &Request<'_>) -> Result<Report, Failure<()>> {
     let mut histories = Vec::new();
     for item in names::names(from).map_err(failed)? {
         match item.map_err(failed)? {
-            Item::Stranger(key) => state.report().strangers.push(key),
+            Item::Stranger(key) => {
+                let mut report = state.report();
+                report.strangers_total += 1;
+                if report.strangers.len() < STRANGERS_KEPT {
+                    report.strangers.push(key);
+                }
+            }
             Item::Wal(named) => {
                 state.report().listed += 1;
                 if is_history(&named) {

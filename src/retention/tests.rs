@@ -313,7 +313,7 @@ fn in_random_histories_no_file_goes_that_recovery_from_a_kept_backup_reads() {
     let actions = proptest::collection::vec(any::<(u8, u8, u8)>(), 10..70);
     let rules = (0usize..4, 0u32..20, 0u64..60, any::<bool>());
     let (deleted, refused, between) = (Cell::new(0), Cell::new(0), Cell::new(0));
-    let cases = std::env::var("WAL_ARCHIVE_HISTORIES").map_or(400, |text| text.parse().unwrap());
+    let cases = std::env::var("WAL_ARCHIVE_HISTORIES").map_or(2000, |text| text.parse().unwrap());
     let mut runner = TestRunner::new(Config { cases, failure_persistence: None, ..Config::default() });
     let outcome = runner.run(&(actions, rules), |(actions, (count, days, before, between_backups))| {
         let world = World::of(&actions);

@@ -10,6 +10,7 @@ mod util;
 mod bucket;
 mod copy;
 mod destinations;
+mod expire;
 mod faults;
 mod foreign;
 mod policy;

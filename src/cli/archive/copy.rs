@@ -161,7 +161,7 @@ fn table(from: &Destination, to: &Destination, made: &Report) -> String {
         ("identical", made.identical),
         ("left", made.left),
         ("bytes", made.bytes),
-        ("strangers", made.strangers.len() as u64),
+        ("strangers", made.strangers_total),
         ("findings", made.findings.len() as u64),
         ("failures", made.failures.len() as u64),
     ] {
@@ -198,6 +198,7 @@ fn object(from: &Destination, to: &Destination, made: &Report) -> serde_json::Va
         "left": made.left,
         "bytes": made.bytes,
         "strangers": made.strangers,
+        "strangers_total": made.strangers_total,
         "findings": findings.collect::<Vec<_>>(),
         "failures": made.failures.iter().map(ToString::to_string).collect::<Vec<_>>(),
     })
