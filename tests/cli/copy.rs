@@ -229,7 +229,7 @@ fn what_cannot_begin_ends_with_2() {
     sandbox.segment("000000010000000000000001");
     sandbox.push("000000010000000000000001", &[]).succeeds();
     copy(&sandbox, &[], &sandbox.archive(), &gone).fails(2, &["cannot open the archive's root"]);
-    sandbox.admin(&["copy", sandbox.archive().to_str().unwrap()]).fails(2, &["no other destination"]);
+    sandbox.admin("copy", &[sandbox.archive().to_str().unwrap()]).fails(2, &["no other destination"]);
     sandbox.make_data_directory("stranger", CLUSTER + 1);
     let name = "000000010000000000000002";
     fs::write(sandbox.path("stranger/pg_wal").join(name), segment(name, MIB, CLUSTER + 1, 1)).unwrap();

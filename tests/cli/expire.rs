@@ -41,7 +41,7 @@ fn backup(number: u32, label: &str) -> (String, String) {
 }
 
 fn expire(sandbox: &Sandbox, args: &[&str]) -> Run {
-    sandbox.admin(&[&["expire"], args].concat())
+    sandbox.admin("expire", args)
 }
 
 #[test]

@@ -26,14 +26,14 @@ fn damaged() -> (Sandbox, Vec<u8>) {
 fn a_damaged_object_is_moved_aside_and_the_next_push_stores_the_good_one() {
     let (sandbox, bytes) = damaged();
     sandbox.push(ONE, &[]).fails(12, &["damaged"]);
-    let run = sandbox.admin(&["quarantine", ONE]).says(0, &[ONE, "damaged", "moved to", "bytes, stored 20"]);
+    let run = sandbox.admin("quarantine", &[ONE]).says(0, &[ONE, "damaged", "moved to", "bytes, stored 20"]);
     assert!(run.stderr.is_empty(), "{run:?}");
     let [aside] = &quarantined(&sandbox)[..] else { panic!("one object") };
     assert!(aside.starts_with(&format!("{ONE}.")) && aside.len() == ONE.len() + 17, "{aside}");
     assert!(fs::read(sandbox.archive().join("quarantine").join(aside)).unwrap() == bytes);
     assert_eq!(sandbox.objects(), [format!("{TWO}.zst")]);
     // The repeat has nothing to do and says where it is.
-    sandbox.admin(&["quarantine", ONE]).says(0, &[ONE, "moved before", aside]);
+    sandbox.admin("quarantine", &[ONE]).says(0, &[ONE, "moved before", aside]);
     sandbox.push(ONE, &[]).succeeds();
     sandbox.fetch(ONE, &[]).succeeds();
     assert!(quarantined(&sandbox).len() == 1);
@@ -42,10 +42,10 @@ fn a_damaged_object_is_moved_aside_and_the_next_push_stores_the_good_one() {
 #[test]
 fn an_intact_object_stays_unless_forced() {
     let (sandbox, _) = damaged();
-    let run = sandbox.admin(&["quarantine", TWO]).says(1, &[TWO, "intact", "stays"]);
+    let run = sandbox.admin("quarantine", &[TWO]).says(1, &[TWO, "intact", "stays"]);
     assert!(run.stderr.contains("--force"), "{run:?}");
     assert!(sandbox.object(TWO).exists());
-    let run = sandbox.admin(&["quarantine", "--force", TWO]).says(0, &[TWO, "intact", "moved to"]);
+    let run = sandbox.admin("quarantine", &["--force", TWO]).says(0, &[TWO, "intact", "moved to"]);
     assert!(run.stderr.contains("shorter"), "nothing stands behind it: {run:?}");
     assert!(!sandbox.object(TWO).exists() && quarantined(&sandbox).len() == 1);
 }
@@ -56,14 +56,14 @@ fn variants_and_unread_encodings_go_by_their_key_and_strangers_never() {
     let folder = sandbox.archive().join("wal_005");
     let unread = format!("wal_005/{TWO}.gpg");
     fs::write(sandbox.archive().join(&unread), "secret").unwrap();
-    sandbox.admin(&["quarantine", &unread]).says(1, &["encoding", "stays"]);
-    sandbox.admin(&["quarantine", "--force", &unread]).says(0, &["encoding", "moved to"]);
+    sandbox.admin("quarantine", &[&unread]).says(1, &["encoding", "stays"]);
+    sandbox.admin("quarantine", &["--force", &unread]).says(0, &["encoding", "moved to"]);
     let variant = format!("wal_005/{TWO}.partial.0123456789abcdef.zst");
     fs::copy(sandbox.object(TWO), sandbox.archive().join(&variant)).unwrap();
-    sandbox.admin(&["quarantine", &variant]).says(0, &["damaged", "moved to", &format!("{TWO}.partial.")]);
+    sandbox.admin("quarantine", &[&variant]).says(0, &["damaged", "moved to", &format!("{TWO}.partial.")]);
     fs::write(folder.join("notes.txt"), "mine").unwrap();
     for stranger in ["wal_005/notes.txt", "archive.json", "wal-archive-probe", "../etc/passwd"] {
-        sandbox.admin(&["quarantine", "--force", stranger]).fails(2, &["neither", "HINT"]);
+        sandbox.admin("quarantine", &["--force", stranger]).fails(2, &["neither", "HINT"]);
     }
     assert!(folder.join("notes.txt").exists() && sandbox.archive().join("archive.json").exists());
 }
@@ -71,10 +71,10 @@ fn variants_and_unread_encodings_go_by_their_key_and_strangers_never() {
 #[test]
 fn what_stands_nowhere_is_told() {
     let (sandbox, _) = damaged();
-    sandbox.admin(&["quarantine", "000000010000000000000009"]).fails(1, &["stands at no destination"]);
+    sandbox.admin("quarantine", &["000000010000000000000009"]).fails(1, &["stands at no destination"]);
     let gone = sandbox.path("gone");
     sandbox
-        .admin(&["quarantine", ONE, "--from", gone.to_str().unwrap()])
+        .admin("quarantine", &[ONE, "--from", gone.to_str().unwrap()])
         .fails(2, &["cannot open the archive's root"]);
 }
 

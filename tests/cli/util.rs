@@ -185,9 +185,9 @@ impl Sandbox {
         )
     }
 
-    /// A subcommand of `wal-archive` for the archive.
-    pub fn admin(&self, args: &[&str]) -> Run {
-        Run::of(self.program("wal-archive").env("WAL_ARCHIVE", self.archive()).args(args))
+    /// A subcommand of `wal-archive` over the archive, with further arguments.
+    pub fn admin(&self, subcommand: &str, args: &[&str]) -> Run {
+        Run::of(self.program("wal-archive").arg(subcommand).arg("--archive").arg(self.archive()).args(args))
     }
 
     /// What a fetch put into place, which is removed.
