@@ -30,8 +30,11 @@ impl Layers {
             let failure = Error::new((), error.to_string());
             error.hint_text().map_or(failure.clone(), |hint| failure.hint(hint))
         })?;
-        // No archive need be configured for this.
-        let configured = self.common(Program::Archive).map(|common| common.archive).unwrap_or_default();
+        // No archive need be configured for this; one that is must be understood.
+        let configured = match self.setting("archive", Program::Archive)?.values.is_empty() {
+            true => Vec::new(),
+            false => self.common(Program::Archive)?.archive,
+        };
         if let Some(known) = configured.into_iter().find(|known| known.location == location) {
             return Ok(known);
         }

@@ -172,7 +172,7 @@ fn table(from: &Destination, to: &Destination, made: &Report) -> String {
             &format!("{:9}  \"{}/{}\": {}\n", word(finding.what), finding.place, finding.key, finding.reason);
     }
     for key in &made.strangers {
-        text += &format!("stranger   \"{from}/{key}\" was not copied\n");
+        text += &format!("stranger   {:?} was not copied\n", format!("{from}/{key}"));
     }
     text
 }

@@ -158,7 +158,7 @@ fn text(plan: &Plan, archive: &Archive, places: &[Place]) -> String {
         let stop = backup.stop.map_or_else(String::new, |stop| format!(" to {stop}"));
         let finished = humantime::format_rfc3339_seconds(backup.finished);
         text += &format!(
-            "{verb}    backup from {}{stop} on timeline {}, finished by {finished}, \"{}\": {why}\n",
+            "{verb}    backup from {}{stop} on timeline {}, finished by {finished}, {:?}: {why}\n",
             backup.start, backup.timeline, backup.label
         );
     }
