@@ -24,7 +24,7 @@
 //! | | 22 / 222 | the local path cannot be written |
 //! | | 23 / 223 | the deadline passed |
 //! | | 24 / 224 | a hole: later segments of the timeline exist |
-//! | `wal-archive` | 0, 1, 2 | fine, findings, bad usage or could not tell |
+//! | `wal-archive` | 0, 1, 2 | fine, findings or conflicts, bad usage or could not tell |
 //! | `wal-archive check` | 0, 1, 2, 3 | OK, warning, critical, unknown (as the Monitoring Plugins) |
 
 use crate::check::State;

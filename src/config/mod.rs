@@ -5,6 +5,7 @@
 //! variables, default. A value that cannot be understood is an error that says where it stands,
 //! never a warning.
 
+mod admin;
 mod file;
 mod s3;
 mod table;

@@ -222,7 +222,10 @@ struct Beyond {
 
 fn damaged(storage: &dyn Storage, key: &Key, reason: &str) -> Failure<Cause> {
     Failure::new(Cause::Damaged, format!("\"{}/{key}\" is damaged or not the file asked for: {reason}", storage.place()))
-        .hint("put a good copy there from another destination or server; until then recovery waits, nothing is lost")
+        .hint(format!(
+            "\"wal-archive copy --repair\" puts a good copy from another destination in its place, \"wal-archive quarantine {key}\" \
+             makes room for one from a server that still has it; until then recovery waits, nothing is lost"
+        ))
 }
 
 fn differ(storage: &dyn Storage, one: &Key, other: &Key) -> Failure<Cause> {

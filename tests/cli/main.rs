@@ -6,13 +6,16 @@ mod util;
 
 mod check;
 mod config;
+mod copy;
 mod drain;
+mod expire;
 mod fetch;
 mod foreign;
 mod kills;
 mod look_ahead;
 mod prefetch;
 mod push;
+mod quarantine;
 mod races;
 mod sizes;
 mod syscalls;

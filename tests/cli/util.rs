@@ -75,6 +75,14 @@ impl Run {
         assert!(self.code == Some(0) && self.stdout.is_empty() && self.stderr.is_empty(), "{self:?}");
     }
 
+    /// Ends with this code and says all of `words` in one line of stdout.
+    #[track_caller]
+    pub fn says(self, code: i32, words: &[&str]) -> Run {
+        let told = self.stdout.lines().any(|line| words.iter().all(|word| line.contains(word)));
+        assert!(self.code == Some(code) && told, "expected {code} and {words:?} in one line: {self:?}");
+        self
+    }
+
     /// A failure has its code, says all of `words` in one line, and prints nothing to stdout.
     #[track_caller]
     pub fn fails(self, code: i32, words: &[&str]) -> Run {
@@ -175,6 +183,11 @@ impl Sandbox {
                 .args(args)
                 .args([name, "pg_wal/RECOVERYXLOG"]),
         )
+    }
+
+    /// A subcommand of `wal-archive` over the archive, with further arguments.
+    pub fn admin(&self, subcommand: &str, args: &[&str]) -> Run {
+        Run::of(self.program("wal-archive").arg(subcommand).arg("--archive").arg(self.archive()).args(args))
     }
 
     /// What a fetch put into place, which is removed.

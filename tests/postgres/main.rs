@@ -14,6 +14,7 @@
 //! | [`check`] | `wal-archive check` on a server that is well and on one that is not |
 //! | [`look_ahead`] | a push that looks ahead, and the server stopped under it |
 //! | [`prefetch`] | recovery from prefetched segments, prefetchers killed, process 1 of a container |
+//! | [`expire`] | every kept backup recovered after the rest of the WAL is gone |
 //! | [`crash`] | the server killed while it archives |
 //! | [`drain`] | what a lost server, or a standby before its promotion, still holds |
 //!
@@ -32,6 +33,7 @@ mod check;
 mod crash;
 mod damage;
 mod drain;
+mod expire;
 mod holes;
 mod look_ahead;
 mod outage;

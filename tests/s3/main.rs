@@ -9,7 +9,9 @@ mod util;
 
 mod bucket;
 mod check;
+mod copy;
 mod destinations;
+mod expire;
 mod faults;
 mod foreign;
 mod policy;

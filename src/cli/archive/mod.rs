@@ -2,7 +2,10 @@
 
 mod check;
 mod config;
+mod copy;
 mod drain;
+mod expire;
+mod quarantine;
 
 use super::args::{self, Parsed};
 use super::exit::AdminExit;
@@ -24,13 +27,20 @@ struct Subcommand {
 }
 
 /// All of them, in the order of the help.
-const SUBCOMMANDS: [Subcommand; 3] = [
+const SUBCOMMANDS: [Subcommand; 6] = [
     Subcommand {
         command: check::command,
         run: check::run,
         could_not_tell: AdminExit::Checked(State::Unknown),
     },
+    Subcommand { command: expire::command, run: expire::run, could_not_tell: AdminExit::CouldNotTell },
     Subcommand { command: drain::command, run: drain::run, could_not_tell: AdminExit::CouldNotTell },
+    Subcommand { command: copy::command, run: copy::run, could_not_tell: AdminExit::CouldNotTell },
+    Subcommand {
+        command: quarantine::command,
+        run: quarantine::run,
+        could_not_tell: AdminExit::CouldNotTell,
+    },
     Subcommand { command: config::command, run: config::run, could_not_tell: AdminExit::CouldNotTell },
 ];
 
