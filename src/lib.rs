@@ -37,6 +37,8 @@ pub mod target;
 pub mod push;
 // `wal-fetch`.
 pub mod fetch;
+// `wal-archive verify`.
+pub mod verify;
 
 // Edge: people and processes.
 

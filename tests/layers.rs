@@ -5,7 +5,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-const WORKFLOWS: [&str; 2] = ["push", "fetch"];
+const WORKFLOWS: [&str; 3] = ["push", "fetch", "verify"];
 
 fn sources(folder: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();

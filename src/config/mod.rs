@@ -12,7 +12,7 @@ mod values;
 
 pub use file::ConfigFile;
 pub use table::{Program, SETTINGS, Setting, Takes};
-pub use values::{LogFormat, OnError};
+pub use values::{LogFormat, OnError, duration};
 
 use crate::failure::Failure;
 use crate::object::Checks;

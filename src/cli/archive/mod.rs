@@ -1,6 +1,11 @@
 //! `wal-archive`: what admins run. One subcommand per file.
 
 mod config;
+mod findings;
+mod list;
+mod progress;
+mod table;
+mod verify;
 
 use super::args::{self, Parsed};
 use super::exit::AdminExit;
@@ -18,7 +23,11 @@ struct Subcommand {
 }
 
 /// All of them, in the order of the help.
-const SUBCOMMANDS: [Subcommand; 1] = [Subcommand { command: config::command, run: config::run }];
+const SUBCOMMANDS: [Subcommand; 3] = [
+    Subcommand { command: list::command, run: list::run },
+    Subcommand { command: verify::command, run: verify::run },
+    Subcommand { command: config::command, run: config::run },
+];
 
 /// The program.
 pub fn main() -> ExitCode {
