@@ -11,6 +11,7 @@
 //! | [`damage`] | flipped bits, another cluster's archive, a wrong option |
 //! | [`outage`] | the archive gone, unmounted, or full |
 //! | [`bucket`] | a bucket as the archive, alone and beside a directory |
+//! | [`verify`] | `wal-archive list` and `verify` against what was done to the archive, and against `pg_waldump` |
 //! | [`crash`] | the server killed while it archives |
 //!
 //! Without PostgreSQL on the machine the tests say `SKIPPED` and pass, unless
@@ -31,3 +32,4 @@ mod outage;
 mod recovery;
 mod standby;
 mod timelines;
+mod verify;
