@@ -45,6 +45,8 @@ pub mod target;
 pub mod push;
 // `wal-fetch`.
 pub mod fetch;
+// `wal-archive verify`.
+pub mod verify;
 // `wal-archive check`.
 pub mod check;
 // `wal-archive expire`.

@@ -5,7 +5,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-const WORKFLOWS: [&str; 6] = ["push", "fetch", "check", "retention", "drain", "copy"];
+const WORKFLOWS: [&str; 7] = ["push", "fetch", "verify", "check", "retention", "drain", "copy"];
 
 fn sources(folder: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();

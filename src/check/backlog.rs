@@ -8,6 +8,7 @@
 
 use super::{Check, Cluster, Finding, Limits, Metric, Report, State, Thresholds, room, told, within};
 use crate::cluster::DataDirectory;
+use crate::failure::size;
 use crate::wal::SystemId;
 use std::fs;
 use std::io;
@@ -137,7 +138,7 @@ impl Backlog {
         let what = format!(
             "{} {waits} to be archived ({}), \"{oldest}\" for {}{last}",
             self.files,
-            room::size(self.bytes),
+            size(self.bytes),
             told(age)
         );
         let finding = Finding::new(state, "backlog", of, what);

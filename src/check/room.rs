@@ -1,6 +1,7 @@
 //! Free room of a file system, and the least that is wanted.
 
 use super::{Finding, Limits, Metric, Report, State, within};
+use crate::failure::size;
 use rustix::fs::statvfs;
 use std::path::Path;
 use std::str::FromStr;
@@ -125,19 +126,6 @@ fn judge(room: &Room, path: &Path, of: &str, least: [Least; 2]) -> Finding {
     }
 }
 
-/// In the unit that leaves one to four digits.
-pub(super) fn size(bytes: u64) -> String {
-    let units = ["B", "KiB", "MiB", "GiB", "TiB"];
-    let mut value = bytes as f64;
-    let mut unit = 0;
-    while value >= 1024.0 && unit + 1 < units.len() {
-        value /= 1024.0;
-        unit += 1;
-    }
-    let digits = usize::from(unit > 0 && value < 100.0);
-    format!("{value:.digits$} {}", units.get(unit).unwrap_or(&"B"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -166,13 +154,5 @@ mod tests {
         // btrfs has no number of inodes.
         let room = Room { free: 500, total: 1000, free_files: 0, total_files: 0 };
         assert_eq!(judge(&room, Path::new("/x"), "/x", least).state, State::Ok);
-    }
-
-    #[test]
-    fn a_size_is_short() {
-        assert_eq!(
-            [0, 1023, 1024, 1 << 24, 300 << 30].map(size),
-            ["0 B", "1023 B", "1.0 KiB", "16.0 MiB", "300 GiB"]
-        );
     }
 }

@@ -85,7 +85,7 @@ impl Search<'_> {
                     );
                     return Err(Failure::new(Cause::Damaged, what).hint(
                         "two servers left this segment unfinished: find out which one's history is to be recovered, and move \
-                         the other file out of the archive",
+                         the other object aside with \"wal-archive quarantine --force KEY\"",
                     ));
                 }
                 Some(_) => {}

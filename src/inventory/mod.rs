@@ -6,19 +6,22 @@
 //!
 //! Does not know: whether what the names promise is true of segments, or what should be there.
 
+mod content;
 mod listing;
+mod required;
 mod runs;
 
 pub use listing::{Item, Items, items};
+pub use required::{Need, coalesce, needs};
 pub use runs::Runs;
 
 use crate::archive;
-use crate::lookup;
-use crate::object::{Checks, Identity, Key, Stored};
-use crate::storage::{Kind, Result, Storage};
+use crate::object::{Identity, Stored};
+use crate::storage::{Result, Storage};
 use crate::wal::{
     BackupHistory, Branch, SegmentName, SegmentSize, SystemId, Timeline, TimelineHistory, WalName,
 };
+use content::{read_text, sample};
 use std::collections::BTreeMap;
 use std::time::SystemTime;
 
@@ -227,6 +230,51 @@ impl Inventory {
         missing
     }
 
+    /// Adds what another destination of the same archive holds, as fetch sees both: a file that
+    /// is in either is there, and of a history file any copy that can be read will do.
+    pub fn absorb(&mut self, other: &Inventory) {
+        self.segment_size = self.segment_size.or(other.segment_size);
+        for (timeline, theirs) in &other.timelines {
+            let ours = self.timelines.entry(*timeline).or_default();
+            if !matches!(ours.history, Some(Ok(_))) && theirs.history.is_some() {
+                ours.history.clone_from(&theirs.history);
+            }
+            let unread: Vec<_> = ours.unread.ranges().chain(theirs.unread.ranges()).collect();
+            let readable = |files: &TimelineFiles, number| {
+                files.segments.contains(number) && !files.unread.contains(number)
+            };
+            let still = unread.into_iter().flat_map(|(first, last)| first..=last);
+            let still =
+                still.filter(|number| !readable(ours, *number) && !readable(theirs, *number)).collect();
+            for (first, last) in theirs.segments.ranges() {
+                ours.segments.insert_range(first, last);
+            }
+            ours.unread = still;
+        }
+        for theirs in &other.backups {
+            match self.backups.iter_mut().find(|ours| ours.name() == theirs.name()) {
+                Some(ours) if ours.content.is_err() => ours.clone_from(theirs),
+                Some(_) => {}
+                None => self.backups.push(theirs.clone()),
+            }
+        }
+        self.backups.sort_by_key(Backup::name);
+    }
+
+    /// Takes over from a later listing the segments that lie within this one's gaps.
+    pub fn fill_gaps(&mut self, later: &Inventory) {
+        for (timeline, files) in &mut self.timelines {
+            let Some(theirs) = later.timelines.get(timeline) else { continue };
+            let gaps: Vec<_> = files.segments.gaps().collect();
+            for (first, last) in gaps {
+                let arrived = (first..=last).take_while(|_| last - first < 4096);
+                arrived
+                    .filter(|number| theirs.segments.contains(*number))
+                    .for_each(|n| files.segments.insert(n));
+            }
+        }
+    }
+
     /// What a backup needs to become consistent and is not there: segments from its start to its
     /// stop. `Err` where its history file cannot be read, or that of its timeline.
     pub fn missing_of(&self, backup: &Backup) -> Content<Vec<Gap>> {
@@ -308,64 +356,6 @@ impl Inventory {
             WalName::Segment(_) | WalName::Partial(_) => {}
         }
     }
-}
-
-/// The first intact copy, in the order in which they are believed.
-fn read_text<T>(
-    storage: &dyn Storage,
-    name: WalName,
-    copies: &[Item],
-    parse: impl Fn(&[u8]) -> std::result::Result<T, String>,
-) -> Content<T> {
-    let mut failed = None;
-    for (key, encoding) in Key::all_of(name) {
-        if !copies.iter().any(|copy| copy.key == key.as_str()) {
-            continue;
-        }
-        let mut bytes = Vec::new();
-        let (damaged, reason) = match lookup::read(storage, &key, encoding, name, Checks::Header, &mut bytes)
-        {
-            Ok(Ok(_)) => match parse(&bytes) {
-                Ok(content) => return Ok(content),
-                Err(reason) => (true, reason),
-            },
-            Ok(Err(reason)) => (true, reason),
-            Err(error) => (false, error.to_string()),
-        };
-        failed.get_or_insert(Unreadable { key: key.as_str().to_owned(), damaged, reason });
-    }
-    Err(failed.unwrap_or_else(|| Unreadable {
-        key: copies.first().map(|copy| copy.key.clone()).unwrap_or_default(),
-        damaged: false,
-        reason: "it is in an encoding that this version does not read".to_owned(),
-    }))
-}
-
-/// How many objects are read to learn the segment size: some may be damaged.
-const SAMPLE: usize = 16;
-
-/// The cluster and segment size of an archive without an identity, by the first segments that
-/// can be read.
-fn sample(storage: &dyn Storage) -> Result<(Option<SystemId>, Option<SegmentSize>)> {
-    let mut tried = 0;
-    for item in items(storage)? {
-        let item = item?;
-        let (Stored::Wal(name, encoding), Some(key)) = (&item.stored, item.key()) else { continue };
-        if !name.is_pages() {
-            continue;
-        }
-        match lookup::read(storage, &key, *encoding, *name, Checks::Header, &mut std::io::sink()) {
-            Ok(Ok(found)) => return Ok((found.system_id(), SegmentSize::new(found.size))),
-            Ok(Err(reason)) => log::debug!("\"{}/{key}\": {reason}", storage.place()),
-            Err(error) if error.kind() == Kind::NotFound => {}
-            Err(error) => return Err(error),
-        }
-        tried += 1;
-        if tried == SAMPLE {
-            break;
-        }
-    }
-    Ok((None, None))
 }
 
 #[cfg(test)]

@@ -10,32 +10,18 @@ pub struct Runs {
 impl Runs {
     /// Adds a number; cheapest in rising order.
     pub fn insert(&mut self, number: u64) {
-        let at = self.ranges.partition_point(|(_, last)| *last < number);
-        let follows = at.checked_sub(1).and_then(|before| self.ranges.get(before)).map(|(_, last)| *last);
-        let touches_before = follows.is_some_and(|last| last + 1 == number);
-        let touches_after = self.ranges.get(at).and_then(|(first, _)| first.checked_sub(1)) == Some(number);
-        if self.ranges.get(at).is_some_and(|(first, _)| *first <= number) {
-            return; // it is there
-        }
-        match (touches_before, touches_after) {
-            (true, true) => {
-                let (_, last) = self.ranges.remove(at);
-                self.extend_before(at, last);
-            }
-            (true, false) => self.extend_before(at, number),
-            (false, true) => {
-                if let Some((first, _)) = self.ranges.get_mut(at) {
-                    *first = number;
-                }
-            }
-            (false, false) => self.ranges.insert(at, (number, number)),
-        }
+        self.insert_range(number, number);
     }
 
-    fn extend_before(&mut self, at: usize, to: u64) {
-        if let Some((_, last)) = at.checked_sub(1).and_then(|before| self.ranges.get_mut(before)) {
-            *last = to;
-        }
+    /// Adds every number from `first` to `last`, both included.
+    pub fn insert_range(&mut self, first: u64, last: u64) {
+        // All that overlap or touch become one.
+        let from = self.ranges.partition_point(|(_, end)| end.saturating_add(1) < first);
+        let to = self.ranges.partition_point(|(begin, _)| *begin <= last.saturating_add(1));
+        let touched = self.ranges.get(from..to).unwrap_or_default();
+        let first = touched.first().map_or(first, |(begin, _)| first.min(*begin));
+        let last = touched.last().map_or(last, |(_, end)| last.max(*end));
+        self.ranges.splice(from..to, [(first, last)]);
     }
 
     /// Takes a number out.

@@ -1,8 +1,8 @@
 use super::*;
-use crate::object::encode;
+use crate::object::{Key, encode};
 use crate::storage::faulty::{Fault, Faulty, Request};
 use crate::storage::memory::Memory;
-use crate::storage::{Body, Shared};
+use crate::storage::{Body, Kind, Shared};
 use std::sync::Arc;
 
 const BACKUP: &str = "START WAL LOCATION: 0/500028 (file 000000010000000000000005)

@@ -63,6 +63,15 @@ impl Key {
         Key(format!("{QUARANTINE_FOLDER}{name}.{}", stored.short()))
     }
 
+    /// What `wal-archive quarantine` is to be given for the object: the WAL file whose it is, or the
+    /// key itself where that does not tell.
+    pub fn to_quarantine(&self) -> String {
+        match Stored::of(self) {
+            Stored::Wal(name, _) => name.to_string(),
+            Stored::Variant(..) | Stored::Unknown(..) | Stored::Stranger => self.to_string(),
+        }
+    }
+
     /// The identity of the archive.
     pub fn identity() -> Self {
         Key(IDENTITY.to_owned())
@@ -160,6 +169,8 @@ mod tests {
         assert_eq!(Stored::of(&aside), Stored::Stranger);
         let variant = Key::variant(name("00000001000000000000001B.partial"), &Sha256Sum::of(b""));
         assert_eq!(variant.as_str(), "wal_005/00000001000000000000001B.partial.e3b0c44298fc1c14.zst");
+        assert_eq!(variant.to_quarantine(), variant.as_str());
+        assert_eq!(Key::of(name("00000002.history")).to_quarantine(), "00000002.history");
         assert_eq!(Key::probe(27).as_str(), "wal_005/wal-archive-check.000000000000001b");
     }
 

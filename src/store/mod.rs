@@ -212,7 +212,10 @@ impl Source {
                     Cause::Conflict,
                     format!("\"{}/{key}\" stands there damaged: {reason}", storage.place()),
                 )
-                .hint("move it out of the archive by hand; the next push then stores the good one"),
+                .hint(format!(
+                    "\"wal-archive quarantine {}\" moves it aside; the next push then stores the good one",
+                    key.to_quarantine()
+                )),
             )),
             Err(DecodeError::Read(error) | DecodeError::Write(error)) => {
                 Err(gone_or_failed(Error::of_io(error, storage.place())))

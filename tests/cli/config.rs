@@ -92,7 +92,8 @@ fn config_is_json_where_asked() {
         "--archive",
         "/b",
     ]));
-    let rows: serde_json::Value = serde_json::from_str(&run.stdout).unwrap();
+    let answer: serde_json::Value = serde_json::from_str(&run.stdout).unwrap();
+    let rows = &answer["settings"];
     assert_eq!(
         rows[0],
         serde_json::json!({"setting": "archive", "values": ["/a", "/b"], "from": "--archive"})

@@ -184,8 +184,8 @@ fn a_damaged_or_different_file_is_a_finding_and_nothing_is_replaced() {
     assert!(!to.join(format!("wal_005/{three}.zst")).exists());
     let json = copy(&sandbox, &["--json"], &sandbox.archive(), &to);
     let json: serde_json::Value = serde_json::from_str(&json.stdout).unwrap();
-    assert_eq!(json[0]["findings"][0]["kind"], "conflict");
-    assert_eq!(json[0]["findings"][1]["name"], three.as_str());
+    assert_eq!(json["copies"][0]["findings"][0]["kind"], "conflict");
+    assert_eq!(json["copies"][0]["findings"][1]["name"], three.as_str());
 }
 
 #[test]

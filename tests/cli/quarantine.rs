@@ -91,7 +91,8 @@ fn of_several_destinations_only_the_damaged_copy_is_moved_and_never_all_intact_o
     let admin = |args: &[&str]| Run::of(sandbox.program("wal-archive").env("WAL_ARCHIVE", &both).args(args));
     admin(&["quarantine", "--force", TWO]).fails(2, &["every intact copy", "--from"]);
     let run = admin(&["quarantine", ONE, "--json"]);
-    let rows: serde_json::Value = serde_json::from_str(&run.stdout).unwrap();
+    let answer: serde_json::Value = serde_json::from_str(&run.stdout).unwrap();
+    let rows = &answer["objects"];
     assert_eq!(run.code, Some(0), "{run:?}");
     assert!(rows[0]["was"].as_str().unwrap().starts_with("damaged: "));
     assert!(rows[0]["now_at"].as_str().unwrap().starts_with("quarantine/"));

@@ -93,6 +93,16 @@ impl Run {
     }
 }
 
+impl Run {
+    /// It ended with this code and said nothing on stderr; what it printed, the sandbox's own
+    /// directory left out.
+    #[track_caller]
+    pub fn told(&self, code: i32, sandbox: &Sandbox) -> String {
+        assert!(self.code == Some(code) && self.stderr.is_empty(), "expected {code}: {self:?}");
+        self.stdout.replace(&format!("{}/", sandbox.folder.path().display()), "/")
+    }
+}
+
 pub struct Sandbox {
     folder: TempDir,
 }
@@ -183,6 +193,29 @@ impl Sandbox {
                 .args(args)
                 .args([name, "pg_wal/RECOVERYXLOG"]),
         )
+    }
+
+    /// Archives the WAL files of a real server, two timelines of segments of 1 MiB that leave
+    /// `16` to `19` of timeline 1 out, all stored at the same old time.
+    pub fn archive_real(&self) {
+        let vectors = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vectors/wal/postgresql-15");
+        let files = names(&vectors);
+        let wal: Vec<&str> = files.iter().map(|file| file.strip_suffix(".zst").unwrap()).collect();
+        for (name, file) in wal.iter().zip(&files) {
+            let raw = zstd::stream::decode_all(&fs::read(vectors.join(file)).unwrap()[..]).unwrap();
+            self.wal(name, &raw);
+        }
+        for name in wal {
+            self.push(name, &[]).succeeds();
+            self.age(name);
+        }
+    }
+
+    /// Makes an object look as if it had been stored on 2026-11-20.
+    pub fn age(&self, name: &str) {
+        let touched =
+            Command::new("touch").args(["-d", "2026-11-20T22:00:00Z"]).arg(self.object(name)).status();
+        assert!(touched.unwrap().success());
     }
 
     /// A subcommand of `wal-archive` over the archive, with further arguments.

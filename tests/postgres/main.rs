@@ -11,6 +11,7 @@
 //! | [`damage`] | flipped bits, another cluster's archive, a wrong option |
 //! | [`outage`] | the archive gone, unmounted, or full |
 //! | [`bucket`] | a bucket as the archive, alone and beside a directory |
+//! | [`verify`] | `wal-archive list` and `verify` against what was done to the archive, and against `pg_waldump` |
 //! | [`check`] | `wal-archive check` on a server that is well and on one that is not |
 //! | [`look_ahead`] | a push that looks ahead, and the server stopped under it |
 //! | [`prefetch`] | recovery from prefetched segments, prefetchers killed, process 1 of a container |
@@ -41,3 +42,4 @@ mod prefetch;
 mod recovery;
 mod standby;
 mod timelines;
+mod verify;

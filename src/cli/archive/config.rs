@@ -2,23 +2,24 @@
 
 use super::super::args;
 use super::super::exit::AdminExit;
+use super::answer::{json_flag, show, show_json};
+use super::table::{Align, Table};
 use crate::config::{Layers, Program, SETTINGS};
 use crate::failure::Failure;
 use crate::object::key::WAL_FOLDER;
 use crate::storage::{Destination, Location};
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use rustix::fs::{Access, access};
+use serde_json::{Value, json};
 use std::fs::File;
-use std::io::Write;
 use std::path::Path;
 
 pub(super) fn command() -> Command {
-    Command::new("config")
-        .about("Shows the settings in force and where each came from")
-        .arg(Arg::new("json").long("json").action(ArgAction::SetTrue).help("As JSON"))
-        .arg(Arg::new("check").long("check").action(ArgAction::SetTrue).conflicts_with("json").help(
+    Command::new("config").about("Shows the settings in force and where each came from").arg(json_flag()).arg(
+        Arg::new("check").long("check").action(ArgAction::SetTrue).conflicts_with("json").help(
             "Show nothing, but tell whether they can be used, without asking a bucket or writing anything",
-        ))
+        ),
+    )
 }
 
 pub(super) fn run(matches: &ArgMatches) -> Result<AdminExit, Failure<()>> {
@@ -26,7 +27,7 @@ pub(super) fn run(matches: &ArgMatches) -> Result<AdminExit, Failure<()>> {
     if matches.get_flag("check") {
         return check(&layers);
     }
-    show(&layers, matches.get_flag("json")).map(|()| AdminExit::Fine)
+    tell(&layers, matches.get_flag("json")).map(|()| AdminExit::Fine)
 }
 
 /// One row of `wal-archive config`.
@@ -37,7 +38,7 @@ struct Row {
 }
 
 /// Prints every setting of every program: common ones once, the others under their section.
-fn show(layers: &Layers, json: bool) -> Result<(), Failure<()>> {
+fn tell(layers: &Layers, json: bool) -> Result<(), Failure<()>> {
     let mut rows = Vec::new();
     for program in [Program::Archive, Program::Push, Program::Fetch] {
         for setting in SETTINGS.iter().filter(|setting| setting.programs.contains(&program)) {
@@ -68,22 +69,20 @@ fn show(layers: &Layers, json: bool) -> Result<(), Failure<()>> {
     for name in layers.unknown_variables() {
         log::warn!("the environment variable {name} means nothing to this program");
     }
-    let mut text = String::new();
     if json {
-        let rows: Vec<_> = rows
+        let rows: Value = rows
             .iter()
-            .map(|row| serde_json::json!({"setting": row.setting, "values": row.values, "from": row.from}))
+            .map(|row| json!({"setting": row.setting, "values": row.values, "from": row.from}))
             .collect();
-        text = format!("{}\n", serde_json::Value::from(rows));
+        show_json(json!({"settings": rows}));
     } else {
-        let value = |row: &Row| if row.values.is_empty() { "-".to_owned() } else { row.values.join(", ") };
-        let width = |cell: &dyn Fn(&Row) -> usize| rows.iter().map(cell).max().unwrap_or(0);
-        let (first, second) = (width(&|row| row.setting.len()), width(&|row| value(row).len()));
-        for row in &rows {
-            text += &format!("{:first$}  {:second$}  {}\n", row.setting, value(row), row.from);
+        let mut table = Table::new(&[("", Align::Left), ("", Align::Left), ("", Align::Left)]);
+        for Row { setting, values, from } in rows {
+            let values = if values.is_empty() { "-".to_owned() } else { values.join(", ") };
+            table.row([setting.into(), values.into(), from.into()]);
         }
+        show(&table.render(false));
     }
-    let _ = std::io::stdout().write_all(text.as_bytes()); // a closed stdout is the reader's choice
     // What is shown must also be usable.
     layers.push()?;
     layers.fetch()?;
@@ -110,8 +109,7 @@ fn check(layers: &Layers) -> Result<AdminExit, Failure<()>> {
     if !wrong.is_empty() {
         return Ok(AdminExit::CouldNotTell);
     }
-    let told = "the settings can be used; \"wal-archive check\" proves that archiving works\n";
-    let _ = std::io::stdout().write_all(told.as_bytes()); // a closed stdout is the reader's choice
+    show("the settings can be used; \"wal-archive check\" proves that archiving works\n");
     Ok(AdminExit::Fine)
 }
 

@@ -2,14 +2,17 @@
 
 use super::super::exit::AdminExit;
 use super::super::{args, report};
+use super::answer::{json_flag, show, show_json};
+use super::progress::Progress;
 use crate::config::{Layers, Program};
 use crate::copy::{Found, Report, Request, copy};
 use crate::failure::Failure;
 use crate::storage::Destination;
 use clap::{Arg, ArgAction, ArgMatches, Command};
-use std::io::{IsTerminal, Write};
-use std::sync::Mutex;
-use std::time::{Duration, Instant};
+use serde_json::{Value, json};
+
+/// Told apart from the setting of wal-push, which may stand in the file.
+const JOBS: &str = "copy-jobs";
 
 pub(super) fn command() -> Command {
     Command::new("copy")
@@ -32,14 +35,14 @@ pub(super) fn command() -> Command {
                 .help("Read every object at TO in full; move damaged ones aside and create them anew"),
         )
         .arg(
-            Arg::new("jobs")
+            Arg::new(JOBS)
                 .long("jobs")
                 .value_name("N")
                 .value_parser(clap::value_parser!(u8).range(1..=64))
                 .default_value("4")
                 .help("Files at once"),
         )
-        .arg(Arg::new("json").long("json").action(ArgAction::SetTrue).help("As JSON"))
+        .arg(json_flag())
 }
 
 pub(super) fn run(matches: &ArgMatches) -> Result<AdminExit, Failure<()>> {
@@ -47,20 +50,20 @@ pub(super) fn run(matches: &ArgMatches) -> Result<AdminExit, Failure<()>> {
     let urls: Vec<_> = matches.get_many::<String>("urls").unwrap_or_default().cloned().collect();
     let pairs = pairs(&layers, &urls)?;
     let (checks, level) = (layers.admin_checks()?, layers.level()?);
-    let progress = Progress::new();
     let mut outcome = AdminExit::Fine;
-    let (mut tables, mut json) = (Vec::new(), Vec::new());
+    let (mut tables, mut copies) = (Vec::new(), Vec::new());
     for (from, to) in pairs {
+        let progress = Progress::new();
         let made = copy(&Request {
             from: &from.open(),
             to: &to.open(),
             checks,
             level,
             repair: matches.get_flag("repair"),
-            jobs: matches.get_one::<u8>("jobs").copied().unwrap_or(1).into(),
-            progress: &|made| progress.show(made),
+            jobs: matches.get_one::<u8>(JOBS).copied().unwrap_or(1).into(),
+            progress: &|made| progress.set(made.seen, made.listed, made.bytes),
         });
-        progress.clear();
+        drop(progress);
         match made {
             Ok(made) => {
                 made.failures.iter().for_each(report);
@@ -70,7 +73,7 @@ pub(super) fn run(matches: &ArgMatches) -> Result<AdminExit, Failure<()>> {
                     _ => outcome,
                 };
                 tables.push(table(&from, &to, &made));
-                json.push(object(&from, &to, &made));
+                copies.push(object(&from, &to, &made));
             }
             Err(failure) => {
                 report(&failure);
@@ -78,11 +81,10 @@ pub(super) fn run(matches: &ArgMatches) -> Result<AdminExit, Failure<()>> {
             }
         }
     }
-    let text = match matches.get_flag("json") {
-        true => format!("{}\n", serde_json::Value::from(json)),
-        false => tables.join("\n"),
-    };
-    let _ = std::io::stdout().write_all(text.as_bytes()); // a closed stdout is the reader's choice
+    match matches.get_flag("json") {
+        true => show_json(json!({"copies": copies})),
+        false => show(&tables.join("\n")),
+    }
     Ok(outcome)
 }
 
@@ -108,46 +110,11 @@ fn pairs(layers: &Layers, urls: &[String]) -> Result<Vec<(Destination, Destinati
     }
 }
 
-/// One line on a terminal, overwritten as it goes.
-struct Progress {
-    shown: Mutex<Option<Instant>>,
-    terminal: bool,
-}
-
-impl Progress {
-    fn new() -> Self {
-        Progress { shown: Mutex::new(None), terminal: std::io::stderr().is_terminal() }
-    }
-
-    fn show(&self, made: &Report) {
-        // Whoever cannot have it is not the one that shows it.
-        let Ok(mut shown) = self.shown.try_lock() else { return };
-        if !self.terminal || shown.is_some_and(|at| at.elapsed() < Duration::from_millis(200)) {
-            return;
-        }
-        *shown = Some(Instant::now());
-        let line = format!(
-            "\r\x1b[K{} of {} files, {} created, {} MiB\r",
-            made.seen,
-            made.listed,
-            made.copied + made.encoded + made.repaired,
-            made.bytes >> 20
-        );
-        let _ = std::io::stderr().write_all(line.as_bytes());
-    }
-
-    fn clear(&self) {
-        if self.terminal {
-            let _ = std::io::stderr().write_all(b"\r\x1b[K");
-        }
-    }
-}
-
 fn word(found: Found) -> &'static str {
     match found {
         Found::Damaged => "damaged",
         Found::Conflict => "conflict",
-        Found::Unread => "unread",
+        Found::Unread => "unknown-encoding",
     }
 }
 
@@ -177,9 +144,9 @@ fn table(from: &Destination, to: &Destination, made: &Report) -> String {
     text
 }
 
-fn object(from: &Destination, to: &Destination, made: &Report) -> serde_json::Value {
+fn object(from: &Destination, to: &Destination, made: &Report) -> Value {
     let findings = made.findings.iter().map(|finding| {
-        serde_json::json!({
+        json!({
             "kind": word(finding.what),
             "name": finding.name.to_string(),
             "destination": finding.place,
@@ -187,7 +154,7 @@ fn object(from: &Destination, to: &Destination, made: &Report) -> serde_json::Va
             "reason": finding.reason,
         })
     });
-    serde_json::json!({
+    json!({
         "from": from.to_string(),
         "to": to.to_string(),
         "files": made.listed,

@@ -2,6 +2,8 @@
 
 use super::super::args;
 use super::super::exit::AdminExit;
+use super::answer::{json_flag, show, show_json};
+use super::table::{Align, Cell, Table, Tone, colour, exact_time};
 use crate::cluster::DataDirectory;
 use crate::config::{Program, duration};
 use crate::drain::plan::Branch;
@@ -14,9 +16,8 @@ use crate::storage::{Destination, Shared};
 use crate::wal::WalName;
 use clap::{Arg, ArgAction, ArgGroup, ArgMatches, Command};
 use serde_json::{Value, json};
-use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 /// Told apart from the setting of wal-push and wal-fetch, which may stand in the file.
 const TIMEOUT: &str = "drain-timeout";
@@ -44,7 +45,7 @@ pub(super) fn command() -> Command {
                 .value_name("DURATION")
                 .value_parser(duration)
                 .help("The longest one file may take (default: 2min and 1s per MiB)"),
-            flag("json", "As JSON"),
+            json_flag(),
         ])
         .group(ArgGroup::new("from").args(["pgdata", "wal-dir"]).required(true))
 }
@@ -83,8 +84,10 @@ pub(super) fn run(matches: &ArgMatches) -> Result<AdminExit, Failure<()>> {
         log::error!("{failure}");
     }
     let recipe = recipe(&report, live);
-    let text = if matches.get_flag("json") { as_json(&report, &recipe) } else { as_text(&report, &recipe) };
-    let _ = std::io::stdout().write_all(text.as_bytes()); // a closed stdout is the reader's choice
+    match matches.get_flag("json") {
+        true => show_json(as_json(&report, &recipe)),
+        false => show(&as_text(&report, &recipe)),
+    }
     Ok(exit(&report))
 }
 
@@ -136,10 +139,6 @@ fn word(became: &Became) -> &'static str {
     }
 }
 
-fn time(time: Option<SystemTime>) -> Option<String> {
-    time.map(|time| humantime::format_rfc3339_micros(time).to_string())
-}
-
 /// The steps that follow, for a person.
 fn recipe(report: &Report, live: bool) -> Vec<String> {
     if live {
@@ -154,7 +153,7 @@ fn recipe(report: &Report, live: bool) -> Vec<String> {
             && file.item.end == Some(*end)
     });
     let option = if partial { "--partial " } else { "" };
-    let seen = match time(*last_commit) {
+    let seen = match last_commit.and_then(exact_time) {
         Some(time) => format!("not before {time}"),
         None => "in an older segment".to_owned(),
     };
@@ -178,29 +177,25 @@ fn recipe(report: &Report, live: bool) -> Vec<String> {
 }
 
 fn as_text(report: &Report, recipe: &[String]) -> String {
-    let mut rows: Vec<(&str, String, String)> = Vec::new();
+    let mut table = Table::new(&[("", Align::Left), ("", Align::Left), ("", Align::Left)]);
     for Drained { item, became } in &report.files {
         let detail = match (item.name, item.end, failures(became).first()) {
             (_, _, Some(failure)) => failure.message.clone(),
             (WalName::Partial(_), Some(end), None) => format!("unfinished, up to {end}"),
             _ => String::new(),
         };
-        rows.push((word(became), item.name.to_string(), detail));
+        let tone = if failures(became).is_empty() { Tone::Plain } else { Tone::Bad };
+        table.row([Cell::new(tone, word(became)), item.name.to_string().into(), detail.into()]);
     }
     for left in &report.left {
-        rows.push((if left.finding { "LEFT" } else { "left" }, left.name.to_string(), left.reason.clone()));
+        let (word, tone) = if left.finding { ("LEFT", Tone::Bad) } else { ("left", Tone::Plain) };
+        table.row([Cell::new(tone, word), left.name.to_string().into(), left.reason.as_str().into()]);
     }
-    let width = |cell: fn(&(&str, String, String)) -> usize| rows.iter().map(cell).max().unwrap_or(0);
-    let (first, second) = (width(|row| row.0.len()), width(|row| row.1.len()));
-    let mut text = String::new();
-    for (word, name, detail) in &rows {
-        text += format!("{word:first$}  {name:second$}  {detail}").trim_end();
-        text += "\n";
-    }
-    text += "\n";
+    let mut text = table.render(colour()) + "\n";
     for Branch { timeline, end, last_commit, stop } in &report.branches {
-        let commit =
-            time(*last_commit).map_or("no commit here".to_owned(), |time| format!("last commit {time}"));
+        let commit = last_commit
+            .and_then(exact_time)
+            .map_or("no commit here".to_owned(), |time| format!("last commit {time}"));
         text += &format!("timeline {timeline}: up to {end}, {commit} ({stop})\n");
     }
     if !recipe.is_empty() {
@@ -213,7 +208,7 @@ fn as_text(report: &Report, recipe: &[String]) -> String {
 }
 
 /// Described in `docs/json.md`.
-fn as_json(report: &Report, recipe: &[String]) -> String {
+fn as_json(report: &Report, recipe: &[String]) -> Value {
     let path = |path: &Path| path.display().to_string();
     let file = |Drained { item, became }: &Drained| {
         let failures: Vec<String> = failures(became).iter().map(ToString::to_string).collect();
@@ -234,11 +229,10 @@ fn as_json(report: &Report, recipe: &[String]) -> String {
         .map(|branch| {
             json!({
                 "timeline": branch.timeline.get(), "end": branch.end.to_string(),
-                "last_commit": time(branch.last_commit), "stop": branch.stop.to_string(),
+                "last_commit": branch.last_commit.and_then(exact_time), "stop": branch.stop.to_string(),
             })
         })
         .collect();
     let system_id = report.system_id.map(|id| id.to_string());
-    let all = json!({"system_id": system_id, "files": files, "left": left, "timelines": timelines, "steps": recipe});
-    format!("{all}\n")
+    json!({"system_id": system_id, "files": files, "left": left, "timelines": timelines, "steps": recipe})
 }

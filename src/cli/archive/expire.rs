@@ -2,8 +2,10 @@
 
 use super::super::exit::AdminExit;
 use super::super::{args, log as log_settings, report};
+use super::answer::{json_flag, show, show_json};
+use super::table::{counted, time};
 use crate::config::Program;
-use crate::failure::Failure;
+use crate::failure::{Failure, size};
 use crate::object::Key;
 use crate::retention::backups::{Backup, list};
 use crate::retention::plan::{Before, Fate, Plan, Rules, Why, plan};
@@ -11,7 +13,7 @@ use crate::retention::{Archive, Doomed, apply, doomed, look};
 use crate::storage::{Destination, Storage};
 use crate::wal::WalName;
 use clap::{Arg, ArgAction, ArgMatches, Command};
-use std::io::Write;
+use serde_json::{Value, json};
 use std::path::PathBuf;
 use std::time::SystemTime;
 
@@ -47,7 +49,7 @@ pub(super) fn command() -> Command {
         ))
         .arg(flag("yes", "Delete"))
         .arg(flag("dry-run", "Only show it (the default)").conflicts_with("yes"))
-        .arg(flag("json", "As JSON"))
+        .arg(json_flag())
 }
 
 pub(super) fn run(matches: &ArgMatches) -> Result<AdminExit, Failure<()>> {
@@ -63,7 +65,7 @@ pub(super) fn run(matches: &ArgMatches) -> Result<AdminExit, Failure<()>> {
         places.push(Place { place: storage.place().to_owned(), ranges, deleted: None });
     }
     if !json {
-        print(&text(&plan, &archive, &places));
+        show(&text(&plan, &archive, &places));
     }
     let mut exit = AdminExit::Fine;
     if acts {
@@ -79,15 +81,11 @@ pub(super) fn run(matches: &ArgMatches) -> Result<AdminExit, Failure<()>> {
             }
         }
     }
-    print(&match json {
-        true => format!("{}\n", value(&plan, &archive, &places)),
-        false => conclusion(acts, &places),
-    });
+    match json {
+        true => show_json(value(&plan, &archive, &places)),
+        false => show(&conclusion(acts, &places)),
+    }
     Ok(exit)
-}
-
-fn print(text: &str) {
-    let _ = std::io::stdout().write_all(text.as_bytes()); // a closed stdout is the reader's choice
 }
 
 fn rules(matches: &ArgMatches) -> Result<Rules, Failure<()>> {
@@ -156,7 +154,7 @@ fn text(plan: &Plan, archive: &Archive, places: &[Place]) -> String {
             Fate::Dropped => ("drop", "no rule keeps it"),
         };
         let stop = backup.stop.map_or_else(String::new, |stop| format!(" to {stop}"));
-        let finished = humantime::format_rfc3339_seconds(backup.finished);
+        let finished = time(backup.finished);
         text += &format!(
             "{verb}    backup from {}{stop} on timeline {}, finished by {finished}, {:?}: {why}\n",
             backup.start, backup.timeline, backup.label
@@ -165,18 +163,21 @@ fn text(plan: &Plan, archive: &Archive, places: &[Place]) -> String {
     for place in places {
         for range in &place.ranges {
             text += &format!(
-                "delete  {} to {}, {} objects, {} bytes at \"{}\": {}\n",
+                "delete  {} to {}, {}, {} at \"{}\": {}\n",
                 range.first,
                 range.last,
-                range.objects,
-                range.bytes,
+                counted(range.objects, "object"),
+                size(range.bytes),
                 place.place,
                 why(range.why)
             );
         }
     }
     if archive.unread > 0 {
-        text += &format!("stay    {} objects in encodings that this version does not read\n", archive.unread);
+        text += &format!(
+            "stay    {}: in encodings that this version does not read\n",
+            counted(archive.unread, "object")
+        );
     }
     text
 }
@@ -184,21 +185,21 @@ fn text(plan: &Plan, archive: &Archive, places: &[Place]) -> String {
 fn conclusion(acts: bool, places: &[Place]) -> String {
     if acts {
         let deleted: u64 = places.iter().filter_map(|place| place.deleted).sum();
-        return format!("deleted {deleted} objects\n");
+        return format!("deleted {}\n", counted(deleted, "object"));
     }
     let ranges = || places.iter().flat_map(|place| &place.ranges);
-    let (objects, bytes): (u64, u64) =
+    let (objects, stored) =
         (ranges().map(|range| range.objects).sum(), ranges().map(|range| range.bytes).sum());
-    format!("total   {objects} objects, {bytes} bytes; nothing was deleted, --yes does it\n")
+    format!("total   {}, {}; nothing was deleted, --yes does it\n", counted(objects, "object"), size(stored))
 }
 
-fn value(plan: &Plan, archive: &Archive, places: &[Place]) -> serde_json::Value {
+fn value(plan: &Plan, archive: &Archive, places: &[Place]) -> Value {
     let backups = plan.backups.iter().map(|(backup, fate)| {
-        serde_json::json!({
+        json!({
             "start": backup.start.to_string(),
             "stop": backup.stop.map(|stop| stop.to_string()),
             "timeline": backup.timeline.get(),
-            "finished": humantime::format_rfc3339_seconds(backup.finished).to_string(),
+            "finished": time(backup.finished),
             "label": backup.label,
             "kept": matches!(fate, Fate::Kept(_)),
             "why": match fate { Fate::Kept(why) => Some(why), Fate::Dropped => None },
@@ -206,7 +207,7 @@ fn value(plan: &Plan, archive: &Archive, places: &[Place]) -> serde_json::Value 
     });
     let places = places.iter().map(|place| {
         let ranges = place.ranges.iter().map(|range| {
-            serde_json::json!({
+            json!({
                 "first": range.first.to_string(),
                 "last": range.last.to_string(),
                 "objects": range.objects,
@@ -214,13 +215,13 @@ fn value(plan: &Plan, archive: &Archive, places: &[Place]) -> serde_json::Value 
                 "why": why(range.why),
             })
         });
-        serde_json::json!({
+        json!({
             "destination": place.place,
             "ranges": ranges.collect::<Vec<_>>(),
             "deleted": place.deleted,
         })
     });
-    serde_json::json!({
+    json!({
         "backups": backups.collect::<Vec<_>>(),
         "destinations": places.collect::<Vec<_>>(),
         "unread": archive.unread,

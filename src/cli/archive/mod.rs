@@ -1,11 +1,17 @@
 //! `wal-archive`: what admins run. One subcommand per file.
 
+mod answer;
 mod check;
 mod config;
 mod copy;
 mod drain;
 mod expire;
+mod findings;
+mod list;
+mod progress;
 mod quarantine;
+mod table;
+mod verify;
 
 use super::args::{self, Parsed};
 use super::exit::AdminExit;
@@ -27,7 +33,9 @@ struct Subcommand {
 }
 
 /// All of them, in the order of the help.
-const SUBCOMMANDS: [Subcommand; 6] = [
+const SUBCOMMANDS: [Subcommand; 8] = [
+    Subcommand { command: list::command, run: list::run, could_not_tell: AdminExit::CouldNotTell },
+    Subcommand { command: verify::command, run: verify::run, could_not_tell: AdminExit::CouldNotTell },
     Subcommand {
         command: check::command,
         run: check::run,

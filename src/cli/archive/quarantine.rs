@@ -2,6 +2,8 @@
 
 use super::super::exit::AdminExit;
 use super::super::{args, report};
+use super::answer::{json_flag, show, show_json};
+use super::table::time;
 use crate::archive;
 use crate::config::{Layers, Program};
 use crate::examine::{Examined, Expected};
@@ -12,7 +14,7 @@ use crate::quarantine::{Subject, chosen, find, moved_before, set_aside};
 use crate::storage::{Error, Shared, Storage};
 use crate::wal::WalName;
 use clap::{Arg, ArgAction, ArgMatches, Command};
-use std::io::Write;
+use serde_json::{Value, json};
 
 pub(super) fn command() -> Command {
     Command::new("quarantine")
@@ -35,7 +37,7 @@ pub(super) fn command() -> Command {
                 .action(ArgAction::SetTrue)
                 .help("Also an object that is intact, or in an encoding that is not read"),
         )
-        .arg(Arg::new("json").long("json").action(ArgAction::SetTrue).help("As JSON"))
+        .arg(json_flag())
 }
 
 pub(super) fn run(matches: &ArgMatches) -> Result<AdminExit, Failure<()>> {
@@ -58,11 +60,10 @@ pub(super) fn run(matches: &ArgMatches) -> Result<AdminExit, Failure<()>> {
             failed = true;
         }
     }
-    let text = match matches.get_flag("json") {
-        true => format!("{}\n", serde_json::Value::from_iter(rows.iter().map(Row::json))),
-        false => rows.iter().map(|row| format!("{}\n", row.line())).collect(),
-    };
-    let _ = std::io::stdout().write_all(text.as_bytes()); // a closed stdout is the reader's choice
+    match matches.get_flag("json") {
+        true => show_json(json!({"objects": rows.iter().map(Row::json).collect::<Value>()})),
+        false => show(&rows.iter().map(|row| format!("{}\n", row.line())).collect::<String>()),
+    }
     if failed {
         return Ok(AdminExit::CouldNotTell);
     }
@@ -119,7 +120,7 @@ impl Row {
             key: found.key.to_string(),
             state: Some(State {
                 size: found.body.len(),
-                stored: humantime::format_rfc3339_seconds(found.modified).to_string(),
+                stored: time(found.modified),
                 verdict: found.verdict.to_string(),
             }),
             now_at: now_at.map(Key::to_string),
@@ -142,9 +143,9 @@ impl Row {
         }
     }
 
-    fn json(&self) -> serde_json::Value {
+    fn json(&self) -> Value {
         let state = self.state.as_ref();
-        serde_json::json!({
+        json!({
             "destination": self.place,
             "key": self.key,
             "size": state.map(|state| state.size),

@@ -128,6 +128,7 @@ impl fmt::Display for Stop {
 
 /// Reads the records of consecutive segments. For each one [`Walker::begin`], then its bytes in
 /// pieces of any size; what comes after the stop is ignored.
+#[derive(Clone)]
 pub struct Walker {
     pages: Pages,
     state: State,
@@ -139,6 +140,7 @@ pub struct Walker {
     found: Walk,
 }
 
+#[derive(Clone)]
 enum State {
     /// Passing over the end of a record that began before the first segment.
     Seek,

@@ -43,6 +43,7 @@ struct Cluster {
 }
 
 /// The segment at hand.
+#[derive(Clone)]
 struct Segment {
     name: SegmentName,
     /// One past its last byte; unknown before its first page.
@@ -50,6 +51,7 @@ struct Segment {
 }
 
 /// See the module.
+#[derive(Clone)]
 pub(super) struct Pages {
     cluster: Option<Cluster>,
     segment: Option<Segment>,

@@ -31,6 +31,7 @@ const SUMMED: usize = 20;
 const HEAD: usize = 64;
 
 /// A record on its way.
+#[derive(Clone)]
 pub(super) struct Record {
     pub(super) start: Lsn,
     /// Its first bytes, as far as they came.

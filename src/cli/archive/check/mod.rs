@@ -4,6 +4,7 @@ mod show;
 
 use super::super::args;
 use super::super::exit::AdminExit;
+use super::answer::{self, json_flag};
 use crate::check::{Check, Finding, Least, Place, Report, Rights, State, Thresholds, check};
 use crate::config::{Layers, Program, duration};
 use crate::durable;
@@ -11,7 +12,6 @@ use crate::failure::Failure;
 use crate::storage::s3::ConditionalWrites;
 use crate::storage::{Destination, Location};
 use clap::{Arg, ArgAction, ArgMatches, Command};
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -50,7 +50,7 @@ pub(super) fn command() -> Command {
             room("free-warning", "10%", "Less room free, as 10% or 20GiB, in a directory or in pg_wal: warning"),
             room("free-critical", "5%", "Less room free: critical"),
             time("clock-warning", "1min", "A destination's clock is further from this machine's: warning"),
-            Arg::new("json").long("json").action(ArgAction::SetTrue).help("As JSON, instead of a plugin's lines"),
+            json_flag().help("As JSON, instead of a plugin's lines"),
             path("prometheus", "FILE", "Write the result to this file, too, for node_exporter's textfile collector"),
             one("name", "NAME", "The label \"cluster\" in that file: needed where one machine has several"),
         ])
@@ -74,8 +74,10 @@ pub(super) fn run(matches: &ArgMatches) -> Result<AdminExit, Failure<()>> {
     if let Some(path) = matches.get_one::<PathBuf>("prometheus") {
         write(path, matches.get_one::<String>("name").map(String::as_str), &mut report);
     }
-    let text = if matches.get_flag("json") { show::json(&report) } else { show::plugin(&report) };
-    let _ = std::io::stdout().write_all(text.as_bytes()); // a closed stdout is the reader's choice
+    match matches.get_flag("json") {
+        true => answer::show_json(show::json(&report)),
+        false => answer::show(&show::plugin(&report)),
+    }
     Ok(AdminExit::Checked(report.state()))
 }
 
