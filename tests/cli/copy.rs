@@ -203,14 +203,21 @@ fn repair_brings_each_configured_destination_what_it_lacks_from_the_others() {
     flip(&sandbox.object(&one), 80_000);
     flip(&second.join(format!("wal_005/{two}.zst")), 80_000);
     fs::remove_file(second.join(format!("wal_005/{three}.zst"))).unwrap();
-    let admin = |args: &[&str]| {
-        Run::of(sandbox.program("wal-archive").env("WAL_ARCHIVE", &both).arg("copy").args(args))
+    let subcommand = |name: &str, args: &[&str]| {
+        Run::of(sandbox.program("wal-archive").env("WAL_ARCHIVE", &both).arg(name).args(args))
     };
+    let admin = |args: &[&str]| subcommand("copy", args);
+    subcommand("verify", &[])
+        .says(1, &["damaged", &one, "archive"])
+        .says(1, &["damaged", &two, "second"])
+        .says(1, &["missing", &three, "second"])
+        .says(1, &["3 findings"]);
     // One of them from the other, then the other way round as well.
     let run = admin(&["--repair", second.to_str().unwrap()]);
     assert_eq!((run.code, count(&run, "repaired"), count(&run, "copied")), (Some(0), 1, 1));
     let run = admin(&["--repair"]).says(0, &["repaired", "1"]);
     assert!(run.stderr.is_empty(), "{run:?}");
+    subcommand("verify", &[]).says(0, &["sound: 6 objects"]);
     let objects = |root: &Path| {
         let all = tree(root).into_iter();
         all.filter(|(path, _)| !path.starts_with("quarantine")).collect::<Vec<_>>()

@@ -4,7 +4,7 @@
 use crate::archive::{Archive, Spot};
 use crate::server::Server;
 use crate::world::{World, run};
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::fs;
 use std::path::Path;
 
@@ -16,15 +16,10 @@ fn admin(world: &World, archive: &Archive, args: &[&str]) -> (Option<i32>, Strin
     (output.status.code(), String::from_utf8(output.stdout).unwrap())
 }
 
-fn json(world: &World, archive: &Archive, code: i32, args: &[&str]) -> Value {
+fn answer(world: &World, archive: &Archive, code: i32, args: &[&str]) -> Value {
     let (found, stdout) = admin(world, archive, &[args, &["--json"]].concat());
     assert_eq!(found, Some(code), "{stdout}");
     serde_json::from_str(&stdout).unwrap()
-}
-
-fn backup(world: &World, server: &Server, label: &str) {
-    let mut backup = server.client("pg_basebackup");
-    run(backup.args(["-c", "fast", "--no-sync", "-X", "none", "-l", label, "-D"]).arg(world.path(label)));
 }
 
 /// The next server on the newest timeline, recovered from a copy of the backup.
@@ -57,7 +52,7 @@ fn list_and_verify_say_exactly_what_was_done_to_an_archive() {
         first.write(batch);
         segments.push(first.archive_segment());
     }
-    backup(&world, &first, "nightly");
+    first.base_backup("nightly");
     for batch in 3..=7 {
         first.write(batch);
         segments.push(first.archive_segment());
@@ -77,6 +72,10 @@ fn list_and_verify_say_exactly_what_was_done_to_an_archive() {
     assert_eq!(code, Some(0), "{told}");
     assert_eq!(admin(&world, &archive, &["list"]).0, Some(0));
 
+    let whole = [1, 2, 3].map(|timeline| archive.segments(timeline));
+    let second = world.path("second-destination");
+    run(world.command("cp").arg("-a").arg(archive.root()).arg(&second));
+
     // One damaged, one foreign, one lost; a stranger.
     let (damaged, foreign, lost) = (&segments[3], &segments[4], &segments[5]);
     archive.flip_bit(damaged, Spot::MiddleOfFrame);
@@ -85,48 +84,72 @@ fn list_and_verify_say_exactly_what_was_done_to_an_archive() {
     archive.take_out(lost);
     fs::write(archive.root().join("wal_005/notes.txt"), "12345").unwrap();
 
-    let list = json(&world, &archive, 1, &["list"]);
+    let list = answer(&world, &archive, 1, &["list"]);
     let here = &list["destinations"][0];
-    let timelines: Vec<(u64, Value, Value)> = here["timelines"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|t| (t["timeline"].as_u64().unwrap(), t["parent"].clone(), t["missing"].clone()))
+    let told = ["timeline", "parent", "history", "first", "last", "segments", "missing"];
+    let timelines: Value = (here["timelines"].as_array().unwrap().iter())
+        .map(|timeline| told.map(|field| timeline[field].clone()).into_iter().collect::<Value>())
         .collect();
-    assert_eq!(timelines, [(1, Value::Null, 1.into()), (2, 1.into(), 0.into()), (3, 2.into(), 0.into())]);
+    let shape = |(timeline, parent, missing): (usize, Value, usize)| {
+        let stored = &whole[timeline - 1];
+        let history = if timeline == 1 { "none" } else { "read" };
+        json!([
+            timeline,
+            parent,
+            history,
+            stored[0],
+            stored[stored.len() - 1],
+            stored.len() - missing,
+            missing
+        ])
+    };
+    let expected = [(1, Value::Null, 1), (2, 1.into(), 0), (3, 2.into(), 0)].map(shape);
+    assert_eq!(timelines, Value::from(expected.to_vec()));
     let labels: Vec<(&str, u64)> = here["backups"]
         .as_array()
         .unwrap()
         .iter()
         .map(|b| (b["label"].as_str().unwrap(), b["missing"].as_u64().unwrap()))
         .collect();
-    assert_eq!(labels, [("pg_basebackup base backup", 0), ("nightly", 0)]);
-    assert_eq!(here["strangers"]["keys"], serde_json::json!(["wal_005/notes.txt"]));
-    assert_eq!(list["findings"].as_array().unwrap().len(), 1);
+    assert_eq!(labels, [("base", 0), ("nightly", 0)]);
+    assert_eq!(here["strangers"]["keys"], json!(["wal_005/notes.txt"]));
+    let found = |answer: &Value| -> Vec<(String, String)> {
+        let text = |value: &Value| value.as_str().unwrap().to_owned();
+        let findings = answer["findings"].as_array().unwrap().iter();
+        findings.map(|finding| (text(&finding["kind"]), text(&finding["name"]))).collect()
+    };
+    assert_eq!(found(&list), [("missing".to_owned(), lost.to_owned())]);
+    let (_, told) = admin(&world, &archive, &["list"]);
+    for part in [
+        format!("\nmissing on  segments  names\n         1         1  {lost}\n"),
+        "\nother objects  bytes  key\nstranger           5  wal_005/notes.txt\n".to_owned(),
+    ] {
+        assert!(told.contains(&part), "{told}");
+    }
 
     let start = |label: &str| {
         let backups = here["backups"].as_array().unwrap();
         backups.iter().find(|b| b["label"] == label).unwrap()["start_segment"].as_str().unwrap().to_owned()
     };
     let place = archive.root().display();
-    let (base_start, nightly) = (start("pg_basebackup base backup"), start("nightly"));
+    let (base_start, nightly) = (start("base"), start("nightly"));
     let before = &segments[2];
     let mut rows = String::new();
     for timeline in 1..=3 {
         rows += &format!(
-            "pg_basebackup base backup  {base_start}  {timeline:>8}  {before}  not to the end of the timeline\n"
+            "base              {base_start}  {timeline:>8}  {before}  not to the end of the timeline\n"
         );
         rows += &format!(
-            "nightly                    {nightly}  {timeline:>8}  {before}  not to the end of the timeline\n"
+            "nightly           {nightly}  {timeline:>8}  {before}  not to the end of the timeline\n"
         );
     }
     let expected = format!(
         "damaged {damaged} in \"{place}\": \"wal_005/{damaged}.zst\" is damaged or not the file of its name: REASON\n    \
          HINT: \"wal-archive quarantine {damaged}\" moves it aside, so that a server that still has the file can push it again\n\
-         missing {lost} in \"{place}\": the segment is missing, recovery from backup \"pg_basebackup base backup\" ({base_start}) and 1 other ends before\n    \
+         missing {lost} in \"{place}\": the segment is missing, recovery from backup \"base\" ({base_start}) and 1 other ends before\n    \
          HINT: look into pg_wal of every server and standby; if it is lost, take a new base backup now, then --accept-gap {lost}..{lost}\n\
          note: 1 object not of an archive, left alone (\"wal-archive list\" shows them)\n\n\
-         recoverable from           segment                   timeline  to segment\n{rows}\n2 findings: "
+         recoverable from  segment                   timeline  to segment\n{rows}\n2 findings: "
     );
     let (code, told) = admin(&world, &archive, &["verify"]);
     assert_eq!(code, Some(1), "{told}");
@@ -136,6 +159,17 @@ fn list_and_verify_say_exactly_what_was_done_to_an_archive() {
     let end = at + told[at..].find('\n').unwrap();
     let told = format!("{}REASON{}", &told[..at], &told[end..]);
     assert!(told.starts_with(&expected), "--- expected\n{expected}\n--- told\n{told}");
+
+    // The other destination has what is damaged and what is lost; nothing else is touched.
+    let mut copy = world.command(world.program("wal-archive").to_str().unwrap());
+    let repaired = run(copy.args(["copy", "--repair"]).arg(&second).arg(archive.root()));
+    assert!(repaired.contains("\nrepaired   1\n"), "{repaired}");
+    let (code, told) = admin(&world, &archive, &["verify", "--records"]);
+    assert_eq!(code, Some(0), "{told}");
+    assert!(told.contains("to the end of the timeline") && !told.contains("not to the end"), "{told}");
+    let (code, told) = admin(&world, &archive, &["verify", "--archive", second.to_str().unwrap()]);
+    assert_eq!(code, Some(0), "{told}");
+    assert!(archive.root().join("wal_005").join(foreign).exists());
 }
 
 /// The last record by `pg_waldump` and where it ends, and the last commit.
@@ -236,7 +270,7 @@ fn records_end_where_pg_waldump_says_and_at_the_commit_that_the_server_knows() {
         for left_out in 0..=1.min(all.len() - 1) {
             let (kept, cut) = all.split_at(all.len() - left_out);
             cut.iter().for_each(|name| archive.take_out(name));
-            let report = json(&world, &archive, 0, &["verify", "--records"]);
+            let report = answer(&world, &archive, 0, &["verify", "--records"]);
             cut.iter().for_each(|name| archive.put_back(name));
             let ways = report["recoverable"].as_array().unwrap();
             let way =
