@@ -6,9 +6,9 @@ use crate::examine::{Examined, Verdict, examine};
 use crate::lookup;
 use crate::object::{Decoded, EncodeError, Key, Sha256Sum, Trailer, encode};
 use crate::quarantine;
-use crate::storage::{Body, BodyWriter, Error, Kind, Range, Result, Storage};
+use crate::storage::{Body, BodyWriter, Error, Kind, Result, Storage};
 use crate::wal::WalName;
-use std::io::{self, Read};
+use std::io;
 
 /// What became of one file.
 #[derive(Default)]
@@ -300,15 +300,11 @@ fn same(one: &Trailer, other: &Trailer) -> bool {
     (one.name, one.size, one.sha256) == (other.name, other.size, other.sha256)
 }
 
-/// The trailer of our own object, by one ranged request; `None` where there is none that fits the
-/// object's length.
+/// The trailer of our own object, where there is one and it is whole.
 fn own_trailer(storage: &dyn Storage, key: &Key) -> Result<Option<Trailer>> {
-    let mut object = match storage.get(key, Range::Last(Trailer::LEN as u64)) {
-        Ok(object) => object,
-        Err(error) if error.kind() == Kind::NotFound => return Ok(None),
-        Err(error) => return Err(error),
-    };
-    let mut tail = Vec::new();
-    object.body.read_to_end(&mut tail).map_err(|error| Error::of_io(error, storage.place()))?;
-    Ok(Trailer::read(&tail).ok().filter(|trailer| trailer.object_len() == object.size))
+    match lookup::trailer(storage, key) {
+        Ok(trailer) => Ok(trailer.ok().flatten()),
+        Err(error) if error.kind() == Kind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
 }

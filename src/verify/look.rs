@@ -5,10 +5,10 @@ use super::objects::Copy;
 use super::{Depth, Kind, Options};
 use crate::inventory::Inventory;
 use crate::lookup;
-use crate::object::{Encoding, Sha256Sum, Stored, Trailer};
-use crate::storage::{self, Error, Range, Storage};
+use crate::object::{Encoding, Sha256Sum, Stored};
+use crate::storage::{self, Storage};
 use crate::wal::{SystemId, WalName};
-use std::io::{Read, Write};
+use std::io::Write;
 
 /// What an intact object turned out to be.
 pub(super) struct Seen {
@@ -90,23 +90,13 @@ fn look_at_trailer(
         seen.raw = (encoding == Encoding::Bare).then_some(copy.size);
         return Ok(Ok(seen));
     }
-    let mut object = storage.get(&copy.key, Range::Last(Trailer::LEN as u64))?;
-    let mut tail = Vec::with_capacity(Trailer::LEN);
-    let read = object.body.by_ref().take(Trailer::LEN as u64).read_to_end(&mut tail);
-    read.map_err(|error| Error::of_io(error, storage.place()))?;
-    if !Trailer::is_here(&tail) {
-        return Ok(Ok(seen));
-    }
-    let trailer = match Trailer::read(&tail) {
-        Ok(trailer) => trailer,
+    let trailer = match lookup::trailer(storage, &copy.key)? {
+        Ok(Some(trailer)) => trailer,
+        Ok(None) => return Ok(Ok(seen)),
         Err(reason) => return Ok(Err((Kind::Damaged, reason))),
     };
     if trailer.name != name {
         return Ok(Err((Kind::Damaged, format!("it is the object of \"{}\"", trailer.name))));
-    }
-    if trailer.object_len() != object.size {
-        let reason = format!("it has {} bytes, by its trailer {}", object.size, trailer.object_len());
-        return Ok(Err((Kind::Damaged, reason)));
     }
     Ok(Ok(Seen { raw: Some(trailer.size), sha256: Some(trailer.sha256), system_id: trailer.system_id }))
 }

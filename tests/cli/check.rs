@@ -1,6 +1,6 @@
 //! `wal-archive check`: the code and the sentence of each fault.
 
-use crate::util::{CLUSTER, Run, Sandbox, hang, names};
+use crate::util::{CLUSTER, Run, Sandbox, hang, names, says_state as says};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -36,20 +36,6 @@ fn check(sandbox: &Sandbox, args: &[&str]) -> Run {
             .arg(sandbox.archive())
             .args(args),
     )
-}
-
-/// The code, and a line of stdout that begins with the state and says all the words.
-#[track_caller]
-fn says(run: &Run, code: i32, words: &[&str]) {
-    let state = ["OK", "WARNING", "CRITICAL", "UNKNOWN"][code as usize];
-    assert_eq!(run.code, Some(code), "{run:?}");
-    assert!(run.stdout.starts_with(&format!("WAL-ARCHIVE {state} - ")), "{run:?}");
-    let told = run
-        .stdout
-        .lines()
-        .skip(1)
-        .any(|line| line.starts_with(state) && words.iter().all(|word| line.contains(word)));
-    assert!(told, "expected {words:?}: {run:?}");
 }
 
 #[test]

@@ -93,6 +93,18 @@ impl Run {
     }
 }
 
+/// `wal-archive check` ended with this code, begins with the state that it means, and a line of that
+/// state says all the words.
+#[track_caller]
+pub fn says_state(run: &Run, code: i32, words: &[&str]) {
+    let state = ["OK", "WARNING", "CRITICAL", "UNKNOWN"][code as usize];
+    assert_eq!(run.code, Some(code), "{run:?}");
+    assert!(run.stdout.starts_with(&format!("WAL-ARCHIVE {state} - ")), "{run:?}");
+    let mut lines = run.stdout.lines().skip(1);
+    let told = lines.any(|line| line.starts_with(state) && words.iter().all(|word| line.contains(word)));
+    assert!(told, "expected {words:?}: {run:?}");
+}
+
 impl Run {
     /// It ended with this code and said nothing on stderr; what it printed, the sandbox's own
     /// directory left out.

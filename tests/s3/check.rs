@@ -2,7 +2,7 @@
 
 use crate::bucket::Bucket;
 use crate::support::proxy::{Fate, Seen};
-use crate::util::Run;
+use crate::util::{Run, says_state as says};
 
 const ONE: &str = "000000010000000000000001";
 
@@ -15,18 +15,6 @@ fn archived() -> Option<Bucket> {
 
 fn check(bucket: &Bucket, args: &[&str]) -> Run {
     Run::of(bucket.program("wal-archive").arg("check").args(args))
-}
-
-#[track_caller]
-fn says(run: &Run, code: i32, words: &[&str]) {
-    let state = ["OK", "WARNING", "CRITICAL", "UNKNOWN"][code as usize];
-    assert_eq!(run.code, Some(code), "{run:?}");
-    let told = run
-        .stdout
-        .lines()
-        .skip(1)
-        .any(|line| line.starts_with(state) && words.iter().all(|word| line.contains(word)));
-    assert!(told, "expected {words:?}: {run:?}");
 }
 
 /// Requests of this method for probes, and for whole listings, meet their fate.
