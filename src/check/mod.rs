@@ -2,10 +2,10 @@
 //!
 //! Three parts that run side by side, each bounded in time:
 //!
-//! * [`destination`]: it answers, is this cluster's archive, takes a new object, refuses a second
+//! * `destination`: it answers, is this cluster's archive, takes a new object, refuses a second
 //!   one of the same name, gives back what it took, lets it be deleted; room and clock;
-//! * [`backlog`]: what waits in a data directory, and for how long;
-//! * [`server`]: what a running PostgreSQL says of itself, through `psql`.
+//! * `backlog`: what waits in a data directory, and for how long;
+//! * `server`: what a running PostgreSQL says of itself, through `psql`.
 //!
 //! An idle server is healthy: the age of what *waits* counts, never the time since something was
 //! last archived. Knows nothing of exit codes and of how a report is shown.
