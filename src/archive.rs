@@ -4,8 +4,9 @@
 //! disk until proved otherwise. `archive.json` is that proof, made create-only before the first
 //! object.
 
+use crate::lookup;
 use crate::object::key::WAL_FOLDER;
-use crate::object::{Checks, DecodeError, Encoding, Identity, Key, Stored, decode_as};
+use crate::object::{Checks, Encoding, Identity, Key, Stored};
 use crate::spool::{Fresh, Spool};
 use crate::storage::{Body, Error, Kind, Range, Result, Storage};
 use crate::wal::{SegmentSize, SystemId};
@@ -87,6 +88,29 @@ pub fn known_identity(
         remember(storage, &Fresh { identity, writable: false }, spool, now);
     }
     Ok(found)
+}
+
+/// Whose WAL a place holds that is only read; what is not known is `None`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Owner {
+    /// The cluster.
+    pub system_id: Option<SystemId>,
+    /// The size of its segments.
+    pub segment_size: Option<SegmentSize>,
+}
+
+/// Tells whose WAL a place holds: by its identity, else by the WAL files that stand there. A place
+/// that shows no sign of being an archive is an error.
+pub fn owner(storage: &dyn Storage, checks: Checks) -> Result<Owner> {
+    let found = identity(storage)?;
+    prove(storage, found.as_ref(), None)?;
+    Ok(match found {
+        Some(found) => Owner { system_id: Some(found.system_id), segment_size: Some(found.segment_size) },
+        None => {
+            let held = survey(storage, checks)?;
+            Owner { system_id: held.system_id, segment_size: held.segment_size }
+        }
+    })
 }
 
 /// What a destination is to the cluster whose identity it has.
@@ -231,25 +255,21 @@ fn survey(storage: &dyn Storage, checks: Checks) -> Result<Holds> {
     let Some(anything) = anything else { return Ok(holds) };
     let mut intact = false;
     for (key, name, encoding) in pages.into_iter().chain(texts) {
-        let mut object = match storage.get(&key, Range::Whole) {
-            Ok(object) => object,
+        let found = match lookup::read(storage, &key, encoding, name, checks, &mut std::io::sink()) {
+            Ok(Ok(found)) => found,
+            Ok(Err(reason)) => {
+                log::debug!("\"{}/{key}\": {reason}", storage.place());
+                continue;
+            }
             Err(error) if error.kind() == Kind::NotFound => continue,
             Err(error) => return Err(error),
         };
-        match decode_as(encoding, name, checks, &mut object.body, &mut std::io::sink()) {
-            Ok(found) => {
-                intact = true;
-                holds.foreign |= found.trailer.is_none();
-                holds.system_id = found.system_id();
-                if holds.system_id.is_some() {
-                    holds.segment_size = name.is_pages().then(|| SegmentSize::new(found.size)).flatten();
-                    break;
-                }
-            }
-            Err(DecodeError::Damaged(reason)) => log::debug!("\"{}/{key}\": {reason}", storage.place()),
-            Err(DecodeError::Read(error) | DecodeError::Write(error)) => {
-                return Err(Error::of_io(error, storage.place()));
-            }
+        intact = true;
+        holds.foreign |= found.trailer.is_none();
+        holds.system_id = found.system_id();
+        if holds.system_id.is_some() {
+            holds.segment_size = name.is_pages().then(|| SegmentSize::new(found.size)).flatten();
+            break;
         }
     }
     if intact { Ok(holds) } else { Err(unreadable(storage, &anything)) }
@@ -340,5 +360,5 @@ pub fn prove(storage: &dyn Storage, found: Option<&Identity>, system_id: Option<
             storage.place()
         ),
     )
-    .hint("mount its disk or correct the path; --allow-empty accepts an empty archive"))
+    .hint("mount its disk or correct the path; wal-fetch --allow-empty accepts an empty archive"))
 }

@@ -78,6 +78,11 @@ impl DataDirectory {
         })
     }
 
+    /// Whether a server runs here, as far as its pid file tells.
+    pub fn is_running(&self) -> bool {
+        self.server().is_some_and(|server| is_gone(&server.pid) != Some(true))
+    }
+
     /// Whether that server is gone: its process has ended, or another one runs here.
     pub fn is_abandoned_by(&self, asked: Option<&RunningServer>) -> bool {
         asked.is_some_and(|asked| self.server().as_ref() != Some(asked) || is_gone(&asked.pid) == Some(true))
@@ -189,11 +194,13 @@ mod tests {
             found.server()
         };
         let asked = pid_file(std::process::id(), 1);
+        assert!(found.is_running());
         assert!(!found.is_abandoned_by(asked.as_ref()));
         pid_file(std::process::id(), 2);
         assert!(found.is_abandoned_by(asked.as_ref()), "started again");
         // No process has a number beyond PID_MAX_LIMIT, 2^22.
         let dead = pid_file(4_194_305, 1);
+        assert!(!found.is_running());
         assert!(found.is_abandoned_by(dead.as_ref()));
         fs::remove_file(found.path().join("postmaster.pid")).unwrap();
         assert!(found.is_abandoned_by(asked.as_ref()), "stopped");

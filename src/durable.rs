@@ -50,9 +50,20 @@ pub fn publish_new(
 
 /// Replaces a file of the spool: atomic, not durable. For caches, whose loss costs only time.
 pub fn replace_cached(target: &Path, content: &[u8]) -> io::Result<()> {
-    let folder = target.parent().unwrap_or(Path::new("."));
+    replace(target, content, 0o600)
+}
+
+/// Replaces a file that others read, whole at every moment: atomic, not durable. For what is
+/// made anew every few minutes.
+pub fn replace_public(target: &Path, content: &[u8]) -> io::Result<()> {
+    replace(target, content, 0o644)
+}
+
+fn replace(target: &Path, content: &[u8], mode: u32) -> io::Result<()> {
+    let folder = target.parent().filter(|folder| *folder != Path::new("")).unwrap_or(Path::new("."));
     let mut file = tempfile::Builder::new().prefix(TEMPORARY_PREFIX).suffix(".tmp").tempfile_in(folder)?;
     file.write_all(content)?;
+    file.as_file().set_permissions(Permissions::from_mode(mode))?;
     file.persist(target).map_err(|failed| failed.error)?;
     Ok(())
 }
@@ -156,6 +167,21 @@ mod tests {
         });
         assert_eq!(failed.unwrap_err().kind(), io::ErrorKind::StorageFull);
         assert!(names(folder.path()).is_empty());
+    }
+
+    #[test]
+    fn a_replaced_file_is_whole_and_has_the_mode_of_its_kind() {
+        let folder = tempfile::tempdir().unwrap();
+        let target = folder.path().join("a");
+        fs::write(&target, "first").unwrap();
+        for (replace, mode) in
+            [(replace_public as fn(&Path, &[u8]) -> io::Result<()>, 0o644), (replace_cached, 0o600)]
+        {
+            replace(&target, b"second").unwrap();
+            assert_eq!(fs::read(&target).unwrap(), b"second");
+            assert_eq!(fs::metadata(&target).unwrap().mode() & 0o777, mode);
+            assert_eq!(names(folder.path()), ["a"]);
+        }
     }
 
     #[test]

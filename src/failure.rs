@@ -1,4 +1,5 @@
-//! A failed workflow: the kind for the exit code, a sentence and a hint for people.
+//! A failed workflow: the kind for the exit code, a sentence and a hint for people, and how
+//! sentences say a size.
 
 use crate::storage;
 use std::fmt;
@@ -38,6 +39,37 @@ impl<K> fmt::Display for Failure<K> {
         match &self.hint {
             Some(hint) => write!(f, " HINT: {hint}"),
             None => Ok(()),
+        }
+    }
+}
+
+/// A number of bytes in a sentence: `1.5 GiB`.
+pub fn size(count: u64) -> String {
+    const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
+    if count < 1024 {
+        return format!("{count} B");
+    }
+    let mut size = count as f64 / 1024.0; // what is lost is never shown
+    let mut units = UNITS.iter();
+    let mut unit = units.next();
+    while size >= 1023.95
+        && let Some(larger) = units.next()
+    {
+        size /= 1024.0;
+        unit = Some(larger);
+    }
+    format!("{size:.1} {}", unit.unwrap_or(&""))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_have_one_digit_after_the_point() {
+        let cases = [(0, "0 B"), (1023, "1023 B"), (1024, "1.0 KiB"), (16 << 20, "16.0 MiB")];
+        for (count, text) in cases.into_iter().chain([((1 << 20) - 1, "1.0 MiB"), (u64::MAX, "16.0 EiB")]) {
+            assert_eq!(size(count), text);
         }
     }
 }

@@ -26,6 +26,12 @@ pub mod spool;
 pub mod lookup;
 // Whose archive a destination is, and the proof that it is one.
 pub mod archive;
+// What stands at a destination: one listing, sorted and typed.
+pub mod inventory;
+// One stored object, read whole and judged.
+pub mod examine;
+// One object moved aside.
+pub mod quarantine;
 // A WAL file on its way into an archive: read, checked, encoded.
 pub mod source;
 // The encoded file into every destination.
@@ -39,6 +45,16 @@ pub mod target;
 pub mod push;
 // `wal-fetch`.
 pub mod fetch;
+// `wal-archive verify`.
+pub mod verify;
+// `wal-archive check`.
+pub mod check;
+// `wal-archive expire`.
+pub mod retention;
+// `wal-archive drain`.
+pub mod drain;
+// `wal-archive copy`.
+pub mod copy;
 
 // Edge: people and processes.
 

@@ -5,9 +5,10 @@
 //! that other tools wrote to.
 
 use crate::object::key::WAL_FOLDER;
-use crate::object::{Encoding, Key, Stored};
-use crate::storage::{Result, Storage};
+use crate::object::{Checks, DecodeError, Decoded, Encoding, Key, Stored, Trailer, decode_as};
+use crate::storage::{Error, Range, Result, Storage};
 use crate::wal::WalName;
+use std::io::{Read, Write};
 
 /// What a listing from a name on showed.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -31,6 +32,41 @@ pub fn around(storage: &dyn Storage, name: WalName, plain: bool) -> Result<Aroun
     let places: Vec<_> = Key::all_of(name).collect();
     around.copies.sort_by_key(|copy| places.iter().position(|place| place == copy));
     Ok(around)
+}
+
+/// Reads and proves one object. `Ok(Err(reason))`: it is damaged; an error says nothing about it.
+pub fn read(
+    storage: &dyn Storage,
+    key: &Key,
+    encoding: Encoding,
+    name: WalName,
+    checks: Checks,
+    output: &mut dyn Write,
+) -> Result<std::result::Result<Decoded, String>> {
+    let mut object = storage.get(key, Range::Whole)?;
+    match decode_as(encoding, name, checks, &mut object.body, output) {
+        Ok(decoded) => Ok(Ok(decoded)),
+        Err(DecodeError::Damaged(reason)) => Ok(Err(reason)),
+        Err(DecodeError::Read(error) | DecodeError::Write(error)) => {
+            Err(Error::of_io(error, storage.place()))
+        }
+    }
+}
+
+/// What an object says of itself, by one ranged request. `Ok(None)`: no trailer of ours is there;
+/// `Ok(Err(reason))`: one is there, and it is damaged or not of an object of this length.
+pub fn trailer(storage: &dyn Storage, key: &Key) -> Result<std::result::Result<Option<Trailer>, String>> {
+    let mut object = storage.get(key, Range::Last(Trailer::LEN as u64))?;
+    let mut tail = Vec::with_capacity(Trailer::LEN);
+    let read = object.body.by_ref().take(Trailer::LEN as u64).read_to_end(&mut tail);
+    read.map_err(|error| Error::of_io(error, storage.place()))?;
+    if !Trailer::is_here(&tail) {
+        return Ok(Ok(None));
+    }
+    Ok(Trailer::read(&tail).and_then(|trailer| match trailer.object_len() == object.size {
+        true => Ok(Some(trailer)),
+        false => Err(format!("it has {} bytes, by its trailer {}", object.size, trailer.object_len())),
+    }))
 }
 
 fn look(storage: &dyn Storage, name: WalName, folder: &str, around: &mut Around) -> Result<()> {

@@ -209,6 +209,7 @@ impl Noted {
             checks: Checks::Header,
             allow_empty: false,
             accept_gap: &[],
+            partial: false,
             timeout: Duration::from_secs(20),
             hole_patience: Duration::ZERO,
             prefetch: None,

@@ -5,7 +5,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-const WORKFLOWS: [&str; 2] = ["push", "fetch"];
+const WORKFLOWS: [&str; 7] = ["push", "fetch", "verify", "check", "retention", "drain", "copy"];
 
 fn sources(folder: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();

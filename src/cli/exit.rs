@@ -24,8 +24,10 @@
 //! | | 22 / 222 | the local path cannot be written |
 //! | | 23 / 223 | the deadline passed |
 //! | | 24 / 224 | a hole: later segments of the timeline exist |
-//! | `wal-archive` | 0, 1, 2 | fine, findings, bad usage or could not tell |
+//! | `wal-archive` | 0, 1, 2 | fine, findings or conflicts, bad usage or could not tell |
+//! | `wal-archive check` | 0, 1, 2, 3 | OK, warning, critical, unknown (as the Monitoring Plugins) |
 
+use crate::check::State;
 use crate::failure::Failure;
 use crate::{fetch, push};
 
@@ -145,6 +147,8 @@ pub enum AdminExit {
     Findings,
     /// Bad usage, or it could not tell.
     CouldNotTell,
+    /// Of `check`, whose numbers are those of monitoring plugins.
+    Checked(State),
 }
 
 impl AdminExit {
@@ -154,6 +158,10 @@ impl AdminExit {
             AdminExit::Fine => 0,
             AdminExit::Findings => 1,
             AdminExit::CouldNotTell => 2,
+            AdminExit::Checked(State::Ok) => 0,
+            AdminExit::Checked(State::Warning) => 1,
+            AdminExit::Checked(State::Critical) => 2,
+            AdminExit::Checked(State::Unknown) => 3,
         }
     }
 }
@@ -178,6 +186,12 @@ mod tests {
         for form in [Form::Retry, Form::Abort] {
             assert_eq!((Delivered.code(form), Absent.code(form)), (0, 1));
         }
+    }
+
+    #[test]
+    fn a_check_ends_as_monitoring_plugins_do() {
+        let all = [State::Ok, State::Warning, State::Critical, State::Unknown];
+        assert_eq!(all.map(|state| AdminExit::Checked(state).code()), [0, 1, 2, 3]);
     }
 
     #[test]

@@ -141,6 +141,7 @@ fn answer(
         checks: settings.common.checks,
         allow_empty: settings.allow_empty,
         accept_gap: &settings.accept_gap,
+        partial: settings.partial,
         timeout: settings.common.timeout.unwrap_or(default),
         hole_patience: Duration::from_secs(15),
         prefetch: (settings.prefetch > 0).then_some(&prefetcher::start),

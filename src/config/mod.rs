@@ -5,6 +5,7 @@
 //! variables, default. A value that cannot be understood is an error that says where it stands,
 //! never a warning.
 
+mod admin;
 mod file;
 mod s3;
 mod table;
@@ -12,7 +13,7 @@ mod values;
 
 pub use file::ConfigFile;
 pub use table::{Program, SETTINGS, Setting, Takes};
-pub use values::{LogFormat, OnError};
+pub use values::{LogFormat, OnError, duration};
 
 use crate::failure::Failure;
 use crate::object::Checks;
@@ -240,8 +241,14 @@ impl Layers {
         let Resolved { values, origin } = self.setting("accept-gap", program)?;
         let gap =
             |value: &String| value.parse().map_err(|_| bad_value(value, &origin, "the name of a segment"));
+        let (common, partial) = (self.common(program)?, self.flag("partial", program)?);
+        if partial && common.checks == Checks::NoHeader {
+            return Err(Error::new((), "partial and no_header_check exclude each other")
+                .hint("without a look at its pages nobody knows where a partial segment ends"));
+        }
         Ok(FetchSettings {
-            common: self.common(program)?,
+            common,
+            partial,
             on_error: self.on_error()?,
             allow_empty: self.flag("allow-empty", program)?,
             accept_gap: values.iter().map(gap).collect::<Result<_, _>>()?,
@@ -325,6 +332,8 @@ pub struct FetchSettings {
     pub accept_gap: Vec<SegmentName>,
     /// How many segments to bring ahead; 0: none.
     pub prefetch: usize,
+    /// Give a partial segment for one that is not there.
+    pub partial: bool,
 }
 
 #[cfg(test)]

@@ -229,3 +229,25 @@ fn secrets_are_not_shown() {
     let shown = format!("{:?}", layers(&[], &[], Some(file)).push().unwrap());
     assert!(shown.contains("s3") && !shown.contains("AKID") && !shown.contains("SECRET"), "{shown}");
 }
+
+#[test]
+fn a_destination_named_on_the_command_line_has_the_settings_of_its_own_table_or_those_of_s3() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("c.toml");
+    let text = "[s3]\nregion = \"here\"\n[[destination]]\nurl = \"s3://one/a\"\nregion = \"there\"\n";
+    std::fs::write(&file, text).unwrap();
+    let flags = |value: &std::path::Path| Flags::from([("config", vec![value.display().to_string()])]);
+    let layers = Layers::read(flags(&file), Environment::new()).unwrap();
+    let region = |url: &str| layers.destination(url).unwrap().s3.region;
+    assert_eq!(region("s3://one/a/"), Some("there".to_owned()));
+    assert_eq!(region("s3://two"), Some("here".to_owned()));
+    assert_eq!(region("/directory"), None);
+    assert!(layers.destination("relative").is_err());
+    // Without any archive; but not with one that cannot be understood.
+    std::fs::write(&file, "").unwrap();
+    let layers = Layers::read(flags(&file), Environment::new()).unwrap();
+    assert!(layers.destination("/directory").is_ok());
+    std::fs::write(&file, "archive = \"relative\"").unwrap();
+    let layers = Layers::read(flags(&file), Environment::new()).unwrap();
+    assert!(layers.destination("/directory").is_err());
+}

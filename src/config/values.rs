@@ -35,7 +35,7 @@ pub(super) fn boolean(text: &str) -> Result<bool> {
 }
 
 /// With a unit, as PostgreSQL's own settings: `500ms`, `30s`, `2min`, `1h`.
-pub(super) fn duration(text: &str) -> Result<Duration> {
+pub fn duration(text: &str) -> Result<Duration> {
     let wrong = || "a duration above zero with a unit, such as 500ms, 30s, 2min or 1h".to_owned();
     match humantime::parse_duration(text) {
         Ok(duration) if !duration.is_zero() && duration < Duration::from_secs(366 * 24 * 3600) => {

@@ -222,7 +222,11 @@ struct Beyond {
 
 fn damaged(storage: &dyn Storage, key: &Key, reason: &str) -> Failure<Cause> {
     Failure::new(Cause::Damaged, format!("\"{}/{key}\" is damaged or not the file asked for: {reason}", storage.place()))
-        .hint("put a good copy there from another destination or server; until then recovery waits, nothing is lost")
+        .hint(format!(
+            "\"wal-archive copy --repair\" puts a good copy from another destination in its place, \"wal-archive quarantine {}\" \
+             makes room for one from a server that still has it; until then recovery waits, nothing is lost",
+            key.to_quarantine()
+        ))
 }
 
 fn differ(storage: &dyn Storage, one: &Key, other: &Key) -> Failure<Cause> {
@@ -231,7 +235,8 @@ fn differ(storage: &dyn Storage, one: &Key, other: &Key) -> Failure<Cause> {
         format!("\"{one}\" and \"{other}\" in \"{}\" are both intact and hold different content", storage.place()),
     )
     .hint(
-        "two servers or two tools archived there: find out which file belongs to this history and move the other one out",
+        "two servers or two tools archived there: find out which file belongs to this history, and move the other one \
+         aside with \"wal-archive quarantine --force KEY\"",
     )
 }
 

@@ -12,6 +12,7 @@
 
 mod ahead;
 mod destination;
+mod partial;
 mod prefetch;
 
 pub use prefetch::{Prefetching, prefetch};
@@ -76,6 +77,8 @@ pub struct Fetch<'a> {
     pub allow_empty: bool,
     /// Segments that are known to be lost for good.
     pub accept_gap: &'a [SegmentName],
+    /// Give a partial segment for one that is not there.
+    pub partial: bool,
     /// Of the whole call.
     pub timeout: Duration,
     /// How long a hole is asked about again before it is believed: a push that looks ahead may
@@ -132,7 +135,8 @@ pub fn fetch(request: &Fetch<'_>) -> Result<Answer, Failures> {
         };
         let left = deadline.saturating_duration_since(Instant::now());
         match search.conclude(round, start, left)? {
-            Some(answer) => return Ok(answer),
+            Some(Answer::Absent) => return search.absent(deadline),
+            Some(Answer::Delivered) => return Ok(Answer::Delivered),
             None => {
                 // A restart of the server waits for this process: its shared memory is in use.
                 search.still_asked().map_err(|failure| vec![failure])?;
@@ -254,6 +258,17 @@ impl Search<'_> {
             self.explain_history(timeline, &mut round.faults);
         }
         Err(round.faults)
+    }
+
+    /// Proved absent; perhaps a partial segment may stand in for it.
+    fn absent(&self, deadline: Instant) -> Result<Answer, Failures> {
+        match self.request.name {
+            WalName::Segment(segment) if self.request.partial => {
+                let delivered = self.deliver_partial(segment, deadline).map_err(|failure| vec![failure])?;
+                Ok(if delivered { Answer::Delivered } else { Answer::Absent })
+            }
+            _ => Ok(Answer::Absent),
+        }
     }
 
     /// An orphan of an earlier server must not put its file where a newer one reads its own.

@@ -196,6 +196,7 @@ impl Source {
             spool: Some(spool),
             checks: *checks,
             allow_empty: true,
+            partial: false,
             accept_gap: &[],
             timeout: *timeout,
             hole_patience: Duration::ZERO,

@@ -18,13 +18,18 @@ impl Sha256Sum {
         Sha256Sum(Sha256::digest(bytes).into())
     }
 
+    /// The sum of everything that a reader gives.
+    pub fn of_reader(reader: &mut dyn Read) -> io::Result<Self> {
+        Sha256Sum::of_copy(reader, &mut io::sink())
+    }
+
     /// Copies everything, and the sum of it.
     pub fn of_copy(source: &mut dyn Read, output: &mut dyn Write) -> io::Result<Self> {
         let mut sha = Sha256::new();
         let mut buffer = vec![0; CHUNK];
         loop {
             let read = match source.read(&mut buffer) {
-                Ok(0) => return Ok(Sha256Sum(sha.finalize().into())),
+                Ok(0) => return Ok(Sha256Sum::from(sha)),
                 Ok(read) => read,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(error) => return Err(error),
@@ -186,6 +191,8 @@ mod tests {
         assert_eq!(Sha256Sum::of(b"").to_string(), empty);
         assert_eq!(empty.parse(), Ok(Sha256Sum::of(b"")));
         assert_eq!(Sha256Sum::of(b"").short(), "e3b0c44298fc1c14");
+        let long = vec![7; 2 * CHUNK + 5];
+        assert_eq!(Sha256Sum::of_reader(&mut &long[..]).unwrap(), Sha256Sum::of(&long));
         for bad in ["", &empty[1..], &empty.to_uppercase(), &format!("{empty}0"), &"é".repeat(32)] {
             assert_eq!(bad.parse::<Sha256Sum>(), Err(NotASum), "{bad:?}");
         }

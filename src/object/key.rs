@@ -11,6 +11,19 @@ use std::fmt;
 /// The folder of all WAL objects, with its slash.
 pub const WAL_FOLDER: &str = "wal_005/";
 
+/// The folder of objects that were moved aside, with its slash.
+pub const QUARANTINE_FOLDER: &str = "quarantine/";
+
+/// The constant object by which a bucket shows that it honours conditions. It stays there.
+pub const PROBE: &str = "wal-archive-probe";
+
+const IDENTITY: &str = "archive.json";
+
+/// Whether the key is the archive's own: neither a WAL file nor a stranger.
+pub fn is_of_the_archive_itself(key: &str) -> bool {
+    key == IDENTITY || key == PROBE
+}
+
 /// A key of an object, relative to the destination's prefix.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Key(String);
@@ -36,9 +49,32 @@ impl Key {
         Key(format!("{WAL_FOLDER}{name}.{}.zst", sum.short()))
     }
 
+    /// What the key of every [`Key::probe`] begins with.
+    pub const PROBES: &str = "wal_005/wal-archive-check.";
+
+    /// Where `wal-archive check` puts an object for a moment: among the WAL files, whose folder
+    /// may have an owner and rights of its own.
+    pub fn probe(unique: u64) -> Self {
+        Key(format!("{}{unique:016x}", Key::PROBES))
+    }
+
+    /// Where an object of a name is moved aside to, told apart by the sum of its stored bytes.
+    pub fn quarantine(name: WalName, stored: &Sha256Sum) -> Self {
+        Key(format!("{QUARANTINE_FOLDER}{name}.{}", stored.short()))
+    }
+
+    /// What `wal-archive quarantine` is to be given for the object: the WAL file whose it is, or the
+    /// key itself where that does not tell.
+    pub fn to_quarantine(&self) -> String {
+        match Stored::of(self) {
+            Stored::Wal(name, _) => name.to_string(),
+            Stored::Variant(..) | Stored::Unknown(..) | Stored::Stranger => self.to_string(),
+        }
+    }
+
     /// The identity of the archive.
     pub fn identity() -> Self {
-        Key("archive.json".to_owned())
+        Key(IDENTITY.to_owned())
     }
 
     /// As text, with `/` between folder and name.
@@ -99,6 +135,11 @@ impl Stored {
         }
     }
 
+    /// Tells what a key means; what stands in other folders is a stranger.
+    pub fn of(key: &Key) -> Self {
+        Stored::parse(key.0.strip_prefix(WAL_FOLDER).unwrap_or(&key.0))
+    }
+
     /// The WAL file that the key belongs to.
     pub fn name(&self) -> Option<WalName> {
         match self {
@@ -123,8 +164,14 @@ mod tests {
     #[test]
     fn keys_are_those_of_wal_g() {
         assert_eq!(Key::of(name("00000002.history")).as_str(), "wal_005/00000002.history.zst");
+        let aside = Key::quarantine(name("00000002.history"), &Sha256Sum::of(b""));
+        assert_eq!(aside.as_str(), "quarantine/00000002.history.e3b0c44298fc1c14");
+        assert_eq!(Stored::of(&aside), Stored::Stranger);
         let variant = Key::variant(name("00000001000000000000001B.partial"), &Sha256Sum::of(b""));
         assert_eq!(variant.as_str(), "wal_005/00000001000000000000001B.partial.e3b0c44298fc1c14.zst");
+        assert_eq!(variant.to_quarantine(), variant.as_str());
+        assert_eq!(Key::of(name("00000002.history")).to_quarantine(), "00000002.history");
+        assert_eq!(Key::probe(27).as_str(), "wal_005/wal-archive-check.000000000000001b");
     }
 
     #[test]

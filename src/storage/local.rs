@@ -8,7 +8,7 @@
 use super::{Body, Entry, Error, Kind, Listing, Object, Range, Result, Storage};
 use crate::durable;
 use crate::object::Key;
-use std::collections::BinaryHeap;
+use std::collections::{BTreeSet, BinaryHeap};
 use std::fs::{self, File};
 use std::io::{self, Seek, SeekFrom};
 use std::os::unix::fs::MetadataExt;
@@ -234,6 +234,25 @@ impl Storage for Local {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(failed("cannot delete", &path, error)),
         }
+        self.root.still_the_same()
+    }
+
+    /// One fsync of each folder for all of them.
+    fn delete_all(&self, keys: &[Key]) -> Result<()> {
+        self.root.hold()?;
+        let paths: Vec<_> = keys.iter().map(|key| self.path(key)).collect();
+        for path in &paths {
+            match fs::remove_file(path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(failed("cannot delete", path, error));
+                }
+                _ => {}
+            }
+        }
+        let folders: BTreeSet<_> = paths.iter().flat_map(|path| self.folders(path)).collect();
+        let folders: Vec<_> = folders.into_iter().filter(|folder| folder.is_dir()).collect();
+        let synced = durable::sync_folders(&folders);
+        synced.map_err(|error| failed("cannot make deletions durable in", self.root.path(), error))?;
         self.root.still_the_same()
     }
 

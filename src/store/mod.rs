@@ -11,12 +11,12 @@ use crate::archive::{self, Claimant, Refusal};
 use crate::cluster;
 use crate::failure::Failure;
 use crate::lookup;
-use crate::object::{DecodeError, Decoded, Encoding, Key, Trailer, decode_as};
+use crate::object::{DecodeError, Decoded, Encoding, Key, decode_as};
 use crate::source::{Cause, Rules, Source};
 use crate::storage::deadline::Deadline;
 use crate::storage::{Error, Kind, Range, Shared, Storage};
 use crate::wal::{FirstPage, SystemId, WalName};
-use std::io::{self, Read};
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
@@ -189,12 +189,8 @@ impl Source {
             _ => Compare::Failed(failed(&error)),
         };
         if !storage.can_vanish() && encoding == Encoding::Zstd {
-            let mut object = storage.get(key, Range::Last(Trailer::LEN as u64)).map_err(gone_or_failed)?;
-            let mut tail = Vec::new();
-            let read = object.body.read_to_end(&mut tail);
-            read.map_err(|error| gone_or_failed(Error::of_io(error, storage.place())))?;
-            if let Ok(theirs) = Trailer::read(&tail)
-                && theirs.object_len() == object.size
+            let theirs = lookup::trailer(storage, key).map_err(gone_or_failed)?;
+            if let Ok(Some(theirs)) = theirs
                 && (theirs.name, theirs.size, theirs.sha256)
                     == (self.name, self.trailer.size, self.trailer.sha256)
             {
@@ -212,7 +208,10 @@ impl Source {
                     Cause::Conflict,
                     format!("\"{}/{key}\" stands there damaged: {reason}", storage.place()),
                 )
-                .hint("move it out of the archive by hand; the next push then stores the good one"),
+                .hint(format!(
+                    "\"wal-archive quarantine {}\" moves it aside; the next push then stores the good one",
+                    key.to_quarantine()
+                )),
             )),
             Err(DecodeError::Read(error) | DecodeError::Write(error)) => {
                 Err(gone_or_failed(Error::of_io(error, storage.place())))

@@ -61,6 +61,9 @@ impl SegmentSize {
     /// The largest size PostgreSQL allows (`WalSegMaxSize`).
     pub const MAX: SegmentSize = SegmentSize(1 << 30);
 
+    /// The smallest (`WalSegMinSize`).
+    pub const MIN: SegmentSize = SegmentSize(1 << 20);
+
     /// `None` for anything that `IsValidWalSegSize` of `xlog_internal.h` refuses.
     pub fn new(bytes: u64) -> Option<Self> {
         let fits = (1 << 20..=1 << 30).contains(&bytes) && bytes.is_power_of_two();

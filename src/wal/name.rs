@@ -66,7 +66,7 @@ impl SegmentName {
     /// `XLogFileName`: the segment with this number, counted from address 0.
     ///
     /// Numbers beyond the last address (2^64 / size) wrap; no address has one.
-    fn numbered(timeline: Timeline, number: u64, size: SegmentSize) -> Self {
+    pub fn numbered(timeline: Timeline, number: u64, size: SegmentSize) -> Self {
         let per_id = size.segments_per_id();
         SegmentName {
             timeline,
@@ -86,6 +86,11 @@ impl SegmentName {
     pub fn start(self, size: SegmentSize) -> Option<Lsn> {
         (u64::from(self.low) < size.segments_per_id())
             .then(|| Lsn((u64::from(self.high) << 32) + u64::from(self.low) * size.bytes()))
+    }
+
+    /// Its number, counted from address 0; `None` where no segment of this size has such a name.
+    pub fn number(self, size: SegmentSize) -> Option<u64> {
+        Some(self.start(size)?.0 / size.bytes())
     }
 
     /// The segment after this one on the same timeline; `None` after the last address, or where
@@ -315,6 +320,7 @@ mod tests {
             let start = name.start(size).unwrap().0;
             prop_assert!(start <= lsn && lsn - start < size.bytes());
             prop_assert_eq!(start % size.bytes(), 0);
+            prop_assert_eq!(name.number(size).map(|n| SegmentName::numbered(Timeline::FIRST, n, size)), Some(name));
             if let Some(next) = name.next(size) {
                 prop_assert_eq!(next.start(size).unwrap().0, start + size.bytes());
                 prop_assert!(next > name, "names sort as addresses do");

@@ -50,7 +50,7 @@ impl FromStr for SystemId {
     }
 }
 
-const FIRST_IS_LONG_HEADER: u16 = 0x0002; // XLP_LONG_HEADER
+pub(super) const LONG_HEADER: u16 = 0x0002; // XLP_LONG_HEADER
 const KNOWN_INFO: u16 = 0x000F; // XLP_ALL_FLAGS as of 18
 
 /// `XLOG_PAGE_MAGIC` of each major version from 9.5 on; minor releases never change it.
@@ -113,6 +113,16 @@ impl FirstPage {
         MAGICS.iter().find(|(magic, _)| *magic == self.magic).map(|(_, version)| *version)
     }
 
+    /// The magic, which every page of the cluster has.
+    pub(super) fn magic(&self) -> u16 {
+        self.magic
+    }
+
+    /// The page size the header claims (R6, unchecked).
+    pub(super) fn block_size(&self) -> u32 {
+        self.block_size
+    }
+
     /// The segment size the header claims, where it is a valid one.
     pub fn segment_size(&self) -> Option<SegmentSize> {
         SegmentSize::new(self.segment_size.into())
@@ -124,7 +134,7 @@ impl FirstPage {
         if self.magic == 0 {
             return Err(BadPage::NoHeader); // R2
         }
-        if self.info & FIRST_IS_LONG_HEADER == 0 {
+        if self.info & LONG_HEADER == 0 {
             return Err(BadPage::NoLongHeader); // R2
         }
         let size = match SegmentSize::new(file_size) {

@@ -2,6 +2,7 @@
 
 use crate::util::{Run, Sandbox};
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 
 const ONE: &str = "000000010000000000000001";
 
@@ -25,7 +26,7 @@ fn config_shows_each_setting_and_where_it_came_from() {
             .env("WAL_ARCHIVE_ON_ERROR", "retry")
             .args(["config", "--config", file, "--log-format", "json"]),
     );
-    let expected: [[&str; 3]; 18] = [
+    let expected: [[&str; 3]; 19] = [
         ["archive", "/one, /two", "environment WAL_ARCHIVE"],
         ["config", file, "--config"],
         ["log_format", "json", "--log-format"],
@@ -48,6 +49,7 @@ fn config_shows_each_setting_and_where_it_came_from() {
             &format!("{file} (fetch.accept_gap)"),
         ],
         ["fetch.prefetch", "8", "default"],
+        ["fetch.partial", "false", "default"],
     ];
     let (s3, others): (Vec<_>, Vec<_>) = rows(&run).into_iter().partition(|row| row[0].starts_with("s3."));
     assert_eq!(others, expected);
@@ -90,7 +92,8 @@ fn config_is_json_where_asked() {
         "--archive",
         "/b",
     ]));
-    let rows: serde_json::Value = serde_json::from_str(&run.stdout).unwrap();
+    let answer: serde_json::Value = serde_json::from_str(&run.stdout).unwrap();
+    let rows = &answer["settings"];
     assert_eq!(
         rows[0],
         serde_json::json!({"setting": "archive", "values": ["/a", "/b"], "from": "--archive"})
@@ -112,6 +115,40 @@ fn config_fails_with_2_where_the_settings_cannot_be_used() {
         run(&["config", "--archive", "/x"], &[("WAL_ARCHIVE_LEVEL", "a lot")]).contains("WAL_ARCHIVE_LEVEL")
     );
     assert!(run(&["no-such"], &[]).contains("no-such"));
+}
+
+#[test]
+fn config_checks_the_settings_and_the_files_they_name() {
+    let sandbox = Sandbox::new();
+    let archive = sandbox.archive();
+    let check = |args: &[&str], variables: &[(&str, &str)]| {
+        Run::of(
+            sandbox
+                .program("wal-archive")
+                .args(["config", "--check"])
+                .args(args)
+                .envs(variables.iter().copied()),
+        )
+    };
+    let path = archive.to_str().unwrap();
+    let run = check(&["--archive", path, "--archive", "s3://bucket"], &[]);
+    assert!(
+        run.code == Some(0) && run.stdout.contains("wal-archive check") && run.stderr.is_empty(),
+        "{run:?}"
+    );
+    assert!(fs::read_dir(&archive).unwrap().next().is_none(), "nothing is written");
+    check(&["--archive", "/nonexistent/archive"], &[])
+        .fails(2, &["/nonexistent/archive", "is not there", "HINT:"]);
+    check(&["--archive", path], &[("WAL_ARCHIVE_LEVEL", "a lot")]).fails(2, &["WAL_ARCHIVE_LEVEL"]);
+    check(&["--archive", "s3://bucket", "--ca-bundle", "/nonexistent/ca.pem"], &[])
+        .fails(2, &["CA bundle", "ca.pem"]);
+    check(&["--archive", path], &[("PGDATA", sandbox.path("").to_str().unwrap())])
+        .fails(2, &["inside the data directory"]);
+    // Root may use what nobody else may.
+    if !rustix::process::geteuid().is_root() {
+        fs::set_permissions(&archive, fs::Permissions::from_mode(0o500)).unwrap();
+        check(&["--archive", path], &[]).fails(2, &["is not this user's to use", "HINT:"]);
+    }
 }
 
 #[test]

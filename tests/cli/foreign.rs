@@ -7,7 +7,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-const WAL_G: [(&str, &str); 5] = [
+pub const WAL_G: [(&str, &str); 5] = [
     ("wal-g-lz4", ".lz4"),
     ("wal-g-zstd", ".zst"),
     ("wal-g-lzma", ".lzma"),
@@ -20,12 +20,12 @@ const B: &str = "00000001000000000000001B";
 /// The next segment after all that the fixtures hold.
 const NEXT: &str = "00000002000000000000001D";
 
-fn vectors() -> PathBuf {
+pub fn vectors() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vectors")
 }
 
 /// The WAL files that the fixtures were made from.
-fn wal() -> Vec<(String, Vec<u8>)> {
+pub fn wal() -> Vec<(String, Vec<u8>)> {
     let folder = vectors().join("wal/postgresql-15");
     let raw = |file: String| {
         let mut bytes = Vec::new();
@@ -41,7 +41,7 @@ fn raw(name: &str) -> Vec<u8> {
 }
 
 /// A sandbox whose archive is a copy of a fixture, or bare where that has no name.
-fn archive_of(fixture: &str) -> Sandbox {
+pub fn archive_of(fixture: &str) -> Sandbox {
     let sandbox = Sandbox::new();
     let folder = sandbox.archive().join("wal_005");
     fs::create_dir(&folder).unwrap();

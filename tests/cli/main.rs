@@ -4,13 +4,20 @@
 
 mod util;
 
+mod check;
 mod config;
+mod copy;
+mod drain;
+mod expire;
 mod fetch;
 mod foreign;
 mod kills;
+mod list;
 mod look_ahead;
 mod prefetch;
 mod push;
+mod quarantine;
 mod races;
 mod sizes;
 mod syscalls;
+mod verify;

@@ -291,7 +291,7 @@ fn code_12_for_a_damaged_object_with_the_way_out() {
     let len = fs::metadata(sandbox.object(ONE)).unwrap().len() as usize;
     for bit in [len * 4, (len - 300) * 8] {
         flip(&sandbox.object(ONE), bit);
-        sandbox.push(ONE, &[]).fails(12, &["damaged", "HINT:", "move it out of the archive"]);
+        sandbox.push(ONE, &[]).fails(12, &["damaged", "HINT:", &format!("\"wal-archive quarantine {ONE}\"")]);
         flip(&sandbox.object(ONE), bit);
     }
     fs::write(sandbox.object(ONE), b"").unwrap();

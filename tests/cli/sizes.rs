@@ -1,6 +1,6 @@
-//! Every segment size, with bounded memory.
+//! Every segment size, and archives of many objects, with bounded memory.
 
-use crate::util::{CLUSTER, MIB, Sandbox, peak, segment};
+use crate::util::{CLUSTER, MIB, Sandbox, peak, rounds, segment};
 use std::fs;
 
 fn round_trip(mebibytes: usize) {
@@ -41,4 +41,29 @@ fn segments_of_64_mib() {
 #[test]
 fn segments_of_1_gib() {
     round_trip(1024);
+}
+
+#[test]
+fn a_list_of_many_objects() {
+    let sandbox = Sandbox::new();
+    let folder = sandbox.archive().join("wal_005");
+    fs::create_dir(&folder).unwrap();
+    let identity = format!(
+        "{{\"wal-archive\":1,\"system_id\":\"{CLUSTER}\",\"segment_size\":16777216,\"foreign\":false}}\n"
+    );
+    fs::write(sandbox.archive().join("archive.json"), identity).unwrap();
+    let objects = rounds("WAL_ARCHIVE_OBJECTS", 20_000);
+    for number in 0..objects {
+        fs::write(folder.join(format!("00000001{:08X}{:08X}.zst", number / 256, number % 256)), "x").unwrap();
+    }
+    let list = peak(
+        sandbox
+            .program("wal-archive")
+            .arg("list")
+            .arg("--archive")
+            .arg(sandbox.archive())
+            .stdout(std::process::Stdio::null()),
+    );
+    println!("{objects} objects: {list} KiB");
+    assert!(list < 64 << 10, "{objects} objects: {list} KiB");
 }

@@ -75,6 +75,14 @@ impl Run {
         assert!(self.code == Some(0) && self.stdout.is_empty() && self.stderr.is_empty(), "{self:?}");
     }
 
+    /// Ends with this code and says all of `words` in one line of stdout.
+    #[track_caller]
+    pub fn says(self, code: i32, words: &[&str]) -> Run {
+        let told = self.stdout.lines().any(|line| words.iter().all(|word| line.contains(word)));
+        assert!(self.code == Some(code) && told, "expected {code} and {words:?} in one line: {self:?}");
+        self
+    }
+
     /// A failure has its code, says all of `words` in one line, and prints nothing to stdout.
     #[track_caller]
     pub fn fails(self, code: i32, words: &[&str]) -> Run {
@@ -82,6 +90,28 @@ impl Run {
         let told = self.stderr.lines().any(|line| words.iter().all(|word| line.contains(word)));
         assert!(told, "expected {words:?} in one line: {self:?}");
         self
+    }
+}
+
+/// `wal-archive check` ended with this code, begins with the state that it means, and a line of that
+/// state says all the words.
+#[track_caller]
+pub fn says_state(run: &Run, code: i32, words: &[&str]) {
+    let state = ["OK", "WARNING", "CRITICAL", "UNKNOWN"][code as usize];
+    assert_eq!(run.code, Some(code), "{run:?}");
+    assert!(run.stdout.starts_with(&format!("WAL-ARCHIVE {state} - ")), "{run:?}");
+    let mut lines = run.stdout.lines().skip(1);
+    let told = lines.any(|line| line.starts_with(state) && words.iter().all(|word| line.contains(word)));
+    assert!(told, "expected {words:?}: {run:?}");
+}
+
+impl Run {
+    /// It ended with this code and said nothing on stderr; what it printed, the sandbox's own
+    /// directory left out.
+    #[track_caller]
+    pub fn told(&self, code: i32, sandbox: &Sandbox) -> String {
+        assert!(self.code == Some(code) && self.stderr.is_empty(), "expected {code}: {self:?}");
+        self.stdout.replace(&format!("{}/", sandbox.folder.path().display()), "/")
     }
 }
 
@@ -175,6 +205,34 @@ impl Sandbox {
                 .args(args)
                 .args([name, "pg_wal/RECOVERYXLOG"]),
         )
+    }
+
+    /// Archives the WAL files of a real server, two timelines of segments of 1 MiB that leave
+    /// `16` to `19` of timeline 1 out, all stored at the same old time.
+    pub fn archive_real(&self) {
+        let vectors = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vectors/wal/postgresql-15");
+        let files = names(&vectors);
+        let wal: Vec<&str> = files.iter().map(|file| file.strip_suffix(".zst").unwrap()).collect();
+        for (name, file) in wal.iter().zip(&files) {
+            let raw = zstd::stream::decode_all(&fs::read(vectors.join(file)).unwrap()[..]).unwrap();
+            self.wal(name, &raw);
+        }
+        for name in wal {
+            self.push(name, &[]).succeeds();
+            self.age(name);
+        }
+    }
+
+    /// Makes an object look as if it had been stored on 2026-11-20.
+    pub fn age(&self, name: &str) {
+        let touched =
+            Command::new("touch").args(["-d", "2026-11-20T22:00:00Z"]).arg(self.object(name)).status();
+        assert!(touched.unwrap().success());
+    }
+
+    /// A subcommand of `wal-archive` over the archive, with further arguments.
+    pub fn admin(&self, subcommand: &str, args: &[&str]) -> Run {
+        Run::of(self.program("wal-archive").arg(subcommand).arg("--archive").arg(self.archive()).args(args))
     }
 
     /// What a fetch put into place, which is removed.

@@ -78,20 +78,20 @@ fn a_server_killed_while_its_recovery_waits_for_the_archive_recovers_when_starte
 }
 
 /// A client that commits row after row and notes each number it was told.
-fn write(server: &Server, statements: &Path, receipts: &Path) -> Child {
+pub fn write(server: &Server, statements: &Path, receipts: &Path) -> Child {
     let mut psql = server.client("psql");
     psql.args(["-XAtq", "-d", "postgres"]).stdin(File::open(statements).unwrap());
     psql.stdout(File::create(receipts).unwrap()).stderr(Stdio::null());
     psql.spawn().expect("a client")
 }
 
-fn complete_lines(receipts: &Path) -> BTreeSet<u64> {
+pub fn complete_lines(receipts: &Path) -> BTreeSet<u64> {
     let text = fs::read_to_string(receipts).unwrap();
     let complete = text.rfind('\n').map_or("", |end| &text[..end]);
     complete.lines().map(|line| line.parse().expect("an id")).collect()
 }
 
-fn ids(server: &Server) -> BTreeSet<u64> {
+pub fn ids(server: &Server) -> BTreeSet<u64> {
     let listed = server.psql("select id from acknowledged");
     listed.lines().map(|line| line.parse().expect("an id")).collect()
 }

@@ -11,9 +11,13 @@
 //! | [`damage`] | flipped bits, another cluster's archive, a wrong option |
 //! | [`outage`] | the archive gone, unmounted, or full |
 //! | [`bucket`] | a bucket as the archive, alone and beside a directory |
+//! | [`verify`] | `wal-archive list` and `verify` against what was done to the archive, and against `pg_waldump` |
+//! | [`check`] | `wal-archive check` on a server that is well and on one that is not |
 //! | [`look_ahead`] | a push that looks ahead, and the server stopped under it |
 //! | [`prefetch`] | recovery from prefetched segments, prefetchers killed, process 1 of a container |
+//! | [`expire`] | every kept backup recovered after the rest of the WAL is gone |
 //! | [`crash`] | the server killed while it archives |
+//! | [`drain`] | what a lost server, or a standby before its promotion, still holds |
 //!
 //! Without PostgreSQL on the machine the tests say `SKIPPED` and pass, unless
 //! `WAL_ARCHIVE_REQUIRE_ALL=1` is set; the same for those that mount file systems and need root.
@@ -26,8 +30,11 @@ mod server;
 mod world;
 
 mod bucket;
+mod check;
 mod crash;
 mod damage;
+mod drain;
+mod expire;
 mod holes;
 mod look_ahead;
 mod outage;
@@ -35,3 +42,4 @@ mod prefetch;
 mod recovery;
 mod standby;
 mod timelines;
+mod verify;

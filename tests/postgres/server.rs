@@ -255,7 +255,7 @@ impl<'w> Server<'w> {
         format!("host={} user=postgres dbname=postgres", self.socket_directory().display())
     }
 
-    /// A base backup without WAL: what it needs must come from the archive.
+    /// A base backup without WAL, labelled with its name: what it needs must come from the archive.
     pub fn base_backup(&self, name: &str) -> Backup {
         self.backup(name, "none")
     }
@@ -268,7 +268,7 @@ impl<'w> Server<'w> {
     fn backup(&self, name: &str, wal: &str) -> Backup {
         let path = self.world.path(name);
         let mut backup = self.client("pg_basebackup");
-        run(backup.args(["-c", "fast", "--no-sync", "-X", wal, "-D"]).arg(&path));
+        run(backup.args(["-c", "fast", "--no-sync", "-l", name, "-X", wal, "-D"]).arg(&path));
         Backup { path }
     }
 

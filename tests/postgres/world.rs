@@ -42,7 +42,12 @@ impl World {
         world.give_to_postgres(world.root());
         fs::set_permissions(world.root(), fs::Permissions::from_mode(0o755)).unwrap();
         world.make_directory("bin");
-        for program in [env!("CARGO_BIN_EXE_wal-push"), env!("CARGO_BIN_EXE_wal-fetch")] {
+        let programs = [
+            env!("CARGO_BIN_EXE_wal-push"),
+            env!("CARGO_BIN_EXE_wal-fetch"),
+            env!("CARGO_BIN_EXE_wal-archive"),
+        ];
+        for program in programs {
             // Cargo's directory may be closed to PostgreSQL's user.
             let copy = world.path("bin").join(Path::new(program).file_name().unwrap());
             fs::copy(program, &copy).expect("a copy of the program");
@@ -72,7 +77,7 @@ impl World {
         self.account
     }
 
-    /// `wal-push` or `wal-fetch`.
+    /// `wal-push`, `wal-fetch` or `wal-archive`.
     pub fn program(&self, name: &str) -> PathBuf {
         self.path("bin").join(name)
     }

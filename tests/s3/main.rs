@@ -8,7 +8,10 @@ mod support;
 mod util;
 
 mod bucket;
+mod check;
+mod copy;
 mod destinations;
+mod expire;
 mod faults;
 mod foreign;
 mod policy;

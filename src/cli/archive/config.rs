@@ -2,20 +2,32 @@
 
 use super::super::args;
 use super::super::exit::AdminExit;
+use super::answer::{json_flag, show, show_json};
+use super::table::{Align, Table};
 use crate::config::{Layers, Program, SETTINGS};
 use crate::failure::Failure;
+use crate::object::key::WAL_FOLDER;
+use crate::storage::{Destination, Location};
 use clap::{Arg, ArgAction, ArgMatches, Command};
-use std::io::Write;
+use rustix::fs::{Access, access};
+use serde_json::{Value, json};
+use std::fs::File;
+use std::path::Path;
 
 pub(super) fn command() -> Command {
-    Command::new("config")
-        .about("Shows the settings in force and where each came from")
-        .arg(Arg::new("json").long("json").action(ArgAction::SetTrue).help("As JSON"))
+    Command::new("config").about("Shows the settings in force and where each came from").arg(json_flag()).arg(
+        Arg::new("check").long("check").action(ArgAction::SetTrue).conflicts_with("json").help(
+            "Show nothing, but tell whether they can be used, without asking a bucket or writing anything",
+        ),
+    )
 }
 
 pub(super) fn run(matches: &ArgMatches) -> Result<AdminExit, Failure<()>> {
     let layers = args::layers(matches, Program::Archive)?;
-    show(&layers, matches.get_flag("json")).map(|()| AdminExit::Fine)
+    if matches.get_flag("check") {
+        return check(&layers);
+    }
+    tell(&layers, matches.get_flag("json")).map(|()| AdminExit::Fine)
 }
 
 /// One row of `wal-archive config`.
@@ -26,7 +38,7 @@ struct Row {
 }
 
 /// Prints every setting of every program: common ones once, the others under their section.
-fn show(layers: &Layers, json: bool) -> Result<(), Failure<()>> {
+fn tell(layers: &Layers, json: bool) -> Result<(), Failure<()>> {
     let mut rows = Vec::new();
     for program in [Program::Archive, Program::Push, Program::Fetch] {
         for setting in SETTINGS.iter().filter(|setting| setting.programs.contains(&program)) {
@@ -57,25 +69,78 @@ fn show(layers: &Layers, json: bool) -> Result<(), Failure<()>> {
     for name in layers.unknown_variables() {
         log::warn!("the environment variable {name} means nothing to this program");
     }
-    let mut text = String::new();
     if json {
-        let rows: Vec<_> = rows
+        let rows: Value = rows
             .iter()
-            .map(|row| serde_json::json!({"setting": row.setting, "values": row.values, "from": row.from}))
+            .map(|row| json!({"setting": row.setting, "values": row.values, "from": row.from}))
             .collect();
-        text = format!("{}\n", serde_json::Value::from(rows));
+        show_json(json!({"settings": rows}));
     } else {
-        let value = |row: &Row| if row.values.is_empty() { "-".to_owned() } else { row.values.join(", ") };
-        let width = |cell: &dyn Fn(&Row) -> usize| rows.iter().map(cell).max().unwrap_or(0);
-        let (first, second) = (width(&|row| row.setting.len()), width(&|row| value(row).len()));
-        for row in &rows {
-            text += &format!("{:first$}  {:second$}  {}\n", row.setting, value(row), row.from);
+        let mut table = Table::new(&[("", Align::Left), ("", Align::Left), ("", Align::Left)]);
+        for Row { setting, values, from } in rows {
+            let values = if values.is_empty() { "-".to_owned() } else { values.join(", ") };
+            table.row([setting.into(), values.into(), from.into()]);
         }
+        show(&table.render(false));
     }
-    let _ = std::io::stdout().write_all(text.as_bytes()); // a closed stdout is the reader's choice
     // What is shown must also be usable.
     layers.push()?;
     layers.fetch()?;
+    Ok(())
+}
+
+/// Tells all that is wrong with the settings, as far as this machine knows.
+fn check(layers: &Layers) -> Result<AdminExit, Failure<()>> {
+    let (push, fetch) = (layers.push()?.common, layers.fetch()?.common);
+    for name in layers.unknown_variables() {
+        log::warn!("the environment variable {name} means nothing to this program");
+    }
+    let mut wrong = Vec::new();
+    for destination in &push.archive {
+        wrong.extend(unusable(destination, true).err());
+    }
+    for destination in fetch.archive.iter().filter(|destination| !push.archive.contains(destination)) {
+        wrong.extend(unusable(destination, false).err());
+    }
+    if let Some(data_directory) = std::env::var_os("PGDATA") {
+        wrong.extend(push.refuse_inside(Path::new(&data_directory)).err());
+    }
+    wrong.iter().for_each(|failure| log::error!("{failure}"));
+    if !wrong.is_empty() {
+        return Ok(AdminExit::CouldNotTell);
+    }
+    show("the settings can be used; \"wal-archive check\" proves that archiving works\n");
+    Ok(AdminExit::Fine)
+}
+
+/// Looks at the files that a destination's settings name.
+fn unusable(destination: &Destination, to_push: bool) -> Result<(), Failure<()>> {
+    if let Some(bundle) = &destination.s3.ca_bundle {
+        File::open(bundle).map_err(|error| {
+            Failure::new((), format!("cannot read the CA bundle \"{}\": {error}", bundle.display()))
+        })?;
+    }
+    let Location::Directory(root) = &destination.location else { return Ok(()) };
+    let wrong = |path: &Path, reason: &str, hint: &str| {
+        Err(Failure::new((), format!("the archive's directory \"{}\" {reason}", path.display())).hint(hint))
+    };
+    if !root.is_dir() {
+        let hint = "mount its disk, or make the directory: the root itself is never made";
+        return wrong(root, "is not there", hint);
+    }
+    let needed = if to_push {
+        Access::READ_OK | Access::WRITE_OK | Access::EXEC_OK
+    } else {
+        Access::READ_OK | Access::EXEC_OK
+    };
+    for path in [root.clone(), root.join(WAL_FOLDER)] {
+        if path.exists()
+            && let Err(error) = access(&path, needed)
+        {
+            let hint = "give the user that PostgreSQL runs as the right to it, and run this as that user";
+            return wrong(&path, &format!("is not this user's to use: {error}"), hint);
+        }
+    }
     Ok(())
 }
 

@@ -1,40 +1,78 @@
 //! `wal-archive`: what admins run. One subcommand per file.
 
+mod answer;
+mod check;
 mod config;
+mod copy;
+mod drain;
+mod expire;
+mod findings;
+mod list;
+mod progress;
+mod quarantine;
+mod table;
+mod verify;
 
 use super::args::{self, Parsed};
 use super::exit::AdminExit;
 use super::{guarded, report};
+use crate::check::State;
 use crate::config::Program;
 use crate::failure::Failure;
 use clap::{ArgMatches, Command};
 use std::env;
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 /// What a subcommand takes, and what it does with it.
 struct Subcommand {
     command: fn() -> Command,
     run: fn(&ArgMatches) -> Result<AdminExit, Failure<()>>,
+    /// Its end where it cannot tell.
+    could_not_tell: AdminExit,
 }
 
 /// All of them, in the order of the help.
-const SUBCOMMANDS: [Subcommand; 1] = [Subcommand { command: config::command, run: config::run }];
+const SUBCOMMANDS: [Subcommand; 8] = [
+    Subcommand { command: list::command, run: list::run, could_not_tell: AdminExit::CouldNotTell },
+    Subcommand { command: verify::command, run: verify::run, could_not_tell: AdminExit::CouldNotTell },
+    Subcommand {
+        command: check::command,
+        run: check::run,
+        could_not_tell: AdminExit::Checked(State::Unknown),
+    },
+    Subcommand { command: expire::command, run: expire::run, could_not_tell: AdminExit::CouldNotTell },
+    Subcommand { command: drain::command, run: drain::run, could_not_tell: AdminExit::CouldNotTell },
+    Subcommand { command: copy::command, run: copy::run, could_not_tell: AdminExit::CouldNotTell },
+    Subcommand {
+        command: quarantine::command,
+        run: quarantine::run,
+        could_not_tell: AdminExit::CouldNotTell,
+    },
+    Subcommand { command: config::command, run: config::run, could_not_tell: AdminExit::CouldNotTell },
+];
 
 /// The program.
 pub fn main() -> ExitCode {
-    guarded("wal-archive", || AdminExit::CouldNotTell.code(), || run().code())
+    let args: Vec<OsString> = env::args_os().collect();
+    // From the raw arguments, as these may be what is wrong.
+    let named =
+        |arg: &OsString| SUBCOMMANDS.iter().find(|subcommand| (subcommand.command)().get_name() == arg);
+    let could_not_tell =
+        args.iter().skip(1).find_map(named).map_or(AdminExit::CouldNotTell, |named| named.could_not_tell);
+    guarded("wal-archive", || could_not_tell.code(), || run(args, could_not_tell).code())
 }
 
-fn run() -> AdminExit {
+fn run(args: Vec<OsString>, could_not_tell: AdminExit) -> AdminExit {
     let command = args::command("wal-archive", "Looks after an archive of PostgreSQL WAL", Program::Archive)
         .subcommand_required(true)
         .subcommands(SUBCOMMANDS.iter().map(|subcommand| (subcommand.command)()));
-    let matches = match args::parse(command, env::args_os().collect()) {
+    let matches = match args::parse(command, args) {
         Parsed::Run(matches) => matches,
         Parsed::Told => return AdminExit::Fine,
         Parsed::Wrong(failure) => {
             report(&failure);
-            return AdminExit::CouldNotTell;
+            return could_not_tell;
         }
     };
     let called = matches.subcommand().and_then(|(name, matches)| {
@@ -45,9 +83,9 @@ fn run() -> AdminExit {
         Some(Ok(exit)) => exit,
         Some(Err(failure)) => {
             report(&failure);
-            AdminExit::CouldNotTell
+            could_not_tell
         }
         // clap demands one of the subcommands above.
-        None => AdminExit::CouldNotTell,
+        None => could_not_tell,
     }
 }

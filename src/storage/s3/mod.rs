@@ -15,6 +15,7 @@ pub use settings::{ConditionalWrites, Encryption, Keys, RequestChecksums, S3Sett
 
 use super::{Body, Entry, Error, Kind, Listing, Object, Range, Result, Storage};
 use crate::object::Key;
+use crate::object::key::PROBE;
 use aws_sdk_s3::Client;
 use aws_sdk_s3::operation::list_objects_v2::ListObjectsV2Output;
 use aws_sdk_s3::primitives::{ByteStream, DateTime};
@@ -30,8 +31,6 @@ const SINGLE: u64 = 20 << 20;
 /// Objects that one request deletes at most, by the API.
 const BATCH: usize = 1000;
 
-/// The constant object by which a store shows that it honours the condition. It stays there.
-const PROBE: &str = "wal-archive-probe";
 const PROBE_CONTENT: &[u8] =
     b"wal-archive asks whether this store refuses to create what exists; keep this object\n";
 

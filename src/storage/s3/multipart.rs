@@ -1,8 +1,7 @@
 //! Large bodies in parts, published by a conditional completion.
 
-use super::{
-    ConditionalWrites, Inner, PROBE, PROBE_CONTENT, client, errors::classify, not_conditional, sending,
-};
+use super::{ConditionalWrites, Inner, PROBE_CONTENT, client, errors::classify, not_conditional, sending};
+use crate::object::key::PROBE;
 use crate::storage::{Body, Error, Kind, Result};
 use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::{ChecksumAlgorithm, CompletedMultipartUpload, CompletedPart};

@@ -1,0 +1,279 @@
+//! One destination: whose it is, and whether it does what wal-push and wal-fetch need.
+//!
+//! A probe object of its own unique name is created, created again, read and deleted: creation
+//! that never replaces cannot be believed, only seen.
+
+use super::{Check, Cluster, Finding, Metric, Place, Report, Rights, State, room, told};
+use crate::archive;
+use crate::failure::Failure;
+use crate::object::{Identity, Key};
+use crate::storage::deadline::Deadline;
+use crate::storage::{Body, Error, Kind, Range, Result, Storage};
+use std::hash::{BuildHasher, RandomState};
+use std::io::Read;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+/// What one destination showed.
+pub(super) struct Looked {
+    pub(super) name: String,
+    pub(super) whose: Whose,
+    pub(super) report: Report,
+}
+
+/// Whose archive it is.
+pub(super) enum Whose {
+    Cluster(Identity),
+    /// There is no `archive.json`.
+    Nobodys,
+    /// It could not be told.
+    Failed(Error),
+}
+
+impl Whose {
+    /// Judged by what is known of the cluster.
+    pub(super) fn finding(&self, of: &str, clusters: &[Cluster]) -> Finding {
+        let ours = clusters.iter().find_map(|cluster| cluster.system_id);
+        match self {
+            Whose::Failed(error) => failed(State::Critical, "identity", of, error),
+            Whose::Cluster(Identity { system_id, .. }) if ours.is_some_and(|ours| ours != *system_id) => {
+                let ours = ours.map_or_else(String::new, |ours| ours.to_string());
+                let what = format!(
+                    "\"{of}\" is the archive of the cluster with system identifier {system_id}, this one has {ours}"
+                );
+                Finding::new(State::Critical, "identity", of, what).hint(
+                    "give each cluster a prefix of its own; after initdb or pg_upgrade that is a new one",
+                )
+            }
+            Whose::Cluster(Identity { system_id, .. }) => {
+                let what =
+                    format!("\"{of}\" is the archive of the cluster with system identifier {system_id}");
+                Finding::fine("identity", of, what)
+            }
+            Whose::Nobodys if clusters.iter().any(|cluster| cluster.archived_before) => Finding::new(
+                State::Critical,
+                "identity",
+                of,
+                format!("\"{of}\" has no \"archive.json\", though this cluster has archived before"),
+            )
+            .hint("mount its disk or correct the path; an archive that starts anew needs a new base backup"),
+            Whose::Nobodys => Finding::new(
+                State::Warning,
+                "identity",
+                of,
+                format!("\"{of}\" has no \"archive.json\": nothing was archived there yet"),
+            )
+            .hint("if it is new, the first wal-push makes it; else mount its disk or correct the path"),
+        }
+    }
+}
+
+pub(super) fn look(place: &Place, request: &Check<'_>, at: Instant) -> Looked {
+    let storage = Deadline::new(Arc::clone(&place.storage), at);
+    let name = storage.place().to_owned();
+    let mut report = Report::default();
+    let whose = match archive::identity(&storage) {
+        Ok(Some(identity)) => Whose::Cluster(identity),
+        Ok(None) => Whose::Nobodys,
+        // Without the right to list, S3 answers so for what is not there, too.
+        Err(error)
+            if error.kind() == Kind::Denied && request.rights == Rights::Push && !storage.can_vanish() =>
+        {
+            Whose::Nobodys
+        }
+        Err(error) => Whose::Failed(error),
+    };
+    // Of what cannot be read the rest would say the same again, except why it cannot be written.
+    let answers = !matches!(&whose, Whose::Failed(error) if matches!(error.kind(), Kind::Unavailable | Kind::TimedOut | Kind::Invalid));
+    if answers {
+        match request.rights {
+            Rights::Fetch => drop(list(&storage, Key::identity().as_str(), None, &mut report)),
+            rights => probe(place, &storage, rights, request.thresholds.clock, &mut report),
+        }
+        if let Some(directory) = &place.directory {
+            report.append(room::look(directory, &name, request.thresholds.free, at));
+        }
+    }
+    Looked { name, whose, report }
+}
+
+/// The probe's life.
+fn probe(place: &Place, storage: &dyn Storage, rights: Rights, clock: Duration, report: &mut Report) {
+    let of = storage.place();
+    let unique = RandomState::new().hash_one(std::process::id());
+    let key = Key::probe(unique);
+    let content = |which: &str| format!("wal-archive check, {which} of {unique:016x}; delete this object\n");
+    let (first, second) = (content("first"), content("second"));
+    let before = (Instant::now(), SystemTime::now());
+    match storage.create(&key, &Body::from(first.clone().into_bytes())) {
+        Ok(()) => {}
+        // The answer to our own write was lost, and it was repeated.
+        Err(error) if error.kind() == Kind::AlreadyExists => {}
+        Err(error) => {
+            report.push(failed(State::Critical, "create", of, &error));
+            return;
+        }
+    }
+    let took = before.0.elapsed();
+    report.push(Finding::fine("create", of, format!("\"{of}\" took a new object in {took:.1?}")));
+    report.metrics.push(Metric::new("write_seconds", Some(of), took.as_secs_f64()));
+    report.push(exclusive(place, storage, &key, second.into_bytes()));
+    let start = Instant::now();
+    match read_back(storage, &key, first.as_bytes()) {
+        Ok(modified) => {
+            let took = start.elapsed();
+            report.push(Finding::fine("read", of, format!("\"{of}\" gave it back in {took:.1?}")));
+            report.metrics.push(Metric::new("read_seconds", Some(of), took.as_secs_f64()));
+            report.append(compare_clocks(of, modified, (before.1, SystemTime::now()), clock));
+        }
+        Err(failure) => report.push(Finding::of_failure(State::Critical, "read", of, &failure)),
+    }
+    let left = match rights {
+        Rights::All => list(storage, Key::PROBES, Some(&key), report),
+        Rights::Push | Rights::Fetch => Vec::new(),
+    };
+    match left.iter().chain([&key]).try_for_each(|key| storage.delete(key)) {
+        Ok(()) => report.push(Finding::fine("delete", of, format!("\"{of}\" deleted the probe"))),
+        // A policy against deletion protects the archive; only "wal-archive expire" needs the right.
+        Err(error) => {
+            let what = format!("the probe \"{key}\" stays: {error}");
+            report.push(Finding::new(State::Warning, "delete", of, what).hint(
+                "allow deletion of wal_005/wal-archive-check.* below the prefix; where nothing may be deleted, run the check rarely, \
+                 or with --rights fetch",
+            ));
+        }
+    }
+}
+
+/// The second of two creators must be refused.
+fn exclusive(place: &Place, storage: &dyn Storage, key: &Key, other: Vec<u8>) -> Finding {
+    let (of, check) = (storage.place(), "exclusive");
+    match storage.create(key, &Body::from(other)) {
+        Err(error) if error.kind() == Kind::AlreadyExists && place.unconditional => Finding::new(
+            State::Warning,
+            check,
+            of,
+            format!(
+                "\"{of}\" is written without conditions (conditional_writes = \"unsupported\"): two servers that archive \
+                 one name at the same moment may overwrite each other"
+            ),
+        )
+        .hint("use a store that honours conditional writes (docs/providers.md), or keep this knowingly"),
+        Err(error) if error.kind() == Kind::AlreadyExists => {
+            Finding::fine(check, of, format!("\"{of}\" refused to replace it"))
+        }
+        Err(error) => failed(State::Critical, check, of, &error),
+        Ok(()) => Finding::new(
+            State::Critical,
+            check,
+            of,
+            format!("\"{of}\" accepted a second object of one name: it would silently overwrite WAL"),
+        )
+        .hint("use a store that honours If-None-Match (docs/providers.md)"),
+    }
+}
+
+/// Reads the object whole, and its end as wal-push reads a trailer; when it was stored.
+fn read_back(
+    storage: &dyn Storage,
+    key: &Key,
+    content: &[u8],
+) -> std::result::Result<SystemTime, Failure<()>> {
+    let read = |range| -> Result<(Vec<u8>, SystemTime)> {
+        let object = storage.get(key, range)?;
+        let mut bytes = Vec::new();
+        let read = object.body.take(4096).read_to_end(&mut bytes);
+        read.map_err(|error| Error::of_io(error, storage.place()))?;
+        Ok((bytes, object.modified))
+    };
+    let tail = content.get(content.len().saturating_sub(16)..).unwrap_or_default();
+    let mut stored = SystemTime::UNIX_EPOCH;
+    for (range, expected) in [(Range::Whole, content), (Range::Last(16), tail)] {
+        let (bytes, modified) = read(range).map_err(|error| Failure::from_storage((), &error))?;
+        if bytes != expected {
+            let what = format!("\"{}/{key}\" came back with other bytes than were stored", storage.place());
+            return Err(Failure::new((), what)
+                .hint("the store or something between changes or replaces objects: do not archive there before it is understood"));
+        }
+        stored = modified;
+    }
+    Ok(stored)
+}
+
+/// How long an interrupted check may have been at work.
+const LEFT: Duration = Duration::from_secs(24 * 3600);
+
+/// wal-fetch must see what stands there, or it cannot say "not there". Returns the probes that
+/// interrupted checks left.
+fn list(storage: &dyn Storage, prefix: &str, probe: Option<&Key>, report: &mut Report) -> Vec<Key> {
+    let of = storage.place();
+    let now = SystemTime::now();
+    let mut seen = probe.is_none();
+    let mut left = Vec::new();
+    let listed = storage.list(prefix, "").and_then(|mut entries| {
+        entries.try_for_each(|entry| {
+            let entry = entry?;
+            match Key::parse(&entry.key) {
+                key if key.as_ref() == probe => seen = true,
+                Some(key)
+                    if probe.is_some() && now.duration_since(entry.modified).is_ok_and(|age| age > LEFT) =>
+                {
+                    left.push(key);
+                }
+                _ => {}
+            }
+            Ok(())
+        })
+    });
+    report.push(match listed {
+        Ok(()) if seen => Finding::fine("list", of, format!("\"{of}\" can be listed")),
+        Ok(()) => Finding::new(
+            State::Critical,
+            "list",
+            of,
+            format!("\"{of}\" does not list an object that stands there"),
+        )
+        .hint("its listings are not up to date: wal-fetch would answer \"not there\" for what is there; use another store"),
+        Err(error) => {
+            let refused = error.kind() == Kind::Denied && !storage.can_vanish();
+            let finding = failed(if refused { State::Warning } else { State::Critical }, "list", of, &error);
+            match refused {
+                true => finding.hint("wal-fetch needs s3:ListBucket; --rights push checks for a server that only archives"),
+                false => finding,
+            }
+        }
+    });
+    left
+}
+
+/// `between`: our own clock before the creation and after the answer.
+fn compare_clocks(
+    of: &str,
+    stored: SystemTime,
+    between: (SystemTime, SystemTime),
+    limit: Duration,
+) -> Report {
+    let ahead = stored.duration_since(between.1).unwrap_or_default();
+    let behind = between.0.duration_since(stored).unwrap_or_default();
+    let skew = ahead.max(behind);
+    let mut report = Report::default();
+    let finding = if skew <= limit {
+        Finding::fine("clock", of, format!("the clock of \"{of}\" agrees with this machine's"))
+    } else {
+        let way = if ahead > behind { "ahead of" } else { "behind" };
+        Finding::new(
+            State::Warning,
+            "clock",
+            of,
+            format!("the clock of \"{of}\" is {} {way} this machine's", told(skew)),
+        )
+        .hint("set both by NTP: S3 refuses requests that are 15 minutes off, and recovery targets are times")
+    };
+    report.push(finding);
+    report.metrics.push(Metric::new("clock_skew_seconds", Some(of), skew.as_secs_f64()));
+    report
+}
+
+fn failed(state: State, check: &'static str, of: &str, error: &Error) -> Finding {
+    Finding::of_failure(state, check, of, &Failure::from_storage((), error))
+}

@@ -1,0 +1,273 @@
+//! `wal-archive check`: does archiving work? For cron, Nagios and Prometheus.
+//!
+//! Three parts that run side by side, each bounded in time:
+//!
+//! * `destination`: it answers, is this cluster's archive, takes a new object, refuses a second
+//!   one of the same name, gives back what it took, lets it be deleted; room and clock;
+//! * `backlog`: what waits in a data directory, and for how long;
+//! * `server`: what a running PostgreSQL says of itself, through `psql`.
+//!
+//! An idle server is healthy: the age of what *waits* counts, never the time since something was
+//! last archived. Knows nothing of exit codes and of how a report is shown.
+
+mod backlog;
+mod command;
+mod destination;
+mod psql;
+mod room;
+mod server;
+
+pub use room::Least;
+
+use crate::failure::Failure;
+use crate::storage::Shared;
+use crate::wal::SystemId;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+/// How bad it is; the names and numbers of the Monitoring Plugins guidelines, the order of alarm.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum State {
+    /// Nothing to object to.
+    Ok,
+    /// It works, and somebody should look.
+    Warning,
+    /// It could not be told.
+    Unknown,
+    /// WAL is not archived, or would be lost.
+    Critical,
+}
+
+/// One thing that was looked at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// How bad.
+    pub state: State,
+    /// What was looked at; a fixed word for programs.
+    pub check: &'static str,
+    /// Of what: a destination, a data directory, "server", "settings".
+    pub of: String,
+    /// A lower-case statement.
+    pub message: String,
+    /// What to do.
+    pub hint: Option<String>,
+}
+
+impl Finding {
+    /// Nothing to object to.
+    pub fn fine(check: &'static str, of: &str, message: impl Into<String>) -> Self {
+        Finding::new(State::Ok, check, of, message)
+    }
+
+    /// Without a hint.
+    pub fn new(state: State, check: &'static str, of: &str, message: impl Into<String>) -> Self {
+        Finding { state, check, of: of.to_owned(), message: message.into(), hint: None }
+    }
+
+    /// Keeps a failure's sentence and hint.
+    pub fn of_failure<K>(state: State, check: &'static str, of: &str, failure: &Failure<K>) -> Self {
+        Finding { hint: failure.hint.clone(), ..Finding::new(state, check, of, failure.message.clone()) }
+    }
+
+    /// Says what to do.
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+}
+
+/// A number to draw a curve of.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Metric {
+    /// A fixed word, with its unit as the last part.
+    pub name: &'static str,
+    /// Of which destination or directory, where there may be several.
+    pub of: Option<String>,
+    /// In the unit that the name says.
+    pub value: f64,
+    /// The limits it is held to, where there are some.
+    pub limits: Option<Limits>,
+}
+
+impl Metric {
+    fn new(name: &'static str, of: Option<&str>, value: f64) -> Self {
+        Metric { name, of: of.map(str::to_owned), value, limits: None }
+    }
+
+    fn limits(mut self, limits: Limits) -> Self {
+        self.limits = Some(limits);
+        self
+    }
+}
+
+/// What a number is held to.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Limits {
+    /// Warning and critical above these.
+    Most(f64, f64),
+    /// Warning and critical below these.
+    Least(f64, f64),
+}
+
+/// Everything that was found.
+#[derive(Debug, Default)]
+pub struct Report {
+    /// In the order: settings, destinations, data directory, server.
+    pub findings: Vec<Finding>,
+    /// In the same order.
+    pub metrics: Vec<Metric>,
+}
+
+impl Report {
+    /// The gravest of all.
+    pub fn state(&self) -> State {
+        self.findings.iter().map(|finding| finding.state).max().unwrap_or(State::Unknown)
+    }
+
+    fn append(&mut self, mut other: Report) {
+        self.findings.append(&mut other.findings);
+        self.metrics.append(&mut other.metrics);
+    }
+
+    fn push(&mut self, finding: Finding) {
+        self.findings.push(finding);
+    }
+}
+
+/// Whose rights at the destinations are proved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rights {
+    /// Of wal-push and wal-fetch.
+    All,
+    /// Of wal-push: nothing is listed.
+    Push,
+    /// Of wal-fetch: nothing is created.
+    Fetch,
+}
+
+/// A destination.
+pub struct Place {
+    /// It.
+    pub storage: Shared,
+    /// Its root, where it is a directory.
+    pub directory: Option<PathBuf>,
+    /// Whether the user accepted that two servers may overwrite each other there.
+    pub unconditional: bool,
+}
+
+/// What is not an alarm yet; each a warning's and an alarm's.
+#[derive(Clone, Copy, Debug)]
+pub struct Thresholds {
+    /// Of the oldest file that waits.
+    pub backlog_age: [Duration; 2],
+    /// Files that wait.
+    pub backlog_files: [u64; 2],
+    /// Free room at a directory and in pg_wal.
+    pub free: [Least; 2],
+    /// How far a destination's clock may be from ours.
+    pub clock: Duration,
+}
+
+/// What to look at.
+pub struct Check<'a> {
+    /// All of them.
+    pub places: &'a [Place],
+    /// Whose rights.
+    pub rights: Rights,
+    /// With its `pg_wal`.
+    pub data_directory: Option<&'a Path>,
+    /// A libpq connection string.
+    pub connection: Option<&'a str>,
+    /// Whether to finish a segment and wait for it at every destination.
+    pub switch: bool,
+    /// See there.
+    pub thresholds: Thresholds,
+    /// For all of it.
+    pub timeout: Duration,
+}
+
+/// Looks at everything.
+pub fn check(request: &Check<'_>) -> Report {
+    let at = Instant::now() + request.timeout;
+    std::thread::scope(|scope| {
+        let server = request.connection.map(|text| scope.spawn(move || server::ask(text, request, at)));
+        let backlog =
+            request.data_directory.map(|path| scope.spawn(move || backlog::look(path, request, at)));
+        let places: Vec<_> = request
+            .places
+            .iter()
+            .map(|place| scope.spawn(move || destination::look(place, request, at)))
+            .collect();
+        let places: Vec<_> = places.into_iter().map(join).collect();
+        let (backlog, server) = (backlog.map(join), server.map(join));
+        conclude(places, backlog, server)
+    })
+}
+
+fn join<T>(thread: std::thread::ScopedJoinHandle<'_, T>) -> T {
+    thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+}
+
+/// Whose files a data directory or a server writes, and whether any were archived before.
+#[derive(Clone, Copy, Debug, Default)]
+struct Cluster {
+    system_id: Option<SystemId>,
+    archived_before: bool,
+}
+
+/// What only the parts together tell.
+fn conclude(
+    places: Vec<destination::Looked>,
+    backlog: Option<(Report, Cluster)>,
+    server: Option<(Report, Cluster)>,
+) -> Report {
+    let mut report = Report::default();
+    let clusters: Vec<Cluster> =
+        [&backlog, &server].into_iter().flatten().map(|(_, cluster)| *cluster).collect();
+    for place in places {
+        report.push(place.whose.finding(&place.name, &clusters));
+        report.append(place.report);
+    }
+    for (part, _) in [backlog, server].into_iter().flatten() {
+        report.append(part);
+    }
+    report
+}
+
+/// Runs what may hang in the kernel; `None` when the time is over. What hangs is left behind for
+/// the end of the process.
+fn within<T: Send + 'static>(at: Instant, work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+    let (send, receive) = mpsc::sync_channel(1);
+    std::thread::spawn(move || send.send(work()));
+    receive.recv_timeout(at.saturating_duration_since(Instant::now())).ok()
+}
+
+/// As people say it: without more digits than anybody reads.
+fn told(duration: Duration) -> String {
+    humantime::format_duration(Duration::from_secs(duration.as_secs())).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_gravest_finding_is_the_state_and_nothing_at_all_is_unknown() {
+        let report = |states: &[State]| Report {
+            findings: states.iter().map(|state| Finding::new(*state, "x", "y", "z")).collect(),
+            metrics: Vec::new(),
+        };
+        assert_eq!(report(&[State::Ok, State::Warning]).state(), State::Warning);
+        assert_eq!(report(&[State::Unknown, State::Warning]).state(), State::Unknown);
+        assert_eq!(report(&[State::Unknown, State::Critical, State::Ok]).state(), State::Critical);
+        assert_eq!(report(&[]).state(), State::Unknown);
+    }
+
+    #[test]
+    fn what_hangs_is_left_behind() {
+        let soon = Instant::now() + Duration::from_millis(50);
+        assert_eq!(within(soon, || std::thread::sleep(Duration::from_secs(60))), None);
+        assert_eq!(within(Instant::now() + Duration::from_secs(60), || 7), Some(7));
+    }
+}

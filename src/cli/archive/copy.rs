@@ -1,0 +1,172 @@
+//! `wal-archive copy FROM TO`: migration, off-site copy, repair.
+
+use super::super::exit::AdminExit;
+use super::super::{args, report};
+use super::answer::{json_flag, show, show_json};
+use super::progress::Progress;
+use crate::config::{Layers, Program};
+use crate::copy::{Found, Report, Request, copy};
+use crate::failure::Failure;
+use crate::storage::Destination;
+use clap::{Arg, ArgAction, ArgMatches, Command};
+use serde_json::{Value, json};
+
+/// Told apart from the setting of wal-push, which may stand in the file.
+const JOBS: &str = "copy-jobs";
+
+pub(super) fn command() -> Command {
+    Command::new("copy")
+        .about("Copies what is missing from one archive into another, verified on the way")
+        .after_help(
+            "wal-archive copy FROM TO   one archive into another\n\
+             wal-archive copy TO        the configured destinations into another, or into one of them\n\
+             wal-archive copy           each configured destination gets what it lacks from the others",
+        )
+        .arg(
+            Arg::new("urls")
+                .num_args(0..=2)
+                .value_names(["FROM", "TO"])
+                .help("/directory, file:///directory or s3://bucket/prefix"),
+        )
+        .arg(
+            Arg::new("repair")
+                .long("repair")
+                .action(ArgAction::SetTrue)
+                .help("Read every object at TO in full; move damaged ones aside and create them anew"),
+        )
+        .arg(
+            Arg::new(JOBS)
+                .long("jobs")
+                .value_name("N")
+                .value_parser(clap::value_parser!(u8).range(1..=64))
+                .default_value("4")
+                .help("Files at once"),
+        )
+        .arg(json_flag())
+}
+
+pub(super) fn run(matches: &ArgMatches) -> Result<AdminExit, Failure<()>> {
+    let layers = args::layers(matches, Program::Archive)?;
+    let urls: Vec<_> = matches.get_many::<String>("urls").unwrap_or_default().cloned().collect();
+    let pairs = pairs(&layers, &urls)?;
+    let (checks, level) = (layers.admin_checks()?, layers.level()?);
+    let mut outcome = AdminExit::Fine;
+    let (mut tables, mut copies) = (Vec::new(), Vec::new());
+    for (from, to) in pairs {
+        let progress = Progress::new();
+        let made = copy(&Request {
+            from: &from.open(),
+            to: &to.open(),
+            checks,
+            level,
+            repair: matches.get_flag("repair"),
+            jobs: matches.get_one::<u8>(JOBS).copied().unwrap_or(1).into(),
+            progress: &|made| progress.set(made.seen, made.listed, made.bytes),
+        });
+        drop(progress);
+        match made {
+            Ok(made) => {
+                made.failures.iter().for_each(report);
+                outcome = match (made.failures.is_empty(), made.findings.is_empty()) {
+                    (false, _) => AdminExit::CouldNotTell,
+                    (true, false) if outcome == AdminExit::Fine => AdminExit::Findings,
+                    _ => outcome,
+                };
+                tables.push(table(&from, &to, &made));
+                copies.push(object(&from, &to, &made));
+            }
+            Err(failure) => {
+                report(&failure);
+                outcome = AdminExit::CouldNotTell;
+            }
+        }
+    }
+    match matches.get_flag("json") {
+        true => show_json(json!({"copies": copies})),
+        false => show(&tables.join("\n")),
+    }
+    Ok(outcome)
+}
+
+/// From where to where.
+fn pairs(layers: &Layers, urls: &[String]) -> Result<Vec<(Destination, Destination)>, Failure<()>> {
+    if let [from, to] = urls {
+        return Ok(vec![(layers.destination(from)?, layers.destination(to)?)]);
+    }
+    let (archive, _) = layers.admin()?;
+    let targets = match urls {
+        [to, ..] => vec![layers.destination(to)?],
+        [] => archive.clone(),
+    };
+    let pair = |to: &Destination| {
+        let others = archive.iter().filter(|from| from.location != to.location);
+        others.map(|from| (from.clone(), to.clone())).collect::<Vec<_>>()
+    };
+    let pairs: Vec<_> = targets.iter().flat_map(pair).collect();
+    match pairs.is_empty() {
+        true => Err(Failure::new((), "there is no other destination to copy from")
+            .hint("name both: wal-archive copy FROM TO")),
+        false => Ok(pairs),
+    }
+}
+
+fn word(found: Found) -> &'static str {
+    match found {
+        Found::Damaged => "damaged",
+        Found::Conflict => "conflict",
+        Found::Unread => "unknown-encoding",
+    }
+}
+
+fn table(from: &Destination, to: &Destination, made: &Report) -> String {
+    let mut text = format!("from       {from}\nto         {to}\n");
+    for (label, count) in [
+        ("files", made.listed),
+        ("copied", made.copied),
+        ("encoded", made.encoded),
+        ("repaired", made.repaired),
+        ("identical", made.identical),
+        ("left", made.left),
+        ("bytes", made.bytes),
+        ("strangers", made.strangers_total),
+        ("findings", made.findings.len() as u64),
+        ("failures", made.failures.len() as u64),
+    ] {
+        text += &format!("{label:9}  {count}\n");
+    }
+    for finding in &made.findings {
+        text +=
+            &format!("{:9}  \"{}/{}\": {}\n", word(finding.what), finding.place, finding.key, finding.reason);
+    }
+    for key in &made.strangers {
+        text += &format!("stranger   {:?} was not copied\n", format!("{from}/{key}"));
+    }
+    text
+}
+
+fn object(from: &Destination, to: &Destination, made: &Report) -> Value {
+    let findings = made.findings.iter().map(|finding| {
+        json!({
+            "kind": word(finding.what),
+            "name": finding.name.to_string(),
+            "destination": finding.place,
+            "key": finding.key,
+            "reason": finding.reason,
+        })
+    });
+    json!({
+        "from": from.to_string(),
+        "to": to.to_string(),
+        "files": made.listed,
+        "copied": made.copied,
+        "encoded": made.encoded,
+        "repaired": made.repaired,
+        "identical": made.identical,
+        "left": made.left,
+        "bytes": made.bytes,
+        "strangers": made.strangers,
+        "strangers_total": made.strangers_total,
+        "findings": findings.collect::<Vec<_>>(),
+        "failures": made.failures.iter().map(ToString::to_string).collect::<Vec<_>>(),
+    })
+}

@@ -1,0 +1,232 @@
+//! `wal-archive verify`: the proof that recovery would find what it asks for.
+
+use super::super::args;
+use super::super::exit::AdminExit;
+use super::answer::{json_flag, show, show_json};
+use super::findings;
+use super::progress::Progress;
+use super::table::{Align, Cell, Table, Tone, colour, counted, exact_time, paint};
+use crate::config::{Program, duration};
+use crate::failure::{Failure, size};
+use crate::object::Checks;
+use crate::storage::{Destination, Shared};
+use crate::verify::{Depth, Options, Recoverable, Report, Since, Verdict, verdict, verify};
+use crate::wal::SegmentName;
+use clap::{Arg, ArgAction, ArgMatches, Command};
+use serde_json::{Value, json};
+use std::time::SystemTime;
+
+/// Told apart from the setting of wal-push, which may stand in the file.
+const JOBS: &str = "verify-jobs";
+
+pub(super) fn command() -> Command {
+    let flag = |name: &'static str, help: &'static str| {
+        Arg::new(name).long(name).action(ArgAction::SetTrue).help(help)
+    };
+    let option = |name: &'static str, value: &'static str, help: &'static str| {
+        Arg::new(name).long(name).value_name(value).help(help)
+    };
+    Command::new("verify")
+        .about("Proves that nothing is missing or damaged: 0 sound, 1 findings, 2 could not tell")
+        .arg(flag("quick", "Look at names and trailers only").conflicts_with("records"))
+        .arg(flag("records", "Walk the WAL records too: how far recovery goes, to which commit"))
+        .arg(option(
+            "since",
+            "SEGMENT|LSN|DURATION",
+            "Only WAL from there on, or stored so long ago at most, such as 2days",
+        ))
+        .arg(option("backup", "LABEL", "Only what recovery from the backups with this label needs"))
+        .arg(
+            option("accept-gap", "FROM..TO", "Segments known to be lost; may be repeated")
+                .action(ArgAction::Append),
+        )
+        .arg(
+            option(JOBS, "NUMBER", "Objects looked at at once (default: the number of processors)")
+                .long("jobs")
+                .value_parser(clap::value_parser!(u16).range(1..=256)),
+        )
+        .arg(
+            flag(
+                "no-header-check",
+                "Do not look at WAL pages: only for forks of PostgreSQL that encrypt them",
+            )
+            .conflicts_with("records"),
+        )
+        .arg(json_flag())
+}
+
+pub(super) fn run(matches: &ArgMatches) -> Result<AdminExit, Failure<()>> {
+    let (archive, checks) = args::layers(matches, Program::Archive)?.admin()?;
+    if checks == Checks::NoHeader && matches.get_flag("records") {
+        return Err(Failure::new(
+            (),
+            "with no_header_check nothing is known of WAL pages, so --records cannot walk them",
+        ));
+    }
+    let storages: Vec<Shared> = archive.iter().map(Destination::open).collect();
+    let text = |name: &str| matches.get_one::<String>(name).map(String::as_str);
+    let gaps = matches.get_many::<String>("accept-gap").unwrap_or_default();
+    let processors = || std::thread::available_parallelism().map_or(1, |count| count.get());
+    let options = Options {
+        depth: match (matches.get_flag("quick"), matches.get_flag("records")) {
+            (true, _) => Depth::Quick,
+            (_, true) => Depth::Records,
+            _ => Depth::Full,
+        },
+        since: text("since").map(since).transpose()?,
+        label: text("backup").map(str::to_owned),
+        accepted: gaps.map(|text| accepted(text)).collect::<Result<_, _>>()?,
+        jobs: matches.get_one::<u16>(JOBS).map_or_else(processors, |jobs| usize::from(*jobs)),
+        checks,
+    };
+    let progress = Progress::new();
+    let report = verify(&storages, &options, SystemTime::now(), &mut |count, total| {
+        progress.set(count.objects, total, count.stored)
+    });
+    drop(progress);
+    let report = report?;
+    let verdict = verdict(&report.findings);
+    match matches.get_flag("json") {
+        true => show_json(as_json(&report, &options, verdict)),
+        false => show(&as_text(&report, &options, verdict)),
+    }
+    Ok(findings::exit(verdict))
+}
+
+fn since(text: &str) -> Result<Since, Failure<()>> {
+    let segment = text.parse().map(Since::Segment);
+    let found = segment.or_else(|_| text.parse().map(Since::Lsn)).or_else(|_| duration(text).map(Since::Ago));
+    found.map_err(|_| {
+        Failure::new(
+            (),
+            format!("--since: \"{text}\" is not a segment, an address such as 16/B374D848, or a duration"),
+        )
+        .hint("a duration carries a unit: 12h, 2days")
+    })
+}
+
+/// `FROM..TO`, or one name.
+fn accepted(text: &str) -> Result<(SegmentName, SegmentName), Failure<()>> {
+    let (from, to) = text.split_once("..").unwrap_or((text, text));
+    match (from.parse::<SegmentName>(), to.parse::<SegmentName>()) {
+        (Ok(from), Ok(to)) if from.timeline() == to.timeline() && from <= to => Ok((from, to)),
+        _ => Err(Failure::new(
+            (),
+            format!("--accept-gap: \"{text}\" is not FROM..TO with two segments of one timeline"),
+        )
+        .hint("as \"wal-archive verify\" prints a gap: 000000010000000000000007..000000010000000000000009")),
+    }
+}
+
+fn as_text(report: &Report, options: &Options, verdict: Verdict) -> String {
+    let colour = colour();
+    let mut text = findings::text(&report.findings);
+    for gap in &report.accepted {
+        text += &format!("accepted {gap} is missing, as --accept-gap says\n");
+    }
+    let strangers: u64 = report.inventories.iter().map(|inventory| inventory.strangers_total.objects).sum();
+    if strangers > 0 {
+        text += &format!(
+            "note: {} not of an archive, left alone (\"wal-archive list\" shows them)\n",
+            counted(strangers, "object")
+        );
+    }
+    if options.since.is_some() && report.recoverable.is_empty() {
+        text += "note: there is no segment as new as --since asks for\n";
+    }
+    let table = recoverable(report, options);
+    if !table.is_empty() {
+        let gap = if text.is_empty() { "" } else { "\n" };
+        text += &format!("{gap}{}\n", table.render(colour));
+    }
+    let count = report.checked;
+    let how = match options.depth {
+        Depth::Quick => "by name and trailer".to_owned(),
+        _ => format!("decoded to {}", size(count.raw)),
+    };
+    let (word, tone) = match verdict {
+        Verdict::Sound => ("sound".to_owned(), Tone::Good),
+        Verdict::Findings => (counted(report.findings.len() as u64, "finding"), Tone::Bad),
+        Verdict::CouldNotTell => ("could not tell".to_owned(), Tone::Notable),
+    };
+    let objects = counted(count.objects, "object");
+    text + &format!(
+        "{}: {objects}, {} stored, {how}\n",
+        paint(&Cell::new(tone, word), colour),
+        size(count.stored)
+    )
+}
+
+fn recoverable(report: &Report, options: &Options) -> Table {
+    let mut heading = vec![
+        ("recoverable from", Align::Left),
+        ("segment", Align::Left),
+        ("timeline", Align::Right),
+        ("to segment", Align::Left),
+    ];
+    if options.depth == Depth::Records {
+        heading.extend([("end", Align::Left), ("last commit", Align::Left)]);
+    }
+    heading.push(("", Align::Left));
+    let mut table = Table::new(&heading);
+    for way in &report.recoverable {
+        let mut row: Vec<Cell> = vec![
+            way.label.clone().unwrap_or_else(|| "WAL alone".to_owned()).into(),
+            way.from.to_string().into(),
+            way.timeline.to_string().into(),
+            way.to.map_or_else(|| "-".to_owned(), |to| to.to_string()).into(),
+        ];
+        if options.depth == Depth::Records {
+            row.push(way.end.map_or_else(|| "-".to_owned(), |end| end.to_string()).into());
+            row.push(way.last_commit.and_then(exact_time).unwrap_or_else(|| "-".to_owned()).into());
+        }
+        row.push(match (way.consistent, way.complete) {
+            (false, _) => Cell::new(Tone::Bad, "not usable: its own WAL is not whole"),
+            (true, false) => Cell::new(Tone::Bad, "not to the end of the timeline"),
+            (true, true) => Cell::new(Tone::Good, "to the end of the timeline"),
+        });
+        table.row(row);
+    }
+    table
+}
+
+fn as_json(report: &Report, options: &Options, verdict: Verdict) -> Value {
+    let ways: Value = report.recoverable.iter().map(way).collect();
+    let destinations: Vec<&str> =
+        report.inventories.iter().map(|inventory| inventory.place.as_str()).collect();
+    json!({
+        "verdict": match verdict {
+            Verdict::Sound => "sound",
+            Verdict::Findings => "findings",
+            Verdict::CouldNotTell => "could-not-tell",
+        },
+        "depth": match options.depth {
+            Depth::Quick => "quick",
+            Depth::Full => "full",
+            Depth::Records => "records",
+        },
+        "destinations": destinations,
+        "checked": {
+            "objects": report.checked.objects,
+            "stored_bytes": report.checked.stored,
+            "raw_bytes": report.checked.raw,
+        },
+        "findings": findings::json(&report.findings),
+        "accepted_gaps": report.accepted,
+        "strangers": report.inventories.iter().map(|inventory| inventory.strangers_total.objects).sum::<u64>(),
+        "recoverable": ways,
+    })
+}
+
+fn way(way: &Recoverable) -> Value {
+    json!({
+        "backup": way.label,
+        "from": way.from.to_string(),
+        "timeline": way.timeline.get(),
+        "to": way.to.map(|to| to.to_string()),
+        "consistent": way.consistent,
+        "complete": way.complete,
+        "end": way.end.map(|end| end.to_string()),
+        "last_commit": way.last_commit.and_then(exact_time),
+    })
+}

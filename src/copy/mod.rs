@@ -1,0 +1,267 @@
+//! `wal-archive copy`: every WAL file of one archive brought into another.
+//!
+//! Serves migration (other tools' objects are encoded anew), the off-site copy (our own objects
+//! are passed on byte for byte) and repair (what is damaged at the destination is moved aside and
+//! created anew). Each file is decoded and proved before it is created; what stands there is never
+//! replaced; what is identical is skipped, so that a run can be killed and repeated at any moment.
+//!
+//! History files come first and the rest in order, so that a reader of the destination never sees a
+//! timeline without its history. Until a copy has ended without findings its destination is no
+//! archive to recover from: PostgreSQL would take its end for the end of the WAL.
+
+mod names;
+mod one;
+
+use crate::archive::{self, Claimant, Owner, Refusal};
+use crate::examine::Expected;
+use crate::failure::Failure;
+use crate::inventory::STRANGERS_KEPT;
+use crate::object::Checks;
+use crate::storage::{Error, Shared, Storage};
+use crate::wal::WalName;
+use names::{Item, Named};
+use one::Done;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
+
+/// What to copy, and how.
+pub struct Request<'a> {
+    /// Any archive.
+    pub from: &'a Shared,
+    /// An archive of the same cluster, or a place to become one; may be `from` itself.
+    pub to: &'a Shared,
+    /// Whether pages are looked at.
+    pub checks: Checks,
+    /// zstd's, for what is encoded anew.
+    pub level: i32,
+    /// Whether damaged objects at the destination are moved aside and created anew. Then each is
+    /// read in full, not only its trailer.
+    pub repair: bool,
+    /// Files at once, at least 1.
+    pub jobs: usize,
+    /// Told after each file.
+    pub progress: &'a (dyn Fn(&Report) + Sync),
+}
+
+/// What was done.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Report {
+    /// WAL files that the source lists.
+    pub listed: u64,
+    /// Of these looked at so far.
+    pub seen: u64,
+    /// Created as they are.
+    pub copied: u64,
+    /// Created after being encoded anew.
+    pub encoded: u64,
+    /// Moved aside and created again.
+    pub repaired: u64,
+    /// There already.
+    pub identical: u64,
+    /// Other tools' objects that stay as they are under the key of ours.
+    pub left: u64,
+    /// Bytes created, as stored.
+    pub bytes: u64,
+    /// Keys that belong to no WAL file and were not copied: the first [`STRANGERS_KEPT`] of them.
+    pub strangers: Vec<String>,
+    /// How many there are.
+    pub strangers_total: u64,
+    /// What was not copied, and why.
+    pub findings: Vec<Finding>,
+    /// What could not be told, because a place failed.
+    pub failures: Vec<Failure<()>>,
+}
+
+/// A file that was not copied.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// The kind.
+    pub what: Found,
+    /// The WAL file.
+    pub name: WalName,
+    /// The destination that holds the object.
+    pub place: String,
+    /// The object.
+    pub key: String,
+    /// What is wrong with it.
+    pub reason: String,
+}
+
+/// Kinds of findings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Found {
+    /// The object is not the file that its key names.
+    Damaged,
+    /// Two intact objects of one name differ.
+    Conflict,
+    /// In an encoding that is not read.
+    Unread,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Outcome {
+    Copied { bytes: u64, encoded: bool },
+    Repaired,
+    Identical,
+    Left,
+}
+
+/// So many failures mean that a place is down, not that a few objects cannot be had.
+const TOO_MANY: usize = 10;
+
+/// What one copy works with.
+struct Copy<'a> {
+    from: &'a dyn Storage,
+    to: &'a dyn Storage,
+    expected: Expected,
+    level: i32,
+    repair: bool,
+    in_place: bool,
+    /// Whether the destination may hold a name in another encoding.
+    other_encodings: bool,
+}
+
+/// Runs it. An error is what kept it from beginning; what happened later is in the report.
+pub fn copy(request: &Request<'_>) -> Result<Report, Failure<()>> {
+    let Request { checks, .. } = *request;
+    let (from, to) = (request.from.as_ref(), request.to.as_ref());
+    let failed = |error: Error| Failure::from_storage((), &error);
+    let Owner { system_id, segment_size } = archive::owner(from, checks).map_err(failed)?;
+    let claimant = Claimant { system_id, segment_size, neighbour_size: &|| None, checks };
+    let identity =
+        archive::claim(to, &claimant, None, SystemTime::now()).map_err(|refusal| match refusal {
+            Refusal::OtherCluster { message, hint } => Failure::new((), message).hint(hint),
+            Refusal::Nameless => Failure::new(
+                (),
+                format!(
+                    "no file of \"{}\" tells which cluster \"{}\" is to belong to",
+                    from.place(),
+                    to.place()
+                ),
+            )
+            .hint("let wal-push make the archive first"),
+            Refusal::Storage(error) => failed(error),
+        })?;
+    let in_place = from.address() == to.address();
+    let copy = Copy {
+        from,
+        to,
+        expected: Expected { checks, system_id: Some(identity.system_id) },
+        level: request.level,
+        repair: request.repair,
+        in_place,
+        other_encodings: identity.foreign && !in_place,
+    };
+    let state = State { report: Mutex::default(), progress: request.progress };
+    let mut histories = Vec::new();
+    for item in names::names(from).map_err(failed)? {
+        match item.map_err(failed)? {
+            Item::Stranger(key) => {
+                let mut report = state.report();
+                report.strangers_total += 1;
+                if report.strangers.len() < STRANGERS_KEPT {
+                    report.strangers.push(key);
+                }
+            }
+            Item::Wal(named) => {
+                state.report().listed += 1;
+                if is_history(&named) {
+                    histories.push(Ok(Item::Wal(named)));
+                }
+            }
+        }
+    }
+    copy.bring_all(histories.into_iter(), request.jobs, &state);
+    if state.goes_on() {
+        match names::names(from) {
+            Ok(names) => {
+                let rest = names.filter(|item| !matches!(item, Ok(Item::Wal(named)) if is_history(named)));
+                copy.bring_all(rest, request.jobs, &state);
+            }
+            Err(error) => state.report().failures.push(failed(error)),
+        }
+    }
+    let mut report = state.report.into_inner().unwrap_or_else(PoisonError::into_inner);
+    // Several threads found them in no order.
+    report.findings.sort_by(|one, other| (&one.key, &one.place).cmp(&(&other.key, &other.place)));
+    Ok(report)
+}
+
+fn is_history(named: &Named) -> bool {
+    matches!(named.name, WalName::TimelineHistory(_))
+}
+
+/// The report while several threads write it.
+struct State<'a> {
+    report: Mutex<Report>,
+    progress: &'a (dyn Fn(&Report) + Sync),
+}
+
+impl State<'_> {
+    fn report(&self) -> MutexGuard<'_, Report> {
+        // Every change is a count or a push, so a poisoned lock still guards a whole report.
+        self.report.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn goes_on(&self) -> bool {
+        self.report().failures.len() < TOO_MANY
+    }
+
+    fn add(&self, done: Done, failure: Option<Error>) {
+        let mut report = self.report();
+        report.seen += 1;
+        for outcome in done.outcomes {
+            match outcome {
+                Outcome::Copied { bytes, encoded } => {
+                    *(if encoded { &mut report.encoded } else { &mut report.copied }) += 1;
+                    report.bytes += bytes;
+                }
+                Outcome::Repaired => report.repaired += 1,
+                Outcome::Identical => report.identical += 1,
+                Outcome::Left => report.left += 1,
+            }
+        }
+        report.findings.extend(done.findings);
+        report.failures.extend(failure.map(|error| Failure::from_storage((), &error)));
+        (self.progress)(&report);
+    }
+}
+
+impl Copy<'_> {
+    /// Brings the files of a listing, several at once, in its order.
+    fn bring_all(
+        &self,
+        items: impl Iterator<Item = crate::storage::Result<Item>> + Send,
+        jobs: usize,
+        state: &State<'_>,
+    ) {
+        let items = Mutex::new(items);
+        let next = || match state.goes_on() {
+            true => items.lock().unwrap_or_else(PoisonError::into_inner).next(),
+            false => None,
+        };
+        let work = || {
+            while let Some(item) = next() {
+                let mut done = Done::default();
+                match item {
+                    Ok(Item::Wal(named)) => {
+                        let failure = self.bring(&named, &mut done).err();
+                        state.add(done, failure);
+                    }
+                    Ok(Item::Stranger(_)) => {} // counted before
+                    Err(error) => state.report().failures.push(Failure::from_storage((), &error)),
+                }
+            }
+        };
+        std::thread::scope(|scope| {
+            let workers: Vec<_> = (1..jobs.max(1)).map(|_| scope.spawn(work)).collect();
+            work();
+            for worker in workers {
+                worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            }
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests;

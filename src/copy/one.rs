@@ -1,0 +1,310 @@
+//! One WAL file brought into the destination: read, proved, created, or told why not.
+
+use super::names::Named;
+use super::{Copy, Finding, Found, Outcome};
+use crate::examine::{Examined, Verdict, examine};
+use crate::lookup;
+use crate::object::{Decoded, EncodeError, Key, Sha256Sum, Trailer, encode};
+use crate::quarantine;
+use crate::storage::{Body, BodyWriter, Error, Kind, Result, Storage};
+use crate::wal::WalName;
+use std::io;
+
+/// What became of one file.
+#[derive(Default)]
+pub(super) struct Done {
+    pub(super) outcomes: Vec<Outcome>,
+    pub(super) findings: Vec<Finding>,
+}
+
+/// What is to stand at the destination.
+struct Object {
+    body: Body,
+    size: u64,
+    sha256: Sha256Sum,
+    /// Where the source has it, and whether it is there as it is to stand here.
+    source: Key,
+    ours: bool,
+}
+
+impl Copy<'_> {
+    /// Brings everything that the source holds of a name.
+    pub(super) fn bring(&self, named: &Named, done: &mut Done) -> Result<()> {
+        let own = Key::of(named.name);
+        let copies: Vec<_> = named.copies.iter().map(|(key, _)| key.clone()).collect();
+        if !copies.is_empty() {
+            self.bring_one(named.name, &copies, &own, done)?;
+        }
+        if copies.is_empty() || done.outcomes.is_empty() && done.findings.is_empty() {
+            done.findings.extend(named.unread.iter().map(|key| {
+                self.found_at_source(Found::Unread, named.name, key, &Verdict::Unread.to_string())
+            }));
+        }
+        for variant in &named.variants {
+            self.bring_one(named.name, std::slice::from_ref(variant), variant, done)?;
+        }
+        Ok(())
+    }
+
+    fn bring_one(&self, name: WalName, from: &[Key], to: &Key, done: &mut Done) -> Result<()> {
+        // Our own object is the same where its trailer is: no need to read it.
+        if let Some(first) = from.first()
+            && first == to
+            && let Some(here) = own_trailer(self.from, first)?
+            && self.trailer_at_destination(to)?.is_some_and(|there| same(&here, &there))
+        {
+            done.outcomes.push(Outcome::Identical);
+            return Ok(());
+        }
+        let mut faults = Vec::new();
+        let object = self.read(name, from, to, &mut faults)?;
+        let repaired = match &object {
+            Some(object) => {
+                let before = done.outcomes.len();
+                self.put(name, object, to, done)?;
+                done.outcomes.get(before..).unwrap_or_default().contains(&Outcome::Repaired)
+            }
+            None => false,
+        };
+        // Converted in place, the damaged object of the source is the one that was repaired.
+        faults.retain(|fault: &Finding| !(repaired && self.in_place && fault.key == *to.as_str()));
+        done.findings.extend(faults);
+        Ok(())
+    }
+
+    /// The trailer of the object at the destination; with `--repair` only of one that is intact.
+    fn trailer_at_destination(&self, key: &Key) -> Result<Option<Trailer>> {
+        if !self.repair {
+            return own_trailer(self.to, key);
+        }
+        let found = examine(self.to, key, &self.expected, io::sink)?;
+        Ok(found.and_then(|(examined, _)| match examined.verdict {
+            Verdict::Intact(decoded) => decoded.trailer,
+            Verdict::Damaged(_) | Verdict::Unread => None,
+        }))
+    }
+
+    /// Reads the first intact copy, as wal-fetch would: our own object is believed alone, others
+    /// must be the same. `None`: there is none, or it was deleted meanwhile.
+    fn read(
+        &self,
+        name: WalName,
+        from: &[Key],
+        to: &Key,
+        faults: &mut Vec<Finding>,
+    ) -> Result<Option<Object>> {
+        let mut good: Option<(Examined, Decoded, Option<Body>)> = None;
+        for key in from {
+            let found =
+                match &good {
+                    // Our own object is passed on as it is, so its content is not kept.
+                    None if key == to => examine(self.from, key, &self.expected, io::sink)?
+                        .map(|(examined, _)| (examined, None)),
+                    None => examine(self.from, key, &self.expected, room)?
+                        .map(|(examined, raw)| (examined, Some(raw.finish()))),
+                    Some(_) => examine(self.from, key, &self.expected, io::sink)?
+                        .map(|(examined, _)| (examined, None)),
+                };
+            let Some((examined, raw)) = found else { continue };
+            let decoded = match &examined.verdict {
+                Verdict::Intact(decoded) => decoded.clone(),
+                verdict => {
+                    faults.push(self.found_at_source(Found::Damaged, name, key, &verdict.to_string()));
+                    continue;
+                }
+            };
+            match &good {
+                Some((first, other, _)) if other.sha256 != decoded.sha256 => {
+                    let reason = format!("it is intact and differs from \"{}\", which is, too", first.key);
+                    faults.push(self.found_at_source(Found::Conflict, name, key, &reason));
+                    return Ok(None);
+                }
+                Some(_) => {}
+                None => {
+                    let ours = decoded.trailer.is_some();
+                    good = Some((examined, decoded, raw));
+                    if ours {
+                        break;
+                    }
+                }
+            }
+        }
+        let Some((examined, decoded, raw)) = good else { return Ok(None) };
+        let Decoded { size, sha256, .. } = decoded;
+        let (source, ours) = (examined.key.clone(), decoded.trailer.is_some());
+        // Another tool's zstd under our own key cannot be replaced, and need not be.
+        if ours || self.in_place && source == *to {
+            return Ok(Some(Object { body: examined.body, size, sha256, source, ours }));
+        }
+        let raw = match raw {
+            Some(raw) => raw,
+            None => match examine(self.from, &source, &self.expected, room)? {
+                Some((Examined { verdict: Verdict::Intact(again), .. }, raw)) if again.sha256 == sha256 => {
+                    raw.finish()
+                }
+                _ => return Ok(None), // replaced or deleted while it was read
+            },
+        };
+        let system_id = decoded.system_id().or(self.expected.system_id);
+        let mut body = room();
+        encode(name, size, system_id, self.level, &mut raw.reader(), &mut body).map_err(|error| {
+            let what = format!("cannot encode \"{name}\" anew");
+            match error {
+                EncodeError::Read(error) | EncodeError::Write(error) => {
+                    Error::new(Kind::Invalid, what).caused_by(error).hint("make room in $TMPDIR")
+                }
+                EncodeError::Length(read) => {
+                    Error::new(Kind::Invalid, format!("{what}: {read} bytes of {size}"))
+                }
+            }
+        })?;
+        Ok(Some(Object { body: body.finish(), size, sha256, source, ours }))
+    }
+
+    /// Creates the object, or tells how what stands there differs.
+    fn put(&self, name: WalName, object: &Object, to: &Key, done: &mut Done) -> Result<()> {
+        if self.in_place && object.source == *to {
+            done.outcomes.push(if object.ours { Outcome::Identical } else { Outcome::Left });
+            return Ok(());
+        }
+        let mut set_aside = false;
+        // Variants are in our own encoding only.
+        if self.other_encodings && *to == Key::of(name) {
+            match self.look_beside(name, object, to, done)? {
+                Beside::Settled => return Ok(()),
+                Beside::OtherPartial => {
+                    return self.put(name, object, &Key::variant(name, &object.sha256), done);
+                }
+                Beside::Free(repaired) => set_aside = repaired,
+            }
+        }
+        // Again where it vanishes between "exists" and the look at it, or was moved aside.
+        for _ in 0..4 {
+            match self.to.create(to, &object.body) {
+                Ok(()) => {
+                    done.outcomes.push(match set_aside {
+                        true => Outcome::Repaired,
+                        false => Outcome::Copied { bytes: object.body.len(), encoded: !object.ours },
+                    });
+                    return Ok(());
+                }
+                Err(error) if error.kind() == Kind::AlreadyExists => {}
+                Err(error) => return Err(error),
+            }
+            let Some((there, _)) = examine(self.to, to, &self.expected, io::sink)? else { continue };
+            match &there.verdict {
+                Verdict::Intact(decoded) if is(decoded, object) => {
+                    // Whoever wrote it may have died before it was durable.
+                    self.to.make_durable(to)?;
+                    done.outcomes.push(Outcome::Identical);
+                    return Ok(());
+                }
+                // Two standbys promoted from one parent leave different ones; push keeps both, too.
+                Verdict::Intact(_) if matches!(name, WalName::Partial(_)) && *to == Key::of(name) => {
+                    return self.put(name, object, &Key::variant(name, &object.sha256), done);
+                }
+                Verdict::Damaged(_) if self.repair => {
+                    quarantine::set_aside(self.to, &there, name)?;
+                    set_aside = true;
+                }
+                verdict => {
+                    done.findings.push(self.found_there(name, object, to, verdict));
+                    return Ok(());
+                }
+            }
+        }
+        let what = format!("\"{}/{to}\" comes and goes", self.to.place());
+        Err(Error::new(Kind::Unavailable, what))
+    }
+
+    /// In an archive that other tools wrote to, the name may stand there in another encoding.
+    fn look_beside(&self, name: WalName, object: &Object, to: &Key, done: &mut Done) -> Result<Beside> {
+        let around = lookup::around(self.to, name, true)?;
+        let mut repaired = false;
+        for (key, _) in around.copies.iter().filter(|(key, _)| key != to) {
+            let Some((there, _)) = examine(self.to, key, &self.expected, io::sink)? else { continue };
+            match &there.verdict {
+                Verdict::Intact(decoded) if is(decoded, object) => {
+                    self.to.make_durable(key)?;
+                    done.outcomes.push(Outcome::Identical);
+                    return Ok(Beside::Settled);
+                }
+                Verdict::Intact(_) if matches!(name, WalName::Partial(_)) => return Ok(Beside::OtherPartial),
+                Verdict::Damaged(_) if self.repair => {
+                    quarantine::set_aside(self.to, &there, name)?;
+                    repaired = true;
+                }
+                verdict => {
+                    done.findings.push(self.found_there(name, object, key, verdict));
+                    return Ok(Beside::Settled);
+                }
+            }
+        }
+        if let Some(key) = around.unknown.as_deref().and_then(Key::parse) {
+            done.findings.push(self.found_there(name, object, &key, &Verdict::Unread));
+            return Ok(Beside::Settled);
+        }
+        Ok(Beside::Free(repaired))
+    }
+
+    fn found_at_source(&self, what: Found, name: WalName, key: &Key, reason: &str) -> Finding {
+        Finding {
+            what,
+            name,
+            place: self.from.place().to_owned(),
+            key: key.to_string(),
+            reason: reason.to_owned(),
+        }
+    }
+
+    fn found_there(&self, name: WalName, object: &Object, key: &Key, verdict: &Verdict) -> Finding {
+        let (what, reason) = match verdict {
+            Verdict::Intact(decoded) => (
+                Found::Conflict,
+                format!(
+                    "it is intact and differs from \"{}/{}\": {} bytes and sha256 {}, there {} bytes and {}",
+                    self.from.place(),
+                    object.source,
+                    decoded.size,
+                    decoded.sha256.short(),
+                    object.size,
+                    object.sha256.short()
+                ),
+            ),
+            Verdict::Damaged(reason) => (Found::Damaged, format!("damaged: {reason}")),
+            Verdict::Unread => (Found::Unread, Verdict::Unread.to_string()),
+        };
+        Finding { what, name, place: self.to.place().to_owned(), key: key.to_string(), reason }
+    }
+}
+
+/// What stands at the destination in other encodings.
+enum Beside {
+    /// It is known what becomes of the file.
+    Settled,
+    /// A partial segment of another promotion: both are kept.
+    OtherPartial,
+    /// Nothing intact; whether something damaged was moved aside.
+    Free(bool),
+}
+
+fn room() -> BodyWriter {
+    BodyWriter::new(vec![std::env::temp_dir()])
+}
+
+fn is(decoded: &Decoded, object: &Object) -> bool {
+    (decoded.size, decoded.sha256) == (object.size, object.sha256)
+}
+
+fn same(one: &Trailer, other: &Trailer) -> bool {
+    (one.name, one.size, one.sha256) == (other.name, other.size, other.sha256)
+}
+
+/// The trailer of our own object, where there is one and it is whole.
+fn own_trailer(storage: &dyn Storage, key: &Key) -> Result<Option<Trailer>> {
+    match lookup::trailer(storage, key) {
+        Ok(trailer) => Ok(trailer.ok().flatten()),
+        Err(error) if error.kind() == Kind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}

@@ -1,0 +1,271 @@
+use super::*;
+use crate::object::{Key, Sha256Sum, encode};
+use crate::storage::faulty::{Fault, Faulty, Request as Asked};
+use crate::storage::memory::Memory;
+use crate::storage::{Body, Kind, Range};
+use crate::wal::SystemId;
+use std::io::Read;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+const IDENTITY: &[u8] =
+    b"{\"wal-archive\":1,\"system_id\":\"7\",\"segment_size\":1048576,\"foreign\":false}\n";
+
+fn history(id: u32) -> (String, Vec<u8>) {
+    (format!("{id:08X}.history"), format!("1\t0/{id:07X}\tno recovery target specified\n").into_bytes())
+}
+
+fn object(name: &str, content: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let name = name.parse().unwrap();
+    encode(name, content.len() as u64, Some(SystemId(7)), 1, &mut &content[..], &mut bytes).unwrap();
+    bytes
+}
+
+fn put(memory: &Memory, key: &str, bytes: &[u8]) {
+    memory.create(&Key::parse(key).unwrap(), &Body::from(bytes.to_vec())).unwrap();
+}
+
+/// An archive with our own objects of these histories.
+fn archive(ids: std::ops::RangeInclusive<u32>) -> Arc<Memory> {
+    let memory = Memory::default();
+    put(&memory, "archive.json", IDENTITY);
+    for (name, content) in ids.map(history) {
+        put(&memory, &format!("wal_005/{name}.zst"), &object(&name, &content));
+    }
+    Arc::new(memory)
+}
+
+/// Everything that an archive holds.
+fn everything(storage: &dyn Storage) -> Vec<(String, Vec<u8>)> {
+    let mut all = Vec::new();
+    for folder in ["", "wal_005/", "quarantine/"] {
+        for entry in storage.list(folder, "").unwrap() {
+            let key = entry.unwrap().key;
+            let mut bytes = Vec::new();
+            let mut object = storage.get(&Key::parse(&key).unwrap(), Range::Whole).unwrap();
+            object.body.read_to_end(&mut bytes).unwrap();
+            all.push((key, bytes));
+        }
+    }
+    all
+}
+
+/// Memory stores are told apart by their address.
+struct Placed(Shared, &'static str);
+
+fn placed(inner: Shared, place: &'static str) -> Shared {
+    Arc::new(Placed(inner, place))
+}
+
+impl Storage for Placed {
+    fn place(&self) -> &str {
+        self.1
+    }
+    fn create(&self, key: &Key, body: &Body) -> crate::storage::Result<()> {
+        self.0.create(key, body)
+    }
+    fn get(&self, key: &Key, range: Range) -> crate::storage::Result<crate::storage::Object> {
+        self.0.get(key, range)
+    }
+    fn head(&self, key: &Key) -> crate::storage::Result<crate::storage::Entry> {
+        self.0.head(key)
+    }
+    fn list(&self, prefix: &str, after: &str) -> crate::storage::Result<crate::storage::Listing> {
+        self.0.list(prefix, after)
+    }
+    fn delete(&self, key: &Key) -> crate::storage::Result<()> {
+        self.0.delete(key)
+    }
+}
+
+fn run(from: &Shared, to: &Shared, repair: bool) -> Report {
+    let request = Request { from, to, checks: Checks::Header, level: 1, repair, jobs: 3, progress: &|_| {} };
+    copy(&request).unwrap()
+}
+
+#[test]
+fn what_is_missing_is_copied_byte_for_byte_and_the_repeat_skips_it() {
+    let source = archive(2..=9);
+    let (from, target) = (placed(source.clone(), "from"), Arc::new(Memory::default()));
+    let to = placed(target.clone(), "to");
+    let made = run(&from, &to, false);
+    assert_eq!((made.listed, made.seen, made.copied, made.encoded), (8, 8, 8, 0));
+    assert_eq!(everything(source.as_ref()), everything(target.as_ref()));
+    let again = run(&from, &to, false);
+    assert_eq!((again.copied, again.identical, again.bytes), (0, 8, 0));
+    assert!(again.findings.is_empty() && again.failures.is_empty(), "{again:?}");
+}
+
+#[test]
+fn interrupted_at_any_request_the_repeat_completes_it() {
+    let source = archive(2..=4);
+    let from = placed(source.clone(), "from");
+    let mut completed = false;
+    for interrupted in 0.. {
+        let target = Arc::new(Memory::default());
+        let count = AtomicUsize::new(0);
+        // Everything fails from this request on, the first of them after it was done.
+        let plan = move |_: Asked, _: &str| match count.fetch_add(1, Ordering::Relaxed) {
+            at if at < interrupted => Fault::None,
+            at if at == interrupted => Fault::After(Kind::TimedOut),
+            _ => Fault::Before(Kind::TimedOut),
+        };
+        let to = placed(Arc::new(Faulty::new(target.clone(), Box::new(plan))), "to");
+        let request = Request {
+            from: &from,
+            to: &to,
+            checks: Checks::Header,
+            level: 1,
+            repair: false,
+            jobs: 1,
+            progress: &|_| {},
+        };
+        let made = copy(&request);
+        completed = made.is_ok_and(|made| made.failures.is_empty());
+        let again = run(&from, &placed(target.clone(), "to"), false);
+        assert!(again.findings.is_empty() && again.failures.is_empty(), "request {interrupted}: {again:?}");
+        assert_eq!(everything(source.as_ref()), everything(target.as_ref()), "request {interrupted}");
+        if completed {
+            assert!(interrupted > 5, "the faults hit");
+            break;
+        }
+    }
+    assert!(completed);
+}
+
+#[test]
+fn what_differs_is_listed_and_never_replaced() {
+    let (source, target) = (archive(2..=3), archive(3..=3));
+    let (name, _) = history(2);
+    put(&target, &format!("wal_005/{name}.zst"), &object(&name, &history(5).1));
+    let before = everything(target.as_ref());
+    for repair in [false, true] {
+        let made = run(&placed(source.clone(), "from"), &placed(target.clone(), "to"), repair);
+        assert_eq!(made.identical, 1);
+        let [Finding { what: Found::Conflict, place, .. }] = &made.findings[..] else { panic!("{made:?}") };
+        assert_eq!(place, "to");
+        assert_eq!(everything(target.as_ref()), before);
+    }
+}
+
+#[test]
+fn a_damaged_source_is_listed_and_not_copied() {
+    let (source, target) = (archive(2..=2), Arc::new(Memory::default()));
+    let (name, content) = history(3);
+    let mut bytes = object(&name, &content);
+    bytes[20] ^= 1;
+    put(&source, &format!("wal_005/{name}.zst"), &bytes);
+    put(&source, "wal_005/00000004.history.gpg", b"secret");
+    put(&source, "wal_005/notes.txt", b"mine");
+    let made = run(&placed(source, "from"), &placed(target.clone(), "to"), false);
+    let found: Vec<_> = made.findings.iter().map(|finding| (finding.what, finding.key.as_str())).collect();
+    assert_eq!(
+        found,
+        [(Found::Damaged, "wal_005/00000003.history.zst"), (Found::Unread, "wal_005/00000004.history.gpg")]
+    );
+    assert_eq!(made.strangers, ["wal_005/notes.txt"]);
+    assert_eq!(made.copied, 1);
+    assert_eq!(everything(target.as_ref()).len(), 2);
+}
+
+#[test]
+fn repair_moves_damaged_objects_aside_and_creates_them_and_the_missing_ones() {
+    let (source, target) = (archive(2..=4), archive(2..=2));
+    let (name, content) = history(3);
+    let mut bytes = object(&name, &content);
+    bytes[20] ^= 1; // in the frame: the trailer alone looks fine
+    put(&target, &format!("wal_005/{name}.zst"), &bytes);
+    let (from, to) = (placed(source.clone(), "from"), placed(target.clone(), "to"));
+    let blind = run(&from, &to, false);
+    assert_eq!((blind.identical, blind.copied, blind.repaired), (2, 1, 0), "trailers alone say nothing");
+    let made = run(&from, &to, true);
+    assert_eq!((made.identical, made.copied, made.repaired), (2, 0, 1));
+    assert!(made.findings.is_empty(), "{made:?}");
+    let mut expected = everything(source.as_ref());
+    expected.push((format!("quarantine/{name}.{}", Sha256Sum::of(&bytes).short()), bytes));
+    assert_eq!(everything(target.as_ref()), expected);
+}
+
+#[test]
+fn a_damaged_object_at_the_destination_stays_where_the_source_has_none_that_is_intact() {
+    let (source, target) = (archive(2..=2), archive(2..=2));
+    let (name, _) = history(3);
+    for memory in [&source, &target] {
+        put(memory, &format!("wal_005/{name}.zst"), b"junk");
+    }
+    let before = everything(target.as_ref());
+    let made = run(&placed(source, "from"), &placed(target.clone(), "to"), true);
+    assert_eq!(made.findings.len(), 1);
+    assert_eq!(everything(target.as_ref()), before);
+}
+
+#[test]
+fn another_clusters_archive_is_refused_and_an_empty_place_is_no_source() {
+    let (source, target) = (archive(2..=2), Memory::default());
+    put(&target, "archive.json", &String::from_utf8_lossy(IDENTITY).replace("\"7\"", "\"8\"").into_bytes());
+    let (from, to) = (placed(source, "from"), placed(Arc::new(target), "to"));
+    let request = |from, to| Request {
+        from,
+        to,
+        checks: Checks::Header,
+        level: 1,
+        repair: false,
+        jobs: 1,
+        progress: &|_| {},
+    };
+    let refused = copy(&request(&from, &to)).unwrap_err();
+    assert!(refused.message.contains("system identifier 8"), "{refused}");
+    let empty: Shared = placed(Arc::new(Memory::default()), "empty");
+    let refused = copy(&request(&empty, &from)).unwrap_err();
+    assert!(refused.message.contains("not an archive"), "{refused}");
+}
+
+#[test]
+fn other_encodings_at_the_source_must_agree_and_those_at_the_destination_count() {
+    let (name, content) = history(2);
+    let other = history(5).1;
+    // At the source: bare and zstd differ.
+    let source = Memory::default();
+    put(&source, "archive.json", IDENTITY);
+    put(&source, &format!("wal_005/{name}"), &content);
+    put(&source, &name, &other);
+    let target = Arc::new(Memory::default());
+    let made = run(&placed(Arc::new(source), "from"), &placed(target.clone(), "to"), false);
+    assert_eq!(made.findings.len(), 1);
+    assert_eq!(made.findings[0].what, Found::Conflict);
+    assert_eq!(everything(target.as_ref()).len(), 1, "only the identity");
+    // At the destination: the same content, bare, in an archive of another tool.
+    for (there, identical, conflicts) in [(&content, 1, 0), (&other, 0, 1)] {
+        let target = Memory::default();
+        let foreign = String::from_utf8_lossy(IDENTITY).replace("false", "true");
+        put(&target, "archive.json", foreign.as_bytes());
+        put(&target, &name, there);
+        let target = Arc::new(target);
+        let before = everything(target.as_ref());
+        let made = run(&placed(archive(2..=2), "from"), &placed(target.clone(), "to"), false);
+        assert_eq!((made.identical, made.findings.len()), (identical, conflicts));
+        assert_eq!(everything(target.as_ref()), before);
+    }
+}
+
+#[test]
+fn converted_in_place_everything_stays_and_our_own_objects_stand_beside() {
+    let (name, content) = history(2);
+    let archive = Memory::default();
+    let foreign = String::from_utf8_lossy(IDENTITY).replace("false", "true");
+    put(&archive, "archive.json", foreign.as_bytes());
+    put(&archive, &name, &content);
+    let (zstd, zstd_content) = history(3);
+    put(&archive, &format!("wal_005/{zstd}.zst"), &zstd::encode_all(&zstd_content[..], 1).unwrap());
+    let archive: Arc<Memory> = Arc::new(archive);
+    let before = everything(archive.as_ref());
+    let place = placed(archive.clone(), "here");
+    let made = run(&place, &place, false);
+    assert_eq!((made.encoded, made.left, made.findings.len()), (1, 1, 0));
+    let after = everything(archive.as_ref());
+    assert_eq!(after.len(), before.len() + 1);
+    assert!(before.iter().all(|object| after.contains(object)));
+    let again = run(&place, &place, false);
+    assert_eq!((again.identical, again.left), (1, 1));
+}

@@ -1,0 +1,262 @@
+//! What a `pg_wal` holds, and what of it belongs into the archive under which name.
+//!
+//! Names and status files do not tell: a standby marks what it streamed `.done` without archiving
+//! it, the segment that was being written has its full size, and recycled ones carry names of the
+//! future. The records tell: a segment is complete where they fill it, cross its end or switch
+//! away from it (PostgreSQL `src/backend/access/transam/xlogreader.c`).
+
+use crate::cluster;
+use crate::spool::Stamp;
+use crate::wal::records::{Start, Stop, Walk, Walker};
+use crate::wal::{FirstPage, Lsn, SegmentName, SegmentSize, SystemId, Timeline, WalName};
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+/// A file that belongs into the archive.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Item {
+    /// Where it is.
+    pub path: PathBuf,
+    /// What it is to be there: an unfinished segment is a partial one.
+    pub name: WalName,
+    /// Where its records end, of a segment.
+    pub end: Option<Lsn>,
+    /// What it was when its records were read.
+    pub stamp: Stamp,
+}
+
+/// A file that does not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Left {
+    /// Its name in `pg_wal`.
+    pub name: WalName,
+    /// Why.
+    pub reason: String,
+    /// Whether somebody should look at it.
+    pub finding: bool,
+}
+
+/// The last records of a timeline.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Branch {
+    /// Its id.
+    pub timeline: Timeline,
+    /// Where the last good record ends.
+    pub end: Lsn,
+    /// When the last commit was, of those in this `pg_wal`.
+    pub last_commit: Option<SystemTime>,
+    /// Why the records end there.
+    pub stop: Stop,
+}
+
+/// Everything of a `pg_wal`.
+#[derive(Debug, Default)]
+pub struct Plan {
+    /// In the order of storing: history files, backup history files, segments, partial ones.
+    pub items: Vec<Item>,
+    /// In the order of names.
+    pub left: Vec<Left>,
+    /// One of each timeline that has a segment, in their order.
+    pub branches: Vec<Branch>,
+    /// Of the segments.
+    pub system_id: Option<SystemId>,
+}
+
+/// A segment and what its records showed.
+struct Segment {
+    name: SegmentName,
+    path: PathBuf,
+    size: SegmentSize,
+    stamp: Stamp,
+    /// Whether PostgreSQL finished it: it has a status file.
+    finished: bool,
+    walk: Walk,
+    /// Whether the walk came from the segment before.
+    follows: bool,
+}
+
+/// Reads a `pg_wal`. `live`: a server writes to it, so what is unfinished is left alone.
+/// `system_id`: files of another cluster are left, too.
+pub fn read(pg_wal: &Path, live: bool, system_id: Option<SystemId>) -> io::Result<Plan> {
+    let mut plan = Plan { system_id, ..Plan::default() };
+    let mut segments: BTreeMap<SegmentName, PathBuf> = BTreeMap::new();
+    for entry in fs::read_dir(pg_wal)? {
+        let entry = entry?;
+        let Some(name) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
+        match name {
+            WalName::Segment(segment) => drop(segments.insert(segment, entry.path())),
+            name => {
+                let Some(stamp) = gone_is_none(live, entry.metadata())?.map(|file| Stamp::of(&file)) else {
+                    continue;
+                };
+                plan.items.push(Item { path: entry.path(), name, end: None, stamp });
+            }
+        }
+    }
+    let mut walked: Vec<Segment> = Vec::new();
+    let mut walker = Walker::new(Start::Anywhere);
+    for (name, path) in segments {
+        let opened = open(&path, name, plan.system_id)
+            .map_err(|error| io::Error::new(error.kind(), format!("\"{}\": {error}", path.display())));
+        let (mut file, stamp, page, size) = match gone_is_none(live, opened)? {
+            None => continue,
+            Some(Opened::Segment(file, stamp, page, size)) => (file, stamp, page, size),
+            Some(Opened::Other { reason, finding }) => {
+                plan.left.push(Left { name: WalName::Segment(name), reason, finding });
+                continue;
+            }
+        };
+        plan.system_id = plan.system_id.or(Some(page.system_id()));
+        let follows =
+            walked.last().is_some_and(|last| last.walk.complete && last.name.next(size) == Some(name));
+        if !follows {
+            walker = Walker::new(Start::Anywhere);
+        }
+        walker.begin(name);
+        feed(&mut walker, &mut file)?;
+        let finished = ["ready", "done"]
+            .into_iter()
+            .any(|status| pg_wal.join(format!("archive_status/{name}.{status}")).exists());
+        walked.push(Segment { name, path, size, stamp, finished, walk: walker.walk(), follows });
+    }
+    plan.judge(&walked, live);
+    plan.items.sort_by_key(|item| (rank(item.name), item.name));
+    plan.left.sort_by_key(|left| left.name);
+    Ok(plan)
+}
+
+/// A running server removes and renames files as it goes.
+fn gone_is_none<T>(live: bool, result: io::Result<T>) -> io::Result<Option<T>> {
+    match result {
+        Err(error) if live && error.kind() == io::ErrorKind::NotFound => Ok(None),
+        other => other.map(Some),
+    }
+}
+
+/// What another file needs comes before it.
+fn rank(name: WalName) -> u8 {
+    match name {
+        WalName::TimelineHistory(_) => 0,
+        WalName::BackupHistory(..) => 1,
+        WalName::Segment(_) => 2,
+        WalName::Partial(_) => 3,
+    }
+}
+
+enum Opened {
+    Segment(File, Stamp, FirstPage, SegmentSize),
+    Other { reason: String, finding: bool },
+}
+
+fn open(path: &Path, name: SegmentName, system_id: Option<SystemId>) -> io::Result<Opened> {
+    let other = |reason: &str, finding| Ok(Opened::Other { reason: reason.to_owned(), finding });
+    let Some(page) = cluster::first_page(path)? else {
+        return other("it is shorter than a page header", true);
+    };
+    let file = File::open(path)?;
+    let metadata = file.metadata()?;
+    match page.check(name, metadata.len()) {
+        Err(bad) => other(&bad.to_string(), false),
+        Ok(_) if system_id.is_some_and(|ours| ours != page.system_id()) => {
+            other(&format!("it is of the cluster with system identifier {}", page.system_id()), true)
+        }
+        Ok(size) => Ok(Opened::Segment(file, Stamp::of(&metadata), page, size)),
+    }
+}
+
+/// Reads a file to its end.
+fn feed(walker: &mut Walker, file: &mut File) -> io::Result<()> {
+    let mut buffer = vec![0; 1 << 17];
+    loop {
+        let read = file.read(&mut buffer)?;
+        // What is known by then does not change any more.
+        if read == 0 || !walker.push(buffer.get(..read).unwrap_or_default()) {
+            return Ok(());
+        }
+    }
+}
+
+impl Plan {
+    fn judge(&mut self, walked: &[Segment], live: bool) {
+        for (index, segment) in walked.iter().enumerate() {
+            let next = walked.get(index + 1).filter(|next| next.name.timeline() == segment.name.timeline());
+            let fate = segment.fate(next, live);
+            let name = WalName::Segment(segment.name);
+            let item =
+                |name| Item { path: segment.path.clone(), name, end: segment.walk.end, stamp: segment.stamp };
+            match fate {
+                Fate::Complete => self.items.push(item(name)),
+                Fate::Partial => self.items.push(item(WalName::Partial(segment.name))),
+                Fate::Left(reason, finding) => self.left.push(Left { name, reason, finding }),
+            }
+            if let (None, Some(end)) = (next, segment.walk.end) {
+                self.branches.push(Branch {
+                    timeline: segment.name.timeline(),
+                    end,
+                    last_commit: segment.walk.last_commit,
+                    stop: segment.walk.stop.clone(),
+                });
+            }
+        }
+    }
+}
+
+enum Fate {
+    /// It goes in under its own name.
+    Complete,
+    /// It goes in as a partial segment.
+    Partial,
+    /// It stays; why, and whether that is a finding.
+    Left(String, bool),
+}
+
+impl Segment {
+    /// Whether its first page takes up the record that the segment before it ends with. PostgreSQL
+    /// finishes a segment before it writes to the next (`src/backend/access/transam/xlog.c`,
+    /// `XLogWrite`).
+    fn goes_on(&self) -> bool {
+        let start = self.name.start(self.size).unwrap_or(Lsn(0)).0;
+        let on_first_page = |page: Lsn| page.0 <= start + FirstPage::LEN as u64;
+        let refused = match &self.walk.stop {
+            Stop::Continuation { page, .. } => on_first_page(*page),
+            Stop::Page(at, _) => at.is_none_or(on_first_page),
+            _ => false,
+        };
+        self.follows && !refused
+    }
+
+    fn fate(&self, next: Option<&Segment>, live: bool) -> Fate {
+        let Walk { stop, end, complete, .. } = &self.walk;
+        if *complete {
+            // A record that crosses the end may have been cut there by the crash: the next
+            // segment, or PostgreSQL's own word, tells that it was not.
+            let crosses = match stop {
+                Stop::EndOfInput(crossing) => *crossing,
+                _ => None,
+            };
+            if crosses.is_none() || self.finished || next.is_some_and(Segment::goes_on) {
+                return Fate::Complete;
+            }
+        }
+        let start = self.name.start(self.size).unwrap_or(Lsn(0));
+        if let (Some(next), true) = (next, *complete) {
+            return Fate::Left(format!("its last record is not continued in \"{}\"", next.name), true);
+        }
+        if let Some(next) = next {
+            return Fate::Left(
+                format!("its records break off although \"{}\" follows: {stop}", next.name),
+                true,
+            );
+        }
+        match end {
+            Some(end) if *end > start && live => {
+                Fate::Left(format!("it is being written, up to {end} now"), false)
+            }
+            Some(end) if *end > start => Fate::Partial,
+            _ => Fate::Left("it holds no whole record yet".to_owned(), false),
+        }
+    }
+}

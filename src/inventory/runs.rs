@@ -1,0 +1,135 @@
+//! A set of segment numbers, kept as ranges: an archive of millions of segments has few of them.
+
+/// See the module.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Runs {
+    /// First and last of each range, rising, with a gap between any two.
+    ranges: Vec<(u64, u64)>,
+}
+
+impl Runs {
+    /// Adds a number; cheapest in rising order.
+    pub fn insert(&mut self, number: u64) {
+        self.insert_range(number, number);
+    }
+
+    /// Adds every number from `first` to `last`, both included.
+    pub fn insert_range(&mut self, first: u64, last: u64) {
+        // All that overlap or touch become one.
+        let from = self.ranges.partition_point(|(_, end)| end.saturating_add(1) < first);
+        let to = self.ranges.partition_point(|(begin, _)| *begin <= last.saturating_add(1));
+        let touched = self.ranges.get(from..to).unwrap_or_default();
+        let first = touched.first().map_or(first, |(begin, _)| first.min(*begin));
+        let last = touched.last().map_or(last, |(_, end)| last.max(*end));
+        self.ranges.splice(from..to, [(first, last)]);
+    }
+
+    /// Takes a number out.
+    pub fn remove(&mut self, number: u64) {
+        let at = self.ranges.partition_point(|(_, last)| *last < number);
+        let Some((first, last)) = self.ranges.get(at).copied().filter(|(first, _)| *first <= number) else {
+            return;
+        };
+        let rest = [(first, number.wrapping_sub(1)), (number.wrapping_add(1), last)];
+        let kept = [number > first, number < last];
+        let rest = rest.into_iter().zip(kept).filter_map(|(range, kept)| kept.then_some(range));
+        self.ranges.splice(at..=at, rest);
+    }
+
+    /// Whether a number is in it.
+    pub fn contains(&self, number: u64) -> bool {
+        let at = self.ranges.partition_point(|(_, last)| *last < number);
+        self.ranges.get(at).is_some_and(|(first, _)| *first <= number)
+    }
+
+    /// The ranges, first and last of each.
+    pub fn ranges(&self) -> impl Iterator<Item = (u64, u64)> + '_ {
+        self.ranges.iter().copied()
+    }
+
+    /// The ranges missing between the first and the last number.
+    pub fn gaps(&self) -> impl Iterator<Item = (u64, u64)> + '_ {
+        let pairs = self.ranges.iter().zip(self.ranges.iter().skip(1));
+        pairs.map(|((_, last), (first, _))| (last + 1, first - 1))
+    }
+
+    /// The ranges missing from `first` to `last`, both included.
+    pub fn missing(&self, first: u64, last: u64) -> Vec<(u64, u64)> {
+        let mut missing = Vec::new();
+        let mut next = first;
+        let from = self.ranges.partition_point(|(_, end)| *end < first);
+        for (begin, end) in self.ranges.iter().skip(from).take_while(|(begin, _)| *begin <= last) {
+            if *begin > next {
+                missing.push((next, begin - 1));
+            }
+            next = end.saturating_add(1);
+        }
+        if next <= last {
+            missing.push((next, last));
+        }
+        missing
+    }
+
+    /// How many numbers.
+    pub fn count(&self) -> u64 {
+        self.ranges.iter().map(|(first, last)| last - first + 1).sum()
+    }
+
+    /// The smallest number.
+    pub fn first(&self) -> Option<u64> {
+        self.ranges.first().map(|(first, _)| *first)
+    }
+
+    /// The largest number.
+    pub fn last(&self) -> Option<u64> {
+        self.ranges.last().map(|(_, last)| *last)
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.ranges.is_empty()
+    }
+}
+
+impl FromIterator<u64> for Runs {
+    fn from_iter<I: IntoIterator<Item = u64>>(numbers: I) -> Self {
+        let mut runs = Runs::default();
+        numbers.into_iter().for_each(|number| runs.insert(number));
+        runs
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn neighbours_are_one_range() {
+        let runs: Runs = [3, 1, 2, 7, 9, 8, 0].into_iter().collect();
+        assert_eq!(runs.ranges().collect::<Vec<_>>(), [(0, 3), (7, 9)]);
+        assert_eq!(runs.gaps().collect::<Vec<_>>(), [(4, 6)]);
+        assert_eq!((runs.first(), runs.last(), runs.count()), (Some(0), Some(9), 7));
+    }
+
+    proptest! {
+        #[test]
+        fn it_is_a_set(numbers in proptest::collection::vec(0u64..60, 0..80), first in 0u64..60, len in 0u64..30) {
+            let set: BTreeSet<u64> = numbers.iter().copied().collect();
+            let mut runs: Runs = numbers.into_iter().chain([first]).collect();
+            if !set.contains(&first) {
+                runs.remove(first);
+            }
+            prop_assert_eq!(runs.count(), set.len() as u64);
+            for number in 0..70 {
+                prop_assert_eq!(runs.contains(number), set.contains(&number));
+            }
+            let last = first + len;
+            let missing: Vec<u64> = runs.missing(first, last).iter().flat_map(|(a, b)| *a..=*b).collect();
+            let expected: Vec<u64> = (first..=last).filter(|number| !set.contains(number)).collect();
+            prop_assert_eq!(missing, expected);
+            prop_assert!(runs.ranges().zip(runs.ranges().skip(1)).all(|((_, a), (b, _))| a + 1 < b));
+        }
+    }
+}

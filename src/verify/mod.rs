@@ -1,0 +1,312 @@
+//! Proves what can be proved of an archive without PostgreSQL: nothing that recovery asks for is
+//! missing, every object holds what its name promises, destinations agree, and, where asked, the
+//! WAL records form one chain from a backup to the end.
+//!
+//! The ends of the timelines are those of one listing at the start, so WAL that arrives meanwhile
+//! is never a gap. Does not know: whether a backup that a history file speaks of still exists.
+
+mod chains;
+mod look;
+mod names;
+mod objects;
+mod recovery;
+
+pub use names::{Names, Scope, by_names, range};
+pub use objects::Depth;
+pub use recovery::Recoverable;
+
+use crate::failure::Failure;
+use crate::inventory::{Inventory, items};
+use crate::object::{Checks, Key, Stored};
+use crate::storage::Shared;
+use crate::wal::{SegmentName, WalName};
+use chains::Chains;
+use objects::{Checked, Objects};
+use std::time::{Duration, Instant, SystemTime};
+
+/// What is wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Kind {
+    /// Recovery asks for it, and it is not there.
+    Missing,
+    /// A timeline has segments and no history file.
+    NoHistory,
+    /// An object does not hold what its name promises.
+    Damaged,
+    /// Two objects of one name at one destination hold different content.
+    Conflict,
+    /// Two destinations hold different content.
+    Differs,
+    /// The records do not go on although later segments are there.
+    BrokenRecords,
+    /// It is of another cluster.
+    OtherCluster,
+    /// It is in an encoding that is not read here.
+    UnknownEncoding,
+    /// It could not be read, which says nothing about it.
+    NotRead,
+}
+
+impl Kind {
+    /// The word for it, part of the interface.
+    pub fn word(self) -> &'static str {
+        match self {
+            Kind::Missing => "missing",
+            Kind::NoHistory => "no-history",
+            Kind::Damaged => "damaged",
+            Kind::Conflict => "conflict",
+            Kind::Differs => "differs",
+            Kind::BrokenRecords => "broken-records",
+            Kind::OtherCluster => "other-cluster",
+            Kind::UnknownEncoding => "unknown-encoding",
+            Kind::NotRead => "not-read",
+        }
+    }
+}
+
+/// One thing that is wrong, or could not be told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// Of what kind.
+    pub kind: Kind,
+    /// Where.
+    pub destination: String,
+    /// A WAL file, `FROM..TO`, or a key.
+    pub name: String,
+    /// A lower-case statement.
+    pub reason: String,
+    /// What to do about it.
+    pub hint: String,
+}
+
+/// What to look at, and how closely.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// How closely.
+    pub depth: Depth,
+    /// Nothing that is older.
+    pub since: Option<Since>,
+    /// Only what the backups with this label need.
+    pub label: Option<String>,
+    /// Segments known to be lost, first and last.
+    pub accepted: Vec<(SegmentName, SegmentName)>,
+    /// Objects looked at at once.
+    pub jobs: usize,
+    /// Whether pages are looked at.
+    pub checks: Checks,
+}
+
+/// Where to begin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Since {
+    /// With the segment of this name, on any timeline.
+    Segment(SegmentName),
+    /// With the segment of this address.
+    Lsn(crate::wal::Lsn),
+    /// With what was stored so long ago.
+    Ago(Duration),
+}
+
+/// What was looked at.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Count {
+    /// Objects.
+    pub objects: u64,
+    /// Their bytes as stored.
+    pub stored: u64,
+    /// The bytes they hold, where they were decoded.
+    pub raw: u64,
+}
+
+/// The answer.
+#[derive(Debug)]
+pub struct Report {
+    /// What each destination holds, in the order given; those that could not be listed are missing.
+    pub inventories: Vec<Inventory>,
+    /// What was looked at.
+    pub checked: Count,
+    /// By destination and name.
+    pub findings: Vec<Finding>,
+    /// Gaps that were accepted and are there.
+    pub accepted: Vec<String>,
+    /// How far recovery would go.
+    pub recoverable: Vec<Recoverable>,
+}
+
+/// The verdict.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Nothing is wrong.
+    Sound,
+    /// Something is.
+    Findings,
+    /// Nothing is known to be wrong, and something could not be told.
+    CouldNotTell,
+}
+
+/// The verdict over findings: what is known to be wrong counts more than what is not known.
+pub fn verdict(findings: &[Finding]) -> Verdict {
+    match findings.iter().any(|finding| finding.kind != Kind::NotRead) {
+        true => Verdict::Findings,
+        false if findings.is_empty() => Verdict::Sound,
+        false => Verdict::CouldNotTell,
+    }
+}
+
+/// What is seen while it goes on: objects done, and how many there are.
+pub type Progress<'a> = &'a mut dyn FnMut(&Count, u64);
+
+/// Verifies an archive of one or more destinations. An error: nothing could be told at all.
+pub fn verify(
+    storages: &[Shared],
+    options: &Options,
+    now: SystemTime,
+    progress: Progress<'_>,
+) -> Result<Report, Failure<()>> {
+    let (listed, mut findings) = list(storages);
+    let Some((first, _)) = listed.first() else {
+        return Err(findings.pop().map_or_else(
+            || Failure::new((), "no destination is named"),
+            |finding| Failure::new((), finding.reason).hint(finding.hint),
+        ));
+    };
+    let since = since(options.since, first, &listed, now)?;
+    let scope = Scope { since, label: options.label.clone(), accepted: options.accepted.clone() };
+    let (mut inventories, storages): (Vec<_>, Vec<_>) = listed.into_iter().unzip();
+    await_arrivals(&storages, &mut inventories, now);
+    let Some(names) = by_names(&inventories, &scope) else {
+        return Err(Failure::new((), "no destination is named"));
+    };
+    if let Some(label) = &options.label
+        && names.needs.is_empty()
+    {
+        return Err(Failure::new(
+            (),
+            format!("no backup with the label \"{label}\" can be recovered from here"),
+        )
+        .hint("\"wal-archive list\" shows the backups and their labels"));
+    }
+    let mut chains = (options.depth == Depth::Records).then(|| Chains::new(&names));
+    let objects =
+        Objects { storages: &storages, inventories: &inventories, names: &names, scope: &scope, options };
+    let Checked { count, findings: found, intact } = objects.check(chains.as_mut(), progress);
+    findings.extend(names.findings.iter().cloned());
+    // A history file that cannot be read was found by the inventory already.
+    let known = |finding: &Finding| {
+        findings
+            .iter()
+            .any(|f| f.kind == finding.kind && f.name == finding.name && f.destination == finding.destination)
+    };
+    let found: Vec<Finding> = found.into_iter().filter(|finding| !known(finding)).collect();
+    findings.extend(found);
+    let recoverable = recovery::recoverable(&names, &intact, chains.as_ref());
+    if let Some(chains) = chains {
+        let place =
+            inventories.iter().map(|inventory| inventory.place.as_str()).collect::<Vec<_>>().join(", ");
+        findings.extend(chains.findings(&names, &place));
+    }
+    let order = |finding: &Finding| inventories.iter().position(|i| i.place == finding.destination);
+    findings.sort_by_cached_key(|finding| (order(finding), finding.name.clone(), finding.kind));
+    Ok(Report { checked: count, accepted: names.accepted, inventories, findings, recoverable })
+}
+
+/// The destinations that can be listed, and why others cannot.
+fn list(storages: &[Shared]) -> (Vec<(Inventory, Shared)>, Vec<Finding>) {
+    let read = |storage: &Shared| Inventory::read_archive(storage.as_ref());
+    let results: Vec<_> = std::thread::scope(|scope| {
+        let running: Vec<_> = storages.iter().map(|storage| scope.spawn(move || read(storage))).collect();
+        running.into_iter().map(|thread| thread.join()).collect()
+    });
+    let (mut listed, mut findings) = (Vec::new(), Vec::new());
+    for (storage, result) in storages.iter().zip(results) {
+        match result {
+            Ok(Ok(inventory)) => listed.push((inventory, storage.clone())),
+            Ok(Err(error)) => findings.push(Finding {
+                kind: Kind::NotRead,
+                destination: storage.place().to_owned(),
+                name: "archive.json".to_owned(),
+                reason: error.to_string(),
+                hint: error.hint_text().unwrap_or("verify it again once it can be reached").to_owned(),
+            }),
+            Err(panic) => std::panic::resume_unwind(panic),
+        }
+    }
+    (listed, findings)
+}
+
+/// The first segment number that counts.
+fn since(
+    since: Option<Since>,
+    inventory: &Inventory,
+    listed: &[(Inventory, Shared)],
+    now: SystemTime,
+) -> Result<Option<u64>, Failure<()>> {
+    let unknown =
+        || Failure::new((), "the segment size of the archive is not known, so --since means nothing");
+    let size = inventory.segment_size.ok_or_else(unknown);
+    match since {
+        None => Ok(None),
+        Some(Since::Segment(name)) => name.number(size?).map(Some).ok_or_else(|| {
+            Failure::new((), format!("\"{name}\" is no name of a segment of this archive's size"))
+        }),
+        Some(Since::Lsn(lsn)) => Ok(Some(lsn.0 / size?.bytes())),
+        Some(Since::Ago(age)) => {
+            let cutoff = now.checked_sub(age).unwrap_or(SystemTime::UNIX_EPOCH);
+            let mut oldest = None;
+            for (inventory, storage) in listed {
+                let failed = |error: &crate::storage::Error| Failure::from_storage((), error);
+                for item in items(storage.as_ref()).map_err(|error| failed(&error))? {
+                    let item = item.map_err(|error| failed(&error))?;
+                    if let (Some(WalName::Segment(name)), true) =
+                        (item.stored.name(), item.modified >= cutoff)
+                        && !matches!(item.stored, Stored::Variant(..))
+                        && let Some(number) = inventory.number(name)
+                    {
+                        oldest = Some(oldest.map_or(number, |oldest: u64| oldest.min(number)));
+                    }
+                }
+            }
+            // Nothing is that young: only what is not there yet would count.
+            Ok(Some(oldest.unwrap_or(u64::MAX)))
+        }
+    }
+}
+
+/// wal-push stores this many files ahead at most, so a gap this near to the end may be one that
+/// closes by itself.
+const AHEAD: u64 = 64;
+
+/// How long such a gap is given, and how old what follows it may be.
+const PATIENCE: Duration = Duration::from_secs(15);
+
+/// A listing may show a segment and not yet the one before it, which is stored at the same time.
+/// Where that may be so, it is read again until the gap closes or was given its time.
+fn await_arrivals(storages: &[Shared], inventories: &mut [Inventory], now: SystemTime) {
+    let start = Instant::now();
+    loop {
+        let pairs = inventories.iter().zip(storages);
+        let young = pairs.filter(|(inventory, storage)| has_young_gap(inventory, storage, now)).count();
+        if young == 0 || start.elapsed() > PATIENCE {
+            return;
+        }
+        log::info!("listing again: a segment may be just being stored");
+        std::thread::sleep(Duration::from_millis(500));
+        for (inventory, storage) in inventories.iter_mut().zip(storages) {
+            if let Ok(newer) = Inventory::read(storage.as_ref()) {
+                inventory.fill_gaps(&newer);
+            }
+        }
+    }
+}
+
+/// Whether the segment after a gap near the end was stored a moment ago.
+fn has_young_gap(inventory: &Inventory, storage: &Shared, now: SystemTime) -> bool {
+    inventory.timelines.iter().any(|(timeline, files)| {
+        let near = |(_, last): &(u64, u64)| files.segments.last().is_some_and(|end| end - last <= AHEAD);
+        files.segments.gaps().filter(near).any(|(_, last)| {
+            let next = Key::of(WalName::Segment(inventory.name(*timeline, last + 1)));
+            let stored = storage.head(&next).map(|entry| entry.modified);
+            stored.is_ok_and(|stored| now.duration_since(stored).map_or(true, |age| age < PATIENCE))
+        })
+    })
+}

@@ -1,0 +1,176 @@
+//! `wal-archive expire`: a plan by default, and only with `--yes` a deletion.
+
+use crate::util::{CLUSTER, MIB, Run, Sandbox, names, segment};
+use std::fs;
+
+fn name(number: u32) -> String {
+    format!("0000000100000000{number:08X}")
+}
+
+/// Archived: segments 1 to 9 of 1 MiB, backups in 2 ("other"), 3 and 7 ("nightly …"), a history.
+fn archive() -> Sandbox {
+    let sandbox = Sandbox::new();
+    for number in 1..10 {
+        let name = name(number);
+        sandbox.wal(&name, &segment(&name, MIB, CLUSTER, number.into()));
+        sandbox.push(&name, &[]).succeeds();
+    }
+    for (number, label) in [(2, "other"), (3, "nightly 1"), (7, "nightly 2")] {
+        push_backup(&sandbox, number, label);
+    }
+    sandbox.wal("00000002.history", b"1\t0/900000\tno recovery target specified\n");
+    sandbox.push("00000002.history", &[]).succeeds();
+    sandbox
+}
+
+fn push_backup(sandbox: &Sandbox, number: u32, label: &str) {
+    let (file, content) = backup(number, label);
+    sandbox.wal(&file, content.as_bytes());
+    sandbox.push(&file, &[]).succeeds();
+}
+
+fn backup(number: u32, label: &str) -> (String, String) {
+    let segment = name(number);
+    let content = format!(
+        "START WAL LOCATION: 0/{number}00028 (file {segment})\nSTOP WAL LOCATION: 0/{number}00100 (file {segment})\n\
+         CHECKPOINT LOCATION: 0/{number}00060\nBACKUP METHOD: streamed\nBACKUP FROM: primary\n\
+         START TIME: 2026-11-0{number} 21:05:43 UTC\nLABEL: {label}\nSTART TIMELINE: 1\n\
+         STOP TIME: 2026-11-0{number} 21:05:44 UTC\nSTOP TIMELINE: 1\n"
+    );
+    (format!("{segment}.00000028.backup"), content)
+}
+
+fn expire(sandbox: &Sandbox, args: &[&str]) -> Run {
+    sandbox.admin("expire", args)
+}
+
+#[test]
+fn without_yes_nothing_is_deleted_and_with_it_exactly_what_was_shown() {
+    let sandbox = archive();
+    fs::write(sandbox.archive().join("wal_005/notes.txt"), "mine").unwrap();
+    let before = sandbox.objects();
+    let keep = ["--label", "nightly*", "--keep-backups", "1"];
+    let shown = expire(&sandbox, &keep)
+        .says(0, &["keep", "\"nightly 2\"", "one of the newest 1"])
+        .says(0, &["drop", "\"nightly 1\""])
+        .says(0, &["delete", &name(1), &name(6), "8 objects", "older than"])
+        .says(0, &["nothing was deleted, --yes does it"]);
+    assert!(shown.stderr.is_empty(), "{shown:?}");
+    assert_eq!(sandbox.objects(), before);
+    expire(&sandbox, &[&keep[..], &["--dry-run"]].concat()).says(0, &["nothing was deleted"]);
+    let done = expire(&sandbox, &[&keep[..], &["--yes"]].concat()).says(0, &["deleted 8 objects"]);
+    assert!(done.stdout.contains("delete  "), "the plan first: {done:?}");
+    let gone: Vec<_> = before.iter().filter(|object| !sandbox.objects().contains(object)).cloned().collect();
+    assert_eq!(gone.len(), 8, "six segments and two backup history files: {gone:?}");
+    for object in &gone {
+        assert!(object[..24] < *name(7), "{object}");
+        assert!(
+            done.stderr.contains(&format!("deleting \"{}/wal_005/{object}\"", sandbox.archive().display()))
+        );
+    }
+    for stays in ["00000002.history.zst", "notes.txt"] {
+        assert!(sandbox.objects().contains(&stays.to_owned()), "{stays}");
+    }
+    assert!(sandbox.archive().join("archive.json").exists());
+    expire(&sandbox, &[&keep[..], &["--yes"]].concat()).says(0, &["deleted 0 objects"]);
+}
+
+#[test]
+fn a_list_names_backups_too_and_the_most_careful_rule_wins() {
+    let sandbox = archive();
+    let list = sandbox.path("backups");
+    fs::write(&list, "# start timeline finished stop\n0/500028 1 2026-11-05T22:00:00Z 0/500100\n").unwrap();
+    let list = list.to_str().unwrap();
+    let first_kept = |args: &[&str]| {
+        let run = expire(&sandbox, &[args, &["--json"]].concat());
+        let value: serde_json::Value =
+            serde_json::from_str(&run.stdout).unwrap_or_else(|_| panic!("{run:?}"));
+        assert!(value["destinations"][0]["deleted"].is_null());
+        value["destinations"][0]["ranges"][0]["last"].as_str().map(str::to_owned)
+    };
+    assert_eq!(first_kept(&["--backups", list]), Some(name(4)));
+    assert_eq!(first_kept(&["--label", "nightly 2"]), Some(name(6)));
+    assert_eq!(first_kept(&["--backups", list, "--label", "nightly 2"]), Some(name(4)));
+    assert_eq!(
+        first_kept(&["--backups", list, "--label", "nightly 2", "--keep-backups", "1"]),
+        Some(name(6))
+    );
+    assert_eq!(first_kept(&["--label", "nightly 2", "--before", &name(3)]), Some(name(2)));
+    assert_eq!(first_kept(&["--label", "nightly 2", "--before", "0/3FFFFF"]), Some(name(2)));
+    assert_eq!(first_kept(&["--label", "*", "--keep-days", "36500"]), Some(name(1)), "none is older");
+}
+
+#[test]
+fn between_backups_only_their_own_ranges_stay() {
+    let sandbox = archive();
+    let args = ["--label", "nightly*", "--between-backups", "--yes"];
+    expire(&sandbox, &args).says(0, &["delete", &name(4), &name(6), "between kept backups"]);
+    let left: Vec<_> = sandbox.objects().into_iter().filter(|object| object.len() == 28).collect();
+    assert_eq!(left, [3, 7, 8, 9].map(|number| format!("{}.zst", name(number))));
+}
+
+#[test]
+fn what_could_delete_too_much_is_refused_and_deletes_nothing() {
+    let sandbox = archive();
+    let list = |text: &str| {
+        let path = sandbox.path("backups");
+        fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let before = sandbox.objects();
+    let refused = |args: &[&str], words: &[&str]| {
+        expire(&sandbox, &[args, &["--yes"]].concat()).fails(2, words);
+        assert_eq!(sandbox.objects(), before, "{args:?}");
+    };
+    refused(&["--keep-backups", "1"], &["no backup is named"]);
+    refused(&["--before", &name(5)], &["no backup is named"]);
+    refused(&["--label", "weekly*"], &["no backup is named"]);
+    refused(&["--label", "nightly*", "--keep-backups", "0"], &["0"]);
+    refused(&["--label", "nightly*", "--before", "00000002.history"], &["--before"]);
+    refused(&["--backups", "/nonexistent"], &["cannot read"]);
+    refused(&["--backups", &list("# none\n")], &["lists no backup"]);
+    refused(&["--backups", &list("0/500028 one\n")], &["line 1"]);
+    refused(&["--backups", &list("0/F00028 1 2026-11-05T22:00:00Z\n")], &["of none of the named backups"]);
+    refused(&["--label", "nightly*", "--dry-run"], &["cannot be used with"]);
+    // A file that cannot be understood might be the backup that matters.
+    push_backup(&sandbox, 5, "nightly 3");
+    let object = sandbox.object(&backup(5, "").0);
+    let mut bytes = fs::read(&object).unwrap();
+    bytes[20] ^= 1;
+    fs::write(&object, bytes).unwrap();
+    let before = sandbox.objects();
+    expire(&sandbox, &["--label", "nightly*", "--yes"])
+        .fails(2, &["cannot be understood", "HINT", "quarantine"]);
+    assert_eq!(sandbox.objects(), before);
+    // A list needs no such file.
+    expire(&sandbox, &["--backups", &list("0/500028 1 2026-11-05T22:00:00Z\n"), "--yes"])
+        .says(0, &["deleted"]);
+}
+
+#[test]
+fn a_destination_that_does_not_answer_saves_the_others() {
+    let sandbox = archive();
+    let second = sandbox.path("second");
+    fs::create_dir(&second).unwrap();
+    assert_eq!(
+        Run::of(sandbox.program("wal-archive").arg("copy").arg(sandbox.archive()).arg(&second)).code,
+        Some(0)
+    );
+    // The newest backup is known to one of the two only.
+    fs::remove_file(second.join(format!("wal_005/{}.zst", backup(7, "").0))).unwrap();
+    let both = format!("{},{}", sandbox.archive().display(), second.display());
+    let expire = || {
+        let args = ["expire", "--label", "nightly*", "--keep-backups", "1", "--yes"];
+        Run::of(sandbox.program("wal-archive").env("WAL_ARCHIVE", &both).args(args))
+    };
+    let away = sandbox.path("away");
+    fs::rename(&second, &away).unwrap();
+    let before = sandbox.objects();
+    expire().fails(2, &["cannot open the archive's root"]);
+    assert_eq!(sandbox.objects(), before);
+    fs::rename(&away, &second).unwrap();
+    expire().says(0, &["deleted 16 objects"]);
+    let left = names(&second.join("wal_005"));
+    assert!(left.contains(&format!("{}.zst", name(7))) && !left.contains(&format!("{}.zst", name(6))));
+    assert_eq!(left.len() + 1, sandbox.objects().len());
+}

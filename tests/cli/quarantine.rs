@@ -1,0 +1,105 @@
+//! `wal-archive quarantine`: the way out where a damaged object holds a name.
+
+use crate::util::{Run, Sandbox, flip, names};
+use std::fs;
+
+const ONE: &str = "000000010000000000000001";
+const TWO: &str = "000000010000000000000002";
+
+fn quarantined(sandbox: &Sandbox) -> Vec<String> {
+    names(&sandbox.archive().join("quarantine"))
+}
+
+/// Two archived segments, the first of them damaged.
+fn damaged() -> (Sandbox, Vec<u8>) {
+    let sandbox = Sandbox::new();
+    for name in [ONE, TWO] {
+        sandbox.segment(name);
+        sandbox.push(name, &[]).succeeds();
+    }
+    flip(&sandbox.object(ONE), 80_000);
+    let bytes = fs::read(sandbox.object(ONE)).unwrap();
+    (sandbox, bytes)
+}
+
+#[test]
+fn a_damaged_object_is_moved_aside_and_the_next_push_stores_the_good_one() {
+    let (sandbox, bytes) = damaged();
+    sandbox.push(ONE, &[]).fails(12, &["damaged"]);
+    let run = sandbox.admin("quarantine", &[ONE]).says(0, &[ONE, "damaged", "moved to", "bytes, stored 20"]);
+    assert!(run.stderr.is_empty(), "{run:?}");
+    let [aside] = &quarantined(&sandbox)[..] else { panic!("one object") };
+    assert!(aside.starts_with(&format!("{ONE}.")) && aside.len() == ONE.len() + 17, "{aside}");
+    assert!(fs::read(sandbox.archive().join("quarantine").join(aside)).unwrap() == bytes);
+    assert_eq!(sandbox.objects(), [format!("{TWO}.zst")]);
+    // The repeat has nothing to do and says where it is.
+    sandbox.admin("quarantine", &[ONE]).says(0, &[ONE, "moved before", aside]);
+    sandbox.push(ONE, &[]).succeeds();
+    sandbox.fetch(ONE, &[]).succeeds();
+    assert!(quarantined(&sandbox).len() == 1);
+}
+
+#[test]
+fn an_intact_object_stays_unless_forced() {
+    let (sandbox, _) = damaged();
+    let run = sandbox.admin("quarantine", &[TWO]).says(1, &[TWO, "intact", "stays"]);
+    assert!(run.stderr.contains("--force"), "{run:?}");
+    assert!(sandbox.object(TWO).exists());
+    let run = sandbox.admin("quarantine", &["--force", TWO]).says(0, &[TWO, "intact", "moved to"]);
+    assert!(run.stderr.contains("shorter"), "nothing stands behind it: {run:?}");
+    assert!(!sandbox.object(TWO).exists() && quarantined(&sandbox).len() == 1);
+}
+
+#[test]
+fn variants_and_unread_encodings_go_by_their_key_and_strangers_never() {
+    let (sandbox, _) = damaged();
+    let folder = sandbox.archive().join("wal_005");
+    let unread = format!("wal_005/{TWO}.gpg");
+    fs::write(sandbox.archive().join(&unread), "secret").unwrap();
+    sandbox.admin("quarantine", &[&unread]).says(1, &["encoding", "stays"]);
+    sandbox.admin("quarantine", &["--force", &unread]).says(0, &["encoding", "moved to"]);
+    let variant = format!("wal_005/{TWO}.partial.0123456789abcdef.zst");
+    fs::copy(sandbox.object(TWO), sandbox.archive().join(&variant)).unwrap();
+    sandbox.admin("quarantine", &[&variant]).says(0, &["damaged", "moved to", &format!("{TWO}.partial.")]);
+    fs::write(folder.join("notes.txt"), "mine").unwrap();
+    for stranger in ["wal_005/notes.txt", "archive.json", "wal-archive-probe", "../etc/passwd"] {
+        sandbox.admin("quarantine", &["--force", stranger]).fails(2, &["neither", "HINT"]);
+    }
+    assert!(folder.join("notes.txt").exists() && sandbox.archive().join("archive.json").exists());
+}
+
+#[test]
+fn what_stands_nowhere_is_told() {
+    let (sandbox, _) = damaged();
+    sandbox.admin("quarantine", &["000000010000000000000009"]).fails(1, &["stands at no destination"]);
+    let gone = sandbox.path("gone");
+    sandbox
+        .admin("quarantine", &[ONE, "--from", gone.to_str().unwrap()])
+        .fails(2, &["cannot open the archive's root"]);
+}
+
+#[test]
+fn of_several_destinations_only_the_damaged_copy_is_moved_and_never_all_intact_ones() {
+    let (sandbox, _) = damaged();
+    let other = sandbox.path("other");
+    fs::create_dir(&other).unwrap();
+    for name in [ONE, TWO] {
+        Run::of(sandbox.program("wal-push").arg("--archive").arg(&other).arg(format!("pg_wal/{name}")))
+            .succeeds();
+    }
+    let both = format!("{},{}", sandbox.archive().display(), other.display());
+    let admin = |args: &[&str]| Run::of(sandbox.program("wal-archive").env("WAL_ARCHIVE", &both).args(args));
+    admin(&["quarantine", "--force", TWO]).fails(2, &["every intact copy", "--from"]);
+    let run = admin(&["quarantine", ONE, "--json"]);
+    let answer: serde_json::Value = serde_json::from_str(&run.stdout).unwrap();
+    let rows = &answer["objects"];
+    assert_eq!(run.code, Some(0), "{run:?}");
+    assert!(rows[0]["was"].as_str().unwrap().starts_with("damaged: "));
+    assert!(rows[0]["now_at"].as_str().unwrap().starts_with("quarantine/"));
+    assert_eq!(rows[1]["was"], "intact");
+    assert_eq!(rows[1]["now_at"], serde_json::Value::Null);
+    assert!(other.join(format!("wal_005/{ONE}.zst")).exists());
+    let from = other.to_str().unwrap();
+    admin(&["quarantine", "--force", TWO, "--from", from]).says(0, &["intact", "moved to"]);
+    assert!(sandbox.object(TWO).exists() && !other.join(format!("wal_005/{TWO}.zst")).exists());
+}

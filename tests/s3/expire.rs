@@ -1,0 +1,39 @@
+//! `wal-archive expire` of a bucket.
+
+use crate::bucket::Bucket;
+use crate::support::proxy::Fate;
+use crate::util::{CLUSTER, MIB, Run, segment};
+
+fn name(number: u64) -> String {
+    format!("0000000100000000{number:08X}")
+}
+
+#[test]
+fn old_wal_goes_from_a_bucket_in_one_request_and_a_listing_that_fails_saves_it() {
+    let Some(bucket) = Bucket::new() else { return };
+    for number in 1..=6 {
+        bucket.sandbox.wal(&name(number), &segment(&name(number), MIB, CLUSTER, number));
+        bucket.push(&name(number), &[]).succeeds();
+    }
+    let list = bucket.sandbox.path("backups");
+    std::fs::write(&list, "0/500028 1 2026-11-05T22:00:00Z 0/500100\n").unwrap();
+    let expire = || Run::of(bucket.program("wal-archive").args(["expire", "--yes", "--backups"]).arg(&list));
+    bucket.planned(|seen| match seen.path.contains("list-type") && seen.path.contains("wal_005") {
+        true => Fate::Answer(403, "AccessDenied"),
+        false => Fate::Pass,
+    });
+    expire().fails(2, &["403", "AccessDenied"]);
+    bucket.planned(|_| Fate::Pass);
+    bucket.requests();
+    expire().says(0, &["deleted 4 objects"]);
+    let asked = bucket.requests();
+    assert_eq!(asked.iter().filter(|request| request.starts_with("POST")).count(), 1, "{asked:?}");
+    bucket.fetch(&name(5), &[]).succeeds();
+    // PostgreSQL would use its own copy.
+    std::fs::remove_file(bucket.sandbox.data().join("pg_wal").join(name(4))).unwrap();
+    assert_eq!(
+        bucket.fetch(&name(4), &["--timeout", "2s"]).code,
+        Some(224),
+        "gone, and later ones are there"
+    );
+}
