@@ -37,6 +37,8 @@ pub struct Left {
     pub reason: String,
     /// Whether somebody should look at it.
     pub finding: bool,
+    /// Whether it is kept for later use only: nothing of its name was written to it yet.
+    pub idle: bool,
 }
 
 /// The last records of a timeline.
@@ -105,7 +107,8 @@ pub fn read(pg_wal: &Path, live: bool, system_id: Option<SystemId>) -> io::Resul
             None => continue,
             Some(Opened::Segment(file, stamp, page, size)) => (file, stamp, page, size),
             Some(Opened::Other { reason, finding }) => {
-                plan.left.push(Left { name: WalName::Segment(name), reason, finding });
+                // What does not begin with a page of its own address was recycled or made in advance.
+                plan.left.push(Left { name: WalName::Segment(name), reason, finding, idle: !finding });
                 continue;
             }
         };
@@ -190,7 +193,7 @@ impl Plan {
             match fate {
                 Fate::Complete => self.items.push(item(name)),
                 Fate::Partial => self.items.push(item(WalName::Partial(segment.name))),
-                Fate::Left(reason, finding) => self.left.push(Left { name, reason, finding }),
+                Fate::Left(reason, finding) => self.left.push(Left { name, reason, finding, idle: false }),
             }
             if let (None, Some(end)) = (next, segment.walk.end) {
                 self.branches.push(Branch {

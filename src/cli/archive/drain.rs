@@ -99,9 +99,10 @@ fn from(matches: &ArgMatches) -> Result<(PathBuf, Option<DataDirectory>), Failur
         return Ok((path.join("pg_wal"), Some(directory)));
     }
     let path = matches.get_one::<PathBuf>("wal-dir").cloned().unwrap_or_default();
-    let path = path.canonicalize().unwrap_or(path);
-    // Whose server may be running.
-    let around = path.parent().and_then(DataDirectory::at);
+    // Whose server may be running. By name first: pg_wal may be a symbolic link.
+    let named = std::path::absolute(&path).unwrap_or_else(|_| path.clone());
+    let real = path.canonicalize().unwrap_or_else(|_| path.clone());
+    let around = [&named, &real].into_iter().find_map(|path| DataDirectory::at(path.parent()?));
     Ok((path, around))
 }
 
@@ -187,8 +188,12 @@ fn as_text(report: &Report, recipe: &[String]) -> String {
         };
         rows.push((word(became), item.name.to_string(), detail));
     }
-    for left in &report.left {
+    for left in report.left.iter().filter(|left| !left.idle) {
         rows.push((if left.finding { "LEFT" } else { "left" }, left.name.to_string(), left.reason.clone()));
+    }
+    let idle = report.left.iter().filter(|left| left.idle).count();
+    if idle > 0 {
+        rows.push(("left", format!("{idle} recycled or preallocated"), String::new()));
     }
     let width = |cell: fn(&(&str, String, String)) -> usize| rows.iter().map(cell).max().unwrap_or(0);
     let (first, second) = (width(|row| row.0.len()), width(|row| row.1.len()));
