@@ -5,6 +5,7 @@
 use crate::wal::{FirstPage, SegmentSize, SystemId, WalName};
 use rustix::io::Errno;
 use rustix::process::Pid;
+use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -58,9 +59,12 @@ impl DataDirectory {
     /// removes its signal file *before* it asks for its parent's history (PostgreSQL `xlog.c`,
     /// `StartupXLOG`, then `writeTimeLineHistory`).
     pub fn is_past_recovery(&self) -> bool {
-        self.0.join("postmaster.pid").exists()
-            && !self.is_standby()
-            && !self.0.join("recovery.signal").exists()
+        self.0.join("postmaster.pid").exists() && !self.is_in_archive_recovery()
+    }
+
+    /// Whether the server recovers from an archive: it has one of the signal files.
+    pub fn is_in_archive_recovery(&self) -> bool {
+        self.is_standby() || self.0.join("recovery.signal").exists()
     }
 
     /// The server that runs here: its process and start, the first and third line of its pid
@@ -90,6 +94,27 @@ impl DataDirectory {
 pub struct RunningServer {
     pid: String,
     start: String,
+}
+
+impl RunningServer {
+    /// Whether all that tells this run from others is known, and its process is alive.
+    pub fn is_known_and_alive(&self) -> bool {
+        !self.start.trim().is_empty() && is_gone(&self.pid) == Some(false)
+    }
+
+    /// Whether it is the first process of its container, which adopts every orphan and takes one
+    /// that ends with neither 0 nor 1 for a crash of its own (PostgreSQL
+    /// `src/backend/postmaster/postmaster.c`, `CleanupBackend`, from 18 on
+    /// `process_pm_child_exit`: "untracked child process").
+    pub fn adopts_orphans(&self) -> bool {
+        self.pid.trim() == "1"
+    }
+}
+
+impl fmt::Display for RunningServer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "process {} started {}", self.pid.trim(), self.start.trim())
+    }
 }
 
 /// Whether no process has this number; `None` where it is no number of a process.

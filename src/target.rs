@@ -60,12 +60,19 @@ impl fmt::Display for TargetError {
     }
 }
 
-/// The path, its folder locked.
+/// The path.
 pub struct Target {
     path: PathBuf,
-    folder: PathBuf,
-    /// Released by the end of the process.
-    _lock: Option<File>,
+    beside: Beside,
+}
+
+/// Where the temporary files are.
+enum Beside {
+    /// In the path's folder, which others use, too, and which is locked until the end of the
+    /// process where the file system can do that.
+    Shared { folder: PathBuf, _lock: Option<File> },
+    /// At this path, which nobody else writes to.
+    Private(PathBuf),
 }
 
 /// An unproved file beside the path; removed unless it is published.
@@ -82,8 +89,12 @@ impl Drop for Temporary {
 }
 
 impl Target {
-    /// Locks the folder, waiting for another request's end until the deadline, and removes what
-    /// a killed one left.
+    /// A path that nobody else writes to, and the only temporary file for it.
+    pub fn private(path: PathBuf, temporary: PathBuf) -> Self {
+        Target { path, beside: Beside::Private(temporary) }
+    }
+
+    /// Locks the folder, waiting for another request's end until the deadline.
     pub fn take(path: &Path, deadline: Instant) -> Result<Self, TargetError> {
         let folder = match path.parent() {
             Some(folder) if folder != Path::new("") => folder.to_owned(),
@@ -105,13 +116,13 @@ impl Target {
             }
             std::thread::sleep(Duration::from_millis(20));
         };
-        let target = Target { path: path.to_owned(), folder, _lock: lock };
-        target.clean();
-        Ok(target)
+        Ok(Target { path: path.to_owned(), beside: Beside::Shared { folder, _lock: lock } })
     }
 
-    fn clean(&self) {
-        let Ok(entries) = fs::read_dir(&self.folder) else { return };
+    /// Removes what a killed request left. Reads the whole folder.
+    pub fn clean(&self) {
+        let Beside::Shared { folder, .. } = &self.beside else { return };
+        let Ok(entries) = fs::read_dir(folder) else { return };
         for entry in entries.flatten() {
             let name = entry.file_name();
             let Some(rest) = name.to_str().and_then(|name| name.strip_prefix(TEMPORARY)) else { continue };
@@ -123,10 +134,18 @@ impl Target {
 
     /// A new file beside the path, which PostgreSQL needs writable by its owner.
     pub fn temporary(&self) -> Result<Temporary, TargetError> {
+        let folder = match &self.beside {
+            Beside::Shared { folder, .. } => folder,
+            Beside::Private(path) => {
+                let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path);
+                let file = file.map_err(|error| self.unwritable(error))?;
+                return Ok(Temporary { path: path.clone(), file });
+            }
+        };
         let process = std::process::id();
         let mut last = io::Error::from(io::ErrorKind::AlreadyExists);
         for number in 0..100 {
-            let path = self.folder.join(format!("{TEMPORARY}{process}.{number}"));
+            let path = folder.join(format!("{TEMPORARY}{process}.{number}"));
             match OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path) {
                 Ok(file) => return Ok(Temporary { path, file }),
                 Err(error) => last = error,
@@ -142,6 +161,16 @@ impl Target {
     /// Puts a proved file at the path.
     pub fn publish(&self, temporary: Temporary) -> Result<(), TargetError> {
         fs::rename(&temporary.path, &self.path).map_err(|error| self.unwritable(error))
+    }
+
+    /// Puts a proved file of another folder at the path; `false`, with nothing done, where it is
+    /// on another file system.
+    pub fn adopt(&self, proved: &Path) -> Result<bool, TargetError> {
+        match fs::rename(proved, &self.path) {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::CrossesDevices => Ok(false),
+            Err(error) => Err(self.unwritable(error)),
+        }
     }
 
     /// An I/O error while writing to the path or beside it.
@@ -201,7 +230,7 @@ mod tests {
         };
         // No process has a number beyond PID_MAX_LIMIT, 2^22.
         let (dead, alive, odd) = (left("4194305.0"), left(&format!("{}.0", std::process::id())), left("x"));
-        Target::take(&folder.path().join("x"), soon()).unwrap();
+        Target::take(&folder.path().join("x"), soon()).unwrap().clean();
         assert_eq!((dead.exists(), alive.exists(), odd.exists()), (false, true, false));
     }
 }

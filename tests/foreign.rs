@@ -212,6 +212,7 @@ impl Noted {
             partial: false,
             timeout: Duration::from_secs(20),
             hole_patience: Duration::ZERO,
+            prefetch: None,
         });
         if matches!(answer, Ok(Answer::Delivered)) {
             let mut content = Vec::new();

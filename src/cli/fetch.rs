@@ -2,14 +2,14 @@
 
 use super::args::{self, Parsed};
 use super::exit::{FetchExit, Form};
-use super::{guarded, open_spool, report};
+use super::{guarded, open_spool, prefetcher, report};
 use crate::cluster::DataDirectory;
 use crate::config::{FetchSettings, OnError, Program};
 use crate::failure::Failure;
 use crate::fetch::{Answer, Fetch, fetch};
 use crate::storage::Destination;
 use crate::wal::WalName;
-use clap::Arg;
+use clap::{Arg, Command};
 use std::env;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -20,6 +20,9 @@ use std::time::Duration;
 /// The program.
 pub fn main() -> ExitCode {
     let args: Vec<OsString> = env::args_os().collect();
+    if prefetcher::is_meant(&args) {
+        return prefetcher::main(args);
+    }
     // Settled before anything can fail, and only made stricter or better known later.
     let form = Mutex::new(settle(on_error_of(&args)));
     let current = || *form.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
@@ -56,8 +59,9 @@ fn settle(on_error: OnError) -> Form {
     }
 }
 
-fn run(args: Vec<OsString>, set_form: &dyn Fn(Form)) -> FetchExit {
-    let command = args::command(
+/// The command line.
+pub(super) fn command() -> Command {
+    args::command(
         "wal-fetch",
         "Restores one PostgreSQL WAL file: restore_command = 'wal-fetch %f %p'",
         Program::Fetch,
@@ -69,8 +73,17 @@ fn run(args: Vec<OsString>, set_form: &dyn Fn(Form)) -> FetchExit {
             .value_name("PATH")
             .value_parser(clap::value_parser!(PathBuf))
             .help("Where to put it (%p)"),
-    );
-    let matches = match args::parse(command, args) {
+    )
+    .arg(
+        Arg::new(prefetcher::FLAG)
+            .long(prefetcher::FLAG)
+            .value_parser(clap::value_parser!(PathBuf))
+            .hide(true),
+    )
+}
+
+fn run(args: Vec<OsString>, set_form: &dyn Fn(Form)) -> FetchExit {
+    let matches = match args::parse(command(), args) {
         Parsed::Run(matches) => matches,
         Parsed::Told => return FetchExit::Delivered,
         Parsed::Wrong(failure) => {
@@ -131,6 +144,7 @@ fn answer(
         partial: settings.partial,
         timeout: settings.common.timeout.unwrap_or(default),
         hole_patience: Duration::from_secs(15),
+        prefetch: (settings.prefetch > 0).then_some(&prefetcher::start),
     };
     match fetch(&request) {
         Ok(Answer::Delivered) => FetchExit::Delivered,

@@ -5,6 +5,7 @@ mod args;
 pub mod exit;
 pub mod fetch;
 mod log;
+mod prefetcher;
 pub mod push;
 
 use crate::cluster::DataDirectory;

@@ -251,6 +251,7 @@ impl Layers {
             on_error: self.on_error()?,
             allow_empty: self.flag("allow-empty", program)?,
             accept_gap: values.iter().map(gap).collect::<Result<_, _>>()?,
+            prefetch: self.parse("prefetch", program, values::window)?.unwrap_or(0),
         })
     }
 
@@ -330,6 +331,8 @@ pub struct FetchSettings {
     pub accept_gap: Vec<SegmentName>,
     /// Give a partial segment for one that is not there.
     pub partial: bool,
+    /// How many segments to bring ahead; 0: none.
+    pub prefetch: usize,
 }
 
 #[cfg(test)]

@@ -73,7 +73,7 @@ use Program::{Archive, Fetch, Push};
 use Takes::{Many, Nothing, One};
 
 /// All of them, in the order of the help.
-pub const SETTINGS: [Setting; 30] = [
+pub const SETTINGS: [Setting; 31] = [
     Setting {
         name: "archive",
         programs: &[Push, Fetch, Archive],
@@ -187,6 +187,14 @@ pub const SETTINGS: [Setting; 30] = [
         takes: Nothing,
         default: Some("false"),
         help: "Give SEGMENT.partial for a segment that is not there: to recover what \"wal-archive drain\" stored last",
+        ..PLAIN
+    },
+    Setting {
+        name: "prefetch",
+        programs: &[Fetch],
+        takes: One("N"),
+        default: Some("8"),
+        help: "How many segments to bring ahead in the background, at most 1 GiB; 0: none",
         ..PLAIN
     },
     Setting {

@@ -4,7 +4,7 @@ use super::{Cause, Failures, Fetch, Search, failed, local};
 use crate::archive;
 use crate::failure::Failure;
 use crate::lookup::{self, Around};
-use crate::object::{DecodeError, Decoded, Encoding, Identity, Key, decode_as};
+use crate::object::{DecodeError, Decoded, Encoding, Identity, Key, Sha256Sum, decode_as};
 use crate::storage::{Error, Kind, Range, Storage};
 use crate::target::Temporary;
 use crate::wal::WalName;
@@ -13,10 +13,19 @@ use std::time::SystemTime;
 
 /// What one destination said.
 pub(super) enum Said {
-    Delivered,
+    Delivered(Proof),
     Absent,
     /// It is not there, but this later file of its timeline is.
     Later(WalName),
+}
+
+/// What is known of a file that was put at the path.
+pub(super) struct Proof {
+    /// Bytes.
+    pub size: u64,
+    pub sha256: Sha256Sum,
+    /// What whoever takes the file must be told.
+    pub warnings: Vec<String>,
 }
 
 impl Search<'_> {
@@ -88,6 +97,9 @@ impl Search<'_> {
             }
         };
         let foreign = identity.is_none_or(|identity| identity.foreign);
+        if self.unasked && !foreign {
+            return Ok(Beyond::default());
+        }
         if foreign && storage.lists_slowly() {
             for (key, encoding) in Key::all_of(name).skip(1) {
                 self.try_copy(storage, &key, encoding, copies)?;
@@ -174,14 +186,12 @@ impl Search<'_> {
     /// Puts the intact copy at the path, naming those that are not.
     fn settle(&self, copies: Copies) -> Result<Said, Failures> {
         let Some(good) = copies.good else { return Err(copies.faults) };
-        for fault in copies.faults {
-            log::warn!("{fault}");
-        }
-        for oddity in good.decoded.page.map(|page| page.oddities()).unwrap_or_default() {
-            log::warn!("\"{}\": {oddity}", self.request.name);
-        }
+        let Decoded { size, sha256, page, .. } = good.decoded;
+        let oddities = page.map(|page| page.oddities()).unwrap_or_default();
+        let oddities = oddities.iter().map(|oddity| format!("\"{}\": {oddity}", self.request.name));
+        let warnings = copies.faults.iter().map(Failure::to_string).chain(oddities).collect();
         self.publish(good.temporary).map_err(|failure| vec![failure])?;
-        Ok(Said::Delivered)
+        Ok(Said::Delivered(Proof { size, sha256, warnings }))
     }
 }
 

@@ -10,8 +10,12 @@
 //! The file is decoded beside the path and proved whole before it is renamed to it. It is not
 //! fsynced: PostgreSQL fsyncs what it keeps.
 
+mod ahead;
 mod destination;
 mod partial;
+mod prefetch;
+
+pub use prefetch::{Prefetching, prefetch};
 
 use crate::cluster::{self, DataDirectory, RunningServer};
 use crate::failure::Failure;
@@ -20,8 +24,9 @@ use crate::spool::Spool;
 use crate::storage::deadline::Deadline;
 use crate::storage::{Error, Kind, Shared, Storage};
 use crate::target::{Target, TargetError, Temporary};
-use crate::wal::{SegmentName, SystemId, Timeline, TimelineHistory, WalName};
-use destination::Said;
+use crate::wal::{SegmentName, SegmentSize, SystemId, Timeline, TimelineHistory, WalName};
+use ahead::Ahead;
+use destination::{Proof, Said};
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -79,6 +84,8 @@ pub struct Fetch<'a> {
     /// How long a hole is asked about again before it is believed: a push that looks ahead may
     /// store a later segment first.
     pub hole_patience: Duration,
+    /// Starts a prefetcher for the server in that data directory; `None`: nothing is prefetched.
+    pub prefetch: Option<&'a dyn Fn(&Path)>,
 }
 
 /// How long to wait before asking again.
@@ -105,9 +112,27 @@ pub fn fetch(request: &Fetch<'_>) -> Result<Answer, Failures> {
         Some((_, Ok(id))) => id,
         None => None,
     };
-    let mut search = Search { request, target, control, asked_by, before: Vec::new() };
+    let ahead = Ahead::of(request, control, asked_by.as_ref());
+    if ahead.as_ref().is_some_and(|ahead| ahead.deliver(&target, deadline)) {
+        return Ok(Answer::Delivered);
+    }
+    target.clean();
+    let server = asked_by.clone();
+    let mut search =
+        Search { request, target, control, asked_by: server, before: Vec::new(), unasked: false };
     loop {
-        let round = search.ask_all(deadline)?;
+        let round = match search.ask_all(deadline)? {
+            Asked::Nobody(round) => round,
+            Asked::Delivered(proof) => {
+                for warning in &proof.warnings {
+                    log::warn!("{warning}");
+                }
+                if let Some((ahead, size)) = ahead.zip(SegmentSize::new(proof.size)) {
+                    ahead.go_on(size);
+                }
+                return Ok(Answer::Delivered);
+            }
+        };
         let left = deadline.saturating_duration_since(Instant::now());
         match search.conclude(round, start, left)? {
             Some(Answer::Absent) => return search.absent(deadline),
@@ -119,6 +144,13 @@ pub fn fetch(request: &Fetch<'_>) -> Result<Answer, Failures> {
             }
         }
     }
+}
+
+/// What came of asking all destinations.
+enum Asked {
+    /// The proved file is at the path.
+    Delivered(Proof),
+    Nobody(Round),
 }
 
 /// What all destinations said, none of them having the file.
@@ -135,12 +167,14 @@ struct Search<'a> {
     asked_by: Option<RunningServer>,
     /// Why the destinations are asked again; said once.
     before: Failures,
+    /// Nobody asked yet: that it is not there needs no proof.
+    unasked: bool,
 }
 
 impl Search<'_> {
     /// Asks the destinations in order, going on past every fault; `later` empty and no faults
-    /// means that the file was delivered or is proved absent, which `conclude` tells apart.
-    fn ask_all(&self, deadline: Instant) -> Result<Option<Round>, Failures> {
+    /// means that the file is proved absent.
+    fn ask_all(&self, deadline: Instant) -> Result<Asked, Failures> {
         let destinations = self.request.destinations;
         let mut round = Round { later: None, faults: Vec::new() };
         for (index, destination) in destinations.iter().enumerate() {
@@ -149,11 +183,10 @@ impl Search<'_> {
             let share = left / u32::try_from(destinations.len() - index).unwrap_or(u32::MAX);
             let storage = Deadline::new(Arc::clone(destination), Instant::now() + share);
             match self.ask(&storage) {
-                Ok(Said::Delivered) => {
-                    for fault in round.faults {
-                        log::warn!("{fault}");
-                    }
-                    return Ok(None);
+                Ok(Said::Delivered(mut proof)) => {
+                    let faults = round.faults.iter().map(Failure::to_string);
+                    proof.warnings.splice(..0, faults);
+                    return Ok(Asked::Delivered(proof));
                 }
                 Ok(Said::Absent) => {}
                 Ok(Said::Later(name)) => round.later = Some((name, storage.place().to_owned())),
@@ -163,17 +196,16 @@ impl Search<'_> {
                 Err(failures) => round.faults.extend(failures),
             }
         }
-        Ok(Some(round))
+        Ok(Asked::Nobody(round))
     }
 
     /// Makes an answer of a round; `Ok(None)` where it is to be asked again.
     fn conclude(
         &mut self,
-        round: Option<Round>,
+        mut round: Round,
         start: Instant,
         left: Duration,
     ) -> Result<Option<Answer>, Failures> {
-        let Some(mut round) = round else { return Ok(Some(Answer::Delivered)) };
         let request = self.request;
         if let (WalName::Segment(segment), Some((later, place))) = (request.name, &round.later) {
             if round.faults.is_empty() && request.accept_gap.contains(&segment) {

@@ -2,6 +2,7 @@
 
 use sha2::{Digest, Sha256};
 use std::fmt;
+use std::io::{self, Read, Write};
 use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -15,6 +16,23 @@ impl Sha256Sum {
     /// The sum of bytes at hand.
     pub fn of(bytes: &[u8]) -> Self {
         Sha256Sum(Sha256::digest(bytes).into())
+    }
+
+    /// Copies everything, and the sum of it.
+    pub fn of_copy(source: &mut dyn Read, output: &mut dyn Write) -> io::Result<Self> {
+        let mut sha = Sha256::new();
+        let mut buffer = vec![0; CHUNK];
+        loop {
+            let read = match source.read(&mut buffer) {
+                Ok(0) => return Ok(Sha256Sum(sha.finalize().into())),
+                Ok(read) => read,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(error),
+            };
+            let piece = buffer.get(..read).unwrap_or_default();
+            sha.update(piece);
+            output.write_all(piece)?;
+        }
     }
 
     /// The first 16 digits: how a variant's key tells it from its siblings.

@@ -59,6 +59,7 @@ pub fn push(request: &Push<'_>) -> Result<(), Vec<Failure<Cause>>> {
     {
         return Ok(());
     }
+    tidy(request);
     let size = std::fs::metadata(request.path).map_or(0, |metadata| metadata.len());
     let default = Duration::from_secs(120) + Duration::from_secs(size >> 20);
     let deadline = start + request.timeout.unwrap_or(default);
@@ -66,6 +67,16 @@ pub fn push(request: &Push<'_>) -> Result<(), Vec<Failure<Cause>>> {
     let outcome = store(request, deadline);
     look_ahead.finish(outcome.is_ok());
     outcome
+}
+
+/// A server that recovers no more needs nothing that was prefetched for it.
+fn tidy(request: &Push<'_>) {
+    if let (Some(directory), Some(spool)) = (request.data_directory, request.spool)
+        && !directory.is_in_archive_recovery()
+        && let Err(error) = spool.clear_prefetched(None)
+    {
+        log::debug!("cannot clear the spool \"{}\": {error}", spool.folder().display());
+    }
 }
 
 fn store(request: &Push<'_>, deadline: Instant) -> Result<(), Vec<Failure<Cause>>> {

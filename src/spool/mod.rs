@@ -5,9 +5,11 @@
 //! spool remembers is the sign of a disk that is not mounted.
 
 mod marks;
+mod prefetched;
 mod stamp;
 
 pub use marks::Marks;
+pub use prefetched::{Hit, Prefetched, Purpose};
 pub use stamp::Stamp;
 
 use crate::durable;

@@ -26,7 +26,7 @@ fn config_shows_each_setting_and_where_it_came_from() {
             .env("WAL_ARCHIVE_ON_ERROR", "retry")
             .args(["config", "--config", file, "--log-format", "json"]),
     );
-    let expected: [[&str; 3]; 18] = [
+    let expected: [[&str; 3]; 19] = [
         ["archive", "/one, /two", "environment WAL_ARCHIVE"],
         ["config", file, "--config"],
         ["log_format", "json", "--log-format"],
@@ -49,6 +49,7 @@ fn config_shows_each_setting_and_where_it_came_from() {
             &format!("{file} (fetch.accept_gap)"),
         ],
         ["fetch.partial", "false", "default"],
+        ["fetch.prefetch", "8", "default"],
     ];
     let (s3, others): (Vec<_>, Vec<_>) = rows(&run).into_iter().partition(|row| row[0].starts_with("s3."));
     assert_eq!(others, expected);

@@ -11,6 +11,7 @@ mod fetch;
 mod foreign;
 mod kills;
 mod look_ahead;
+mod prefetch;
 mod push;
 mod races;
 mod sizes;

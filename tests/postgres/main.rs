@@ -13,6 +13,7 @@
 //! | [`bucket`] | a bucket as the archive, alone and beside a directory |
 //! | [`check`] | `wal-archive check` on a server that is well and on one that is not |
 //! | [`look_ahead`] | a push that looks ahead, and the server stopped under it |
+//! | [`prefetch`] | recovery from prefetched segments, prefetchers killed, process 1 of a container |
 //! | [`crash`] | the server killed while it archives |
 //! | [`drain`] | what a lost server, or a standby before its promotion, still holds |
 //!
@@ -34,6 +35,7 @@ mod drain;
 mod holes;
 mod look_ahead;
 mod outage;
+mod prefetch;
 mod recovery;
 mod standby;
 mod timelines;

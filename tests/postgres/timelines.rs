@@ -2,7 +2,7 @@
 
 use crate::archive::Archive;
 use crate::recorded::Recorded;
-use crate::server::{Server, lines_of};
+use crate::server::{Backup, Server, lines_of};
 use crate::world::{World, run};
 use std::fs;
 
@@ -70,7 +70,26 @@ fn two_promotions_are_followed_from_the_original_backup_to_the_latest_timeline()
 fn pg_rewind_brings_a_diverged_primary_back_with_wal_that_only_the_archive_has() {
     let Some(world) = World::open() else { return };
     let archive = Archive::new(&world, "archive");
-    let mut old = Server::init(&world, "old");
+    let (mut old, mut new, _) = diverged(&world, &archive);
+    let removed = remove_archived_segments(&old, &archive);
+    assert!(removed > 0, "nothing left that the archive would have to bring");
+
+    let mut rewind = world.command("pg_rewind");
+    rewind.arg("-D").arg(old.data()).arg("--source-server").arg(new.connection());
+    run(rewind.args(["--restore-target-wal", "--no-sync"]));
+    old.keep_to_itself();
+    old.request("standby.signal");
+    // Consistent again only with WAL that the new primary has not archived yet.
+    old.launch();
+    new.write(5);
+    new.archive_segment();
+    old.wait_ledger([1, 2, 5]);
+}
+
+/// A primary that went on after its standby was promoted, stopped; that standby, running, with batches
+/// 1 and 2; and the backup that it came from.
+pub fn diverged<'w>(world: &'w World, archive: &Archive) -> (Server<'w>, Server<'w>, Backup) {
+    let mut old = Server::init(world, "old");
     old.set("wal_log_hints", "on");
     old.set("archive_command", archive.push_command());
     old.set("restore_command", archive.fetch_command());
@@ -80,7 +99,7 @@ fn pg_rewind_brings_a_diverged_primary_back_with_wal_that_only_the_archive_has()
     old.write(1);
     old.archive_segment();
 
-    let mut new = Server::restore(&world, &backup, "new");
+    let mut new = Server::restore(world, &backup, "new");
     new.request("standby.signal");
     new.start();
     new.wait_ledger([1]);
@@ -98,23 +117,11 @@ fn pg_rewind_brings_a_diverged_primary_back_with_wal_that_only_the_archive_has()
     }
     assert_eq!(old.ledger(), lines_of([1, 3, 4]));
     old.stop();
-    let removed = remove_archived_segments(&old, &archive);
-    assert!(removed > 0, "nothing left that the archive would have to bring");
-
-    let mut rewind = world.command("pg_rewind");
-    rewind.arg("-D").arg(old.data()).arg("--source-server").arg(new.connection());
-    run(rewind.args(["--restore-target-wal", "--no-sync"]));
-    old.keep_to_itself();
-    old.request("standby.signal");
-    // Consistent again only with WAL that the new primary has not archived yet.
-    old.launch();
-    new.write(5);
-    new.archive_segment();
-    old.wait_ledger([1, 2, 5]);
+    (old, new, backup)
 }
 
 /// The number of segments removed from a stopped server's `pg_wal`.
-fn remove_archived_segments(server: &Server, archive: &Archive) -> usize {
+pub fn remove_archived_segments(server: &Server, archive: &Archive) -> usize {
     let archived = archive.segments(1).into_iter().map(|name| server.pg_wal().join(name));
     archived.filter(|path| fs::remove_file(path).is_ok()).count()
 }

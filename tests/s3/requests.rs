@@ -52,6 +52,57 @@ fn a_push_and_a_hit_are_one_request_and_a_miss_is_two() {
     );
 }
 
+/// Waits until nobody asks for anything any more; what was asked, in the order of names.
+fn settled(bucket: &Bucket) -> Vec<String> {
+    let mut all = Vec::new();
+    loop {
+        std::thread::sleep(std::time::Duration::from_millis(500));
+        let more = bucket.requests();
+        if more.is_empty() {
+            all.sort();
+            return all;
+        }
+        all.extend(more);
+    }
+}
+
+#[test]
+fn prefetching_asks_once_for_each_segment_and_no_more_at_the_end_of_the_archive() {
+    let Some(bucket) = Bucket::new() else { return };
+    let name = |number: usize| format!("0000000100000000{number:08X}");
+    let get = |number: usize| format!("GET wal_005/{}.zst", name(number));
+    let content = |number: usize| segment(&name(number), MIB, CLUSTER, number as u64);
+    let push = |number: usize| {
+        bucket.sandbox.wal(&name(number), &content(number));
+        bucket.push(&name(number), &[]).succeeds();
+    };
+    let fetch = |number: usize| {
+        bucket.fetch(&name(number), &[]).succeeds();
+        assert!(bucket.sandbox.fetched() == content(number));
+    };
+    (1..=6).for_each(push);
+    let data = bucket.sandbox.data();
+    fs::write(data.join("postmaster.pid"), format!("{}\n/data\n1700000000\n", std::process::id())).unwrap();
+    fs::write(data.join("standby.signal"), "").unwrap();
+    bucket.requests();
+
+    fetch(1);
+    let asked = settled(&bucket);
+    let expected: Vec<String> = (1..=9).map(get).collect();
+    assert!(asked.len() >= 7 && asked == expected[..asked.len()], "{asked:?}");
+    (2..=6).for_each(fetch);
+    assert_eq!(settled(&bucket), [""; 0], "hits ask nobody, and the end of the archive is known");
+    for _poll in 0..5 {
+        assert_eq!(bucket.fetch(&name(7), &[]).code, Some(1));
+        assert_eq!(settled(&bucket), ["GET list".to_owned(), get(7)]);
+    }
+    push(7);
+    bucket.requests();
+    fetch(7);
+    assert_eq!(settled(&bucket), [get(7), get(8)]);
+    fs::remove_file(data.join("postmaster.pid")).unwrap();
+}
+
 #[test]
 fn an_existing_object_is_compared_by_its_trailer_alone() {
     let Some(bucket) = Bucket::new() else { return };

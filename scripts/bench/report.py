@@ -1,0 +1,107 @@
+"""Tables and verdicts out of a file of results."""
+
+import json
+import statistics
+
+
+class Results:
+    """Samples by case and contender, and what was not run."""
+
+    def __init__(self):
+        self.machines, self.samples, self.missing = [], {}, {}
+
+    def of(self, case, contender, what="wall"):
+        found = self.samples.get(case, {}).get(contender, [])
+        return [sample[what] for sample in found if sample.get(what) is not None]
+
+
+def read(path):
+    results = Results()
+    with open(path) as file:
+        for line in map(json.loads, file):
+            if "machine" in line:
+                results.machines.append(line["machine"])
+            elif "not_run" in line:
+                results.missing.setdefault(line["case"], {})[line["contender"]] = line["not_run"]
+            else:
+                results.samples.setdefault(line["case"], {}).setdefault(line["contender"], []).append(line)
+    return results
+
+
+# The promises, over medians of one file. Kinds: `times` is wall of the first over wall of the
+# second, `faster` the inverse, `more` their difference in ms, `peak` the first's memory in MiB.
+PROMISES = [
+    ("push", "times", "wal-push", "raw floor", 1.25),
+    ("push", "times", "wal-push", "pgBackRest sync, zst 3", 0.4),
+    ("push", "times", "wal-push", "WAL-G zstd", 0.75),
+    ("push", "times", "wal-push", "WAL-RUS zstd", 1.25),
+    ("fetch", "times", "wal-fetch", "pgBackRest sync, zst 3", 0.6),
+    ("ahead", "more", "marked wal-push", "/bin/true", 2.5),
+    ("prefetched", "more", "prefetched wal-fetch", "/bin/true", 2.5),
+    ("backlog", "faster", "wal-push", "pgBackRest async, 2 processes, zst 3", 3),
+    ("backlog", "faster", "wal-push", "pgBackRest async, 2 processes, lz4", 3),
+    ("backlog", "faster", "wal-push", "zstd + sha256 on two cores", 0.8),
+    ("backlog", "faster", "wal-push", "wal-push, look-ahead off", 1.3),
+    ("recovery", "times", "wal-fetch", "cp + sync", 1.15),
+    ("recovery", "times", "wal-fetch, S3, 20 ms", "cp + sync", 1.25),
+    ("s3 backlog", "faster", "wal-push, 100 ms", "wal-push, look-ahead off, 100 ms", 5),
+    ("ahead", "peak", "wal-push with 16 ahead", None, 96),
+    ("fetch", "peak", "wal-fetch", None, 64),
+    ("prefetched", "peak", "prefetched wal-fetch", None, 64),
+    ("prefetched", "peak", "the prefetcher", None, 64),
+]
+
+
+def show(results):
+    for machine in results.machines:
+        print(f"\n{machine['date']}, {machine['revision']}: {machine['cores']} cores {machine['cpu']}, "
+              f"{machine['memory_mib']} MiB, Linux {machine['kernel']}, {machine['file_system']}; "
+              f"{machine['postgresql']}; segments by zstd -1: {machine['segments']['zstd_1_bytes']}")
+    for case in {**results.samples, **results.missing}:
+        table(results, case)
+    print("\n| promise | measured | |\n|---|---|---|")
+    for promise in PROMISES:
+        print("| {} | {} | {} |".format(*verdict(results, *promise)))
+
+
+def table(results, case):
+    contenders = results.samples.get(case, {})
+    reference = next(iter(contenders), None)
+    print(f"\n### {case}\n")
+    print(f"| | n | wall ms: min | median | max | × {reference} | CPU ms | peak MiB | requests | MiB/s |")
+    print("|---|---|---|---|---|---|---|---|---|---|")
+    for contender in contenders:
+        wall = results.of(case, contender)
+        median = statistics.median(wall)
+        base = statistics.median(results.of(case, reference))
+        cells = [contender, len(wall), *(f"{value * 1000:.1f}" for value in (min(wall), median, max(wall))),
+                 f"{median / base:.2f}" if base else ""]
+        for what, scale, form in (("cpu", 1000, ".0f"), ("peak", 1 / 1024, ".1f"), ("requests", 1, "g")):
+            found = results.of(case, contender, what)
+            cells.append(format(statistics.median(found) * scale, form) if found else "")
+        mib = results.of(case, contender, "mib")
+        cells.append(f"{mib[0] / median:.0f}" if mib and median else "")
+        print("| " + " | ".join(map(str, cells)) + " |")
+    for contender, why in results.missing.get(case, {}).items():
+        print(f"| {contender} | not run: {why.splitlines()[0]} |")
+
+
+def verdict(results, case, kind, first, second, limit):
+    signs = {"times": "<=", "faster": ">=", "more": "<=", "peak": "<="}
+    texts = {"times": f"{first} {signs[kind]} {limit} x {second}", "faster": f"{first} {signs[kind]} {limit} x the speed of {second}",
+             "more": f"{first} {signs[kind]} {second} + {limit} ms", "peak": f"{first}: peak memory {signs[kind]} {limit} MiB"}
+    text = f"{case}: {texts[kind]}"
+    mine = results.of(case, first, "peak" if kind == "peak" else "wall")
+    other = results.of(case, second) if second else mine
+    if not mine or not other:
+        return text, "not run", ""
+    if kind == "peak":
+        value = max(mine) / 1024
+    elif kind == "more":
+        value = (statistics.median(mine) - statistics.median(other)) * 1000
+    elif kind == "times":
+        value = statistics.median(mine) / statistics.median(other)
+    else:
+        value = statistics.median(other) / statistics.median(mine)
+    held = value >= limit if signs[kind] == ">=" else value <= limit
+    return text, f"{value:.2f}", "held" if held else "**missed**"

@@ -1,0 +1,321 @@
+//! Prefetched segments: proved and sealed by the prefetcher, believed by wal-fetch only while the
+//! seal still tells of this very file.
+//!
+//! ```text
+//! SPOOL/prefetch.lock                 held by the prefetcher while it lives
+//! SPOOL/prefetch-<key>/position       the last segment that PostgreSQL got, and its size
+//! SPOOL/prefetch-<key>/NAME.part      being downloaded
+//! SPOOL/prefetch-<key>/NAME           proved and renamed
+//! SPOOL/prefetch-<key>/NAME.seal      written after that: what the file is, and since when
+//! ```
+//!
+//! The key is made of the boot, the destinations, what is checked, the cluster and the run of its
+//! server, so what one run proved is nothing to any other. Knows nothing of destinations: the
+//! proof is the caller's. Nothing is fsynced: after a crash of the system the boot is another one.
+
+use super::{Spool, Stamp};
+use crate::cluster::RunningServer;
+use crate::durable;
+use crate::object::{Checks, Sha256Sum};
+use crate::wal::{FirstPage, SegmentName, SegmentSize, SystemId};
+use fs2::FileExt;
+use rustix::fs::{Mode, OFlags};
+use serde::{Deserialize, Serialize};
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+/// How long a prefetched file may be believed.
+const FRESH: Duration = Duration::from_secs(600);
+
+/// A seal is small; what is longer is none.
+const MAX_SEAL: u64 = 64 << 10;
+
+const LOCK: &str = "prefetch.lock";
+const FOLDER: &str = "prefetch-";
+const POSITION: &str = "position";
+const SEAL: &str = ".seal";
+const PART: &str = ".part";
+
+/// What prefetched files are proved for. Of these nothing may be unknown.
+pub struct Purpose<'a> {
+    /// The destinations' addresses, in the order in which they are asked.
+    pub addresses: Vec<String>,
+    /// Whether pages are looked at.
+    pub checks: Checks,
+    /// The cluster.
+    pub system_id: SystemId,
+    /// The run of its server.
+    pub server: &'a RunningServer,
+}
+
+impl Purpose<'_> {
+    /// Every part on a line of its own, the addresses quoted, so that no two purposes have one text.
+    fn key(&self) -> io::Result<String> {
+        let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id")?;
+        let Purpose { addresses, checks, system_id, server } = self;
+        let parts = format!("{}\n{checks:?}\n{system_id}\n{server}\n{addresses:?}", boot.trim());
+        Ok(Sha256Sum::of(parts.as_bytes()).short())
+    }
+}
+
+impl Spool {
+    /// The place of what is prefetched for this purpose; it may not be there yet.
+    pub fn prefetched(&self, purpose: &Purpose<'_>) -> io::Result<Prefetched> {
+        let folder = self.folder.join(format!("{FOLDER}{}", purpose.key()?));
+        Ok(Prefetched { folder })
+    }
+
+    /// Whether a prefetcher is at work.
+    pub fn has_prefetcher(&self) -> bool {
+        // Shared, so that two who ask are not each other's prefetcher.
+        File::open(self.folder.join(LOCK)).is_ok_and(|lock| FileExt::try_lock_shared(&lock).is_err())
+    }
+
+    /// Becomes the prefetcher of this spool, until the end of the process or of the file; `None`
+    /// where there is one.
+    pub fn be_prefetcher(&self) -> io::Result<Option<File>> {
+        let path = self.folder.join(LOCK);
+        let lock = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(path)?;
+        match FileExt::try_lock_exclusive(&lock) {
+            Ok(()) => Ok(Some(lock)),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Deletes what was prefetched for any purpose but this one. For wal-push, too, where the server
+    /// recovers no more: one read of the spool's own directory.
+    pub fn clear_prefetched(&self, except: Option<&Prefetched>) -> io::Result<()> {
+        for entry in fs::read_dir(&self.folder)? {
+            let path = entry?.path();
+            let name = path.file_name().and_then(|name| name.to_str());
+            let ours = name.and_then(|name| name.strip_prefix(FOLDER)).is_some_and(is_key);
+            if ours && except.is_none_or(|kept| kept.folder != path) {
+                // Somebody else may be deleting it, too.
+                let _ = fs::remove_dir_all(&path);
+            }
+        }
+        Ok(())
+    }
+}
+
+fn is_key(text: &str) -> bool {
+    text.len() == 16 && text.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
+/// What is prefetched for one purpose.
+#[derive(Clone, Debug)]
+pub struct Prefetched {
+    folder: PathBuf,
+}
+
+/// What a file was when it was proved.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Seal {
+    name: String,
+    file: Stamp,
+    sha256: String,
+    /// Milliseconds since 1970.
+    made: u64,
+    /// What was said while it was fetched, for whoever takes it.
+    warnings: Vec<String>,
+}
+
+/// A file that is proved and sealed, ready to be taken.
+pub struct Hit {
+    /// Where it lies.
+    pub path: PathBuf,
+    /// Open for reading, at its start.
+    pub file: File,
+    /// Its size, which is the cluster's.
+    pub size: SegmentSize,
+    /// Of its content when it was proved.
+    pub sha256: Sha256Sum,
+    /// What was said while it was fetched.
+    pub warnings: Vec<String>,
+}
+
+impl Prefetched {
+    /// Makes the folder where it is not there.
+    pub fn create(&self) -> io::Result<()> {
+        match DirBuilder::new().mode(0o700).create(&self.folder) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    /// Where it is.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Where a proved segment is put.
+    pub fn path(&self, name: SegmentName) -> PathBuf {
+        self.folder.join(name.to_string())
+    }
+
+    /// Where a segment is while it is not proved.
+    pub fn part(&self, name: SegmentName) -> PathBuf {
+        self.folder.join(format!("{name}{PART}"))
+    }
+
+    fn seal_of(&self, name: SegmentName) -> PathBuf {
+        self.folder.join(format!("{name}{SEAL}"))
+    }
+
+    /// The file, if every proof holds. What is sealed and does not match is deleted unread.
+    pub fn hit(
+        &self,
+        name: SegmentName,
+        checks: Checks,
+        system_id: SystemId,
+        now: SystemTime,
+    ) -> Option<Hit> {
+        let hit = self.examine(name, checks, system_id, now);
+        match hit {
+            Ok(hit) => hit,
+            Err(reason) => {
+                log::debug!("\"{}\" is not used: {reason}", self.path(name).display());
+                self.discard(name);
+                None
+            }
+        }
+    }
+
+    /// `Ok(None)` where there is no seal.
+    fn examine(
+        &self,
+        name: SegmentName,
+        checks: Checks,
+        system_id: SystemId,
+        now: SystemTime,
+    ) -> Result<Option<Hit>, String> {
+        let seal = match open(&self.seal_of(name)) {
+            Ok(seal) => seal,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error.to_string()),
+        };
+        let mut text = Vec::new();
+        seal.take(MAX_SEAL).read_to_end(&mut text).map_err(|error| error.to_string())?;
+        let seal: Seal = serde_json::from_slice(&text).map_err(|error| error.to_string())?;
+        let sha256 = seal.sha256.parse().map_err(|_| "its seal has no sum")?;
+        let made = SystemTime::UNIX_EPOCH + Duration::from_millis(seal.made);
+        if seal.name != name.to_string() || !now.duration_since(made).is_ok_and(|age| age < FRESH) {
+            return Err("its seal is of another name or time".to_owned());
+        }
+        let path = self.path(name);
+        let file = open(&path).map_err(|error| error.to_string())?;
+        let metadata = file.metadata().map_err(|error| error.to_string())?;
+        // PostgreSQL opens what it is given for writing.
+        let usable = metadata.is_file()
+            && metadata.uid() == rustix::process::geteuid().as_raw()
+            && metadata.mode() & 0o7777 == 0o600;
+        if !usable || seal.file != Stamp::of(&metadata) {
+            return Err("it is not the file that was sealed".to_owned());
+        }
+        let size = SegmentSize::new(metadata.len()).ok_or("its size is none of a segment")?;
+        if checks == Checks::Header {
+            let mut head = [0; FirstPage::LEN];
+            rustix::io::pread(&file, &mut head[..], 0).map_err(|error| error.to_string())?;
+            let page = FirstPage::read(&head).ok_or("it has no header")?;
+            page.check(name, metadata.len()).map_err(|bad| bad.to_string())?;
+            if page.system_id() != system_id {
+                return Err("it is of another cluster".to_owned());
+            }
+        }
+        Ok(Some(Hit { path, file, size, sha256, warnings: seal.warnings }))
+    }
+
+    /// Seals the file that was just proved and renamed to its name.
+    pub fn seal(
+        &self,
+        name: SegmentName,
+        sha256: Sha256Sum,
+        warnings: Vec<String>,
+        now: SystemTime,
+    ) -> io::Result<()> {
+        let file = fs::symlink_metadata(self.path(name))?;
+        let since_epoch = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let seal = Seal {
+            name: name.to_string(),
+            file: Stamp::of(&file),
+            sha256: sha256.to_string(),
+            made: u64::try_from(since_epoch.as_millis()).unwrap_or_default(),
+            warnings,
+        };
+        durable::replace_cached(&self.seal_of(name), &serde_json::to_vec(&seal)?)
+    }
+
+    /// Forgets a segment: the seal first, so that no unsealed moment can be mistaken.
+    pub fn discard(&self, name: SegmentName) {
+        for path in [self.seal_of(name), self.path(name)] {
+            let _ = fs::remove_file(path); // not there: as wanted
+        }
+    }
+
+    /// After the file has gone to its place.
+    pub fn taken(&self, name: SegmentName) {
+        let _ = fs::remove_file(self.seal_of(name)); // without its file it is worth nothing
+    }
+
+    /// How far the prefetcher is with a segment; `None` where it does not work on it.
+    pub fn progress(&self, name: SegmentName) -> Option<u64> {
+        let length = |path: PathBuf| fs::symlink_metadata(path).ok().map(|file| file.len());
+        // Renamed and not yet sealed: a moment.
+        length(self.part(name)).or_else(|| length(self.path(name)).map(|_| u64::MAX))
+    }
+
+    /// Tells the prefetcher what PostgreSQL got last. In place, since it is read every few
+    /// milliseconds and has one length: a torn read is no name, or one that is corrected at once.
+    pub fn set_position(&self, name: SegmentName, size: SegmentSize) -> io::Result<()> {
+        let open = || {
+            let path = self.folder.join(POSITION);
+            OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(path)
+        };
+        let mut file = match open() {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                self.create()?;
+                open()?
+            }
+            other => other?,
+        };
+        file.write_all(format!("{name} {:010}\n", size.bytes()).as_bytes())
+    }
+
+    /// What PostgreSQL got last.
+    pub fn position(&self) -> Option<(SegmentName, SegmentSize)> {
+        let text = fs::read_to_string(self.folder.join(POSITION)).ok()?;
+        let (name, size) = text.strip_suffix('\n')?.split_once(' ')?;
+        Some((name.parse().ok()?, SegmentSize::new(size.parse().ok()?)?))
+    }
+
+    /// Deletes whatever is not of a segment to keep; the second argument of `keep` says whether
+    /// it is a file that is being downloaded.
+    /// Seals that are just being written go only where nobody is `writing`.
+    pub fn retain(&self, writing: bool, keep: impl Fn(SegmentName, bool) -> bool) -> io::Result<()> {
+        for entry in fs::read_dir(&self.folder)? {
+            let path = entry?.path();
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            let part = name.strip_suffix(PART);
+            let stem = part.or_else(|| name.strip_suffix(SEAL)).unwrap_or(&name);
+            let seal = writing && name.starts_with(durable::TEMPORARY_PREFIX);
+            if name != POSITION && !seal && !stem.parse().is_ok_and(|name| keep(name, part.is_some())) {
+                let _ = fs::remove_file(&path); // taken meanwhile: as well
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Never through a link, and never waiting for the writer of a pipe.
+fn open(path: &Path) -> io::Result<File> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    Ok(File::from(rustix::fs::open(path, flags, Mode::empty())?))
+}
+
+#[cfg(test)]
+mod tests;
