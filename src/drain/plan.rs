@@ -37,6 +37,8 @@ pub struct Left {
     pub reason: String,
     /// Whether somebody should look at it.
     pub finding: bool,
+    /// Whether it is kept for later use only: nothing of its name was written to it yet.
+    pub idle: bool,
 }
 
 /// The last records of a timeline.
@@ -89,51 +91,46 @@ pub fn read(pg_wal: &Path, live: bool, system_id: Option<SystemId>) -> io::Resul
         match name {
             WalName::Segment(segment) => drop(segments.insert(segment, entry.path())),
             name => {
-                let Some(stamp) = gone_is_none(live, entry.metadata())?.map(|file| Stamp::of(&file)) else {
-                    continue;
-                };
-                plan.items.push(Item { path: entry.path(), name, end: None, stamp });
+                // A running server removes and renames files as it goes.
+                if let Ok(metadata) = entry.metadata() {
+                    let stamp = Stamp::of(&metadata);
+                    plan.items.push(Item { path: entry.path(), name, end: None, stamp });
+                }
             }
         }
     }
     let mut walked: Vec<Segment> = Vec::new();
     let mut walker = Walker::new(Start::Anywhere);
     for (name, path) in segments {
-        let opened = open(&path, name, plan.system_id)
-            .map_err(|error| io::Error::new(error.kind(), format!("\"{}\": {error}", path.display())));
-        let (mut file, stamp, page, size) = match gone_is_none(live, opened)? {
-            None => continue,
-            Some(Opened::Segment(file, stamp, page, size)) => (file, stamp, page, size),
-            Some(Opened::Other { reason, finding }) => {
-                plan.left.push(Left { name: WalName::Segment(name), reason, finding });
-                continue;
+        let read = open(&path, name, plan.system_id).and_then(|mut opened| {
+            let adjacent = |last: &Segment| last.walk.complete && last.name.next(opened.size) == Some(name);
+            let follows = walked.last().is_some_and(adjacent);
+            if !follows {
+                walker = Walker::new(Start::Anywhere);
             }
-        };
-        plan.system_id = plan.system_id.or(Some(page.system_id()));
-        let follows =
-            walked.last().is_some_and(|last| last.walk.complete && last.name.next(size) == Some(name));
-        if !follows {
-            walker = Walker::new(Start::Anywhere);
+            walker.begin(name);
+            feed(&mut walker, &mut opened.file)?;
+            Ok((opened, follows))
+        });
+        match read {
+            Ok((Opened { stamp, page, size, .. }, follows)) => {
+                plan.system_id = plan.system_id.or(Some(page.system_id()));
+                let finished = ["ready", "done"]
+                    .into_iter()
+                    .any(|status| pg_wal.join(format!("archive_status/{name}.{status}")).exists());
+                walked.push(Segment { name, path, size, stamp, finished, walk: walker.walk(), follows });
+            }
+            Err(Refused { gone: true, .. }) if live => {}
+            // What does not begin with a page of its own address was recycled or made in advance.
+            Err(Refused { reason, finding, .. }) => {
+                plan.left.push(Left { name: WalName::Segment(name), reason, finding, idle: !finding });
+            }
         }
-        walker.begin(name);
-        feed(&mut walker, &mut file)?;
-        let finished = ["ready", "done"]
-            .into_iter()
-            .any(|status| pg_wal.join(format!("archive_status/{name}.{status}")).exists());
-        walked.push(Segment { name, path, size, stamp, finished, walk: walker.walk(), follows });
     }
     plan.judge(&walked, live);
     plan.items.sort_by_key(|item| (rank(item.name), item.name));
     plan.left.sort_by_key(|left| left.name);
     Ok(plan)
-}
-
-/// A running server removes and renames files as it goes.
-fn gone_is_none<T>(live: bool, result: io::Result<T>) -> io::Result<Option<T>> {
-    match result {
-        Err(error) if live && error.kind() == io::ErrorKind::NotFound => Ok(None),
-        other => other.map(Some),
-    }
 }
 
 /// What another file needs comes before it.
@@ -146,24 +143,42 @@ fn rank(name: WalName) -> u8 {
     }
 }
 
-enum Opened {
-    Segment(File, Stamp, FirstPage, SegmentSize),
-    Other { reason: String, finding: bool },
+/// A segment by its first page.
+struct Opened {
+    file: File,
+    stamp: Stamp,
+    page: FirstPage,
+    size: SegmentSize,
 }
 
-fn open(path: &Path, name: SegmentName, system_id: Option<SystemId>) -> io::Result<Opened> {
-    let other = |reason: &str, finding| Ok(Opened::Other { reason: reason.to_owned(), finding });
+/// Why a file is none.
+struct Refused {
+    reason: String,
+    finding: bool,
+    gone: bool,
+}
+
+impl From<io::Error> for Refused {
+    /// A failing disk may still give the other files.
+    fn from(error: io::Error) -> Self {
+        let gone = error.kind() == io::ErrorKind::NotFound;
+        Refused { reason: format!("it cannot be read: {error}"), finding: true, gone }
+    }
+}
+
+fn open(path: &Path, name: SegmentName, system_id: Option<SystemId>) -> Result<Opened, Refused> {
+    let other = |reason: String, finding| Err(Refused { reason, finding, gone: false });
     let Some(page) = cluster::first_page(path)? else {
-        return other("it is shorter than a page header", true);
+        return other("it is shorter than a page header".to_owned(), true);
     };
     let file = File::open(path)?;
     let metadata = file.metadata()?;
     match page.check(name, metadata.len()) {
-        Err(bad) => other(&bad.to_string(), false),
+        Err(bad) => other(bad.to_string(), false),
         Ok(_) if system_id.is_some_and(|ours| ours != page.system_id()) => {
-            other(&format!("it is of the cluster with system identifier {}", page.system_id()), true)
+            other(format!("it is of the cluster with system identifier {}", page.system_id()), true)
         }
-        Ok(size) => Ok(Opened::Segment(file, Stamp::of(&metadata), page, size)),
+        Ok(size) => Ok(Opened { file, stamp: Stamp::of(&metadata), page, size }),
     }
 }
 
@@ -190,7 +205,7 @@ impl Plan {
             match fate {
                 Fate::Complete => self.items.push(item(name)),
                 Fate::Partial => self.items.push(item(WalName::Partial(segment.name))),
-                Fate::Left(reason, finding) => self.left.push(Left { name, reason, finding }),
+                Fate::Left(reason, finding) => self.left.push(Left { name, reason, finding, idle: false }),
             }
             if let (None, Some(end)) = (next, segment.walk.end) {
                 self.branches.push(Branch {

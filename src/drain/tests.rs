@@ -118,6 +118,15 @@ fn a_segment_whose_records_break_off_in_the_middle_is_a_finding() {
 }
 
 #[test]
+fn a_segment_that_cannot_be_read_is_a_finding_and_the_others_go_on() {
+    let folder = pg_wal(&[(A, real(A))]);
+    fs::create_dir(folder.path().join(B)).unwrap();
+    let plan = planned(&folder, false);
+    stays(&plan, &[(B, true, "it cannot be read")]);
+    assert_eq!(names(&plan), [A]);
+}
+
+#[test]
 fn files_of_another_cluster_stay() {
     let folder = pg_wal(&[(A, real(A))]);
     let plan = plan::read(folder.path(), false, Some(SystemId(7))).unwrap();

@@ -30,6 +30,8 @@ fn dead() -> Sandbox {
     sandbox.wal(A, &real(A));
     sandbox.push(A, &[]).succeeds();
     sandbox.wal(B, &unfinished());
+    sandbox.wal("00000001000000000000001C", &real(A)); // recycled
+    sandbox.wal("00000001000000000000001D", &vec![0; 1 << 20]);
     sandbox
 }
 
@@ -42,7 +44,7 @@ fn drained() -> Sandbox {
     let sandbox = dead();
     let run = drain(&sandbox, &["--pgdata", "."]);
     assert_eq!(run.code, Some(0), "{run:?}");
-    for name in [A, B] {
+    for name in names(&sandbox.data().join("pg_wal")).iter().filter(|name| name.starts_with("0000")) {
         fs::remove_file(sandbox.data().join("pg_wal").join(name)).unwrap();
     }
     sandbox
@@ -62,6 +64,7 @@ fn the_unfinished_segment_goes_in_as_a_partial_one_and_the_steps_are_told() {
     assert_eq!(sandbox.objects(), [format!("{A}.zst"), format!("{B}.partial.zst")]);
     for words in [
         format!("there already  {A}"),
+        "left           2 recycled or preallocated\n".to_owned(),
         format!("stored         {B}.partial  unfinished, up to 0/1B6BDA0"),
         "timeline 1: up to 0/1B6BDA0, last commit 2026-11-20T21:05:52.639220Z".to_owned(),
         "wal-fetch --partial %f %p', recovery_target_timeline = '1'".to_owned(),
@@ -91,6 +94,10 @@ fn a_drain_that_cannot_be_done_is_code_2_and_stores_nothing() {
     fs::write(sandbox.data().join("postmaster.pid"), format!("{}\n", std::process::id())).unwrap();
     drain(&sandbox, &["--pgdata", "."]).fails(2, &["a server runs in", "HINT:", "--live", "postmaster.pid"]);
     // The folder alone knows its data directory, too.
+    drain(&sandbox, &["--wal-dir", "pg_wal"]).fails(2, &["a server runs in"]);
+    let folder = sandbox.path("disk");
+    fs::rename(sandbox.data().join("pg_wal"), &folder).unwrap();
+    std::os::unix::fs::symlink(&folder, sandbox.data().join("pg_wal")).unwrap();
     drain(&sandbox, &["--wal-dir", "pg_wal"]).fails(2, &["a server runs in"]);
     assert_eq!(sandbox.objects(), before);
     let run = drain(&sandbox, &["--pgdata", ".", "--live"]);
@@ -139,6 +146,9 @@ fn a_partial_segment_is_not_given_where_a_child_timeline_or_a_longer_copy_counts
     let run = sandbox.fetch(B, &["--partial"]);
     assert!(run.code == Some(1) && run.stderr.contains("timeline 2 forks off"), "{run:?}");
     sandbox.nothing_fetched();
+    // A history that cannot be read may hold that fork.
+    flip(&sandbox.object(HISTORY), 8 * 12);
+    sandbox.fetch(B, &["--partial"]).fails(221, &[HISTORY, "cannot be read"]);
 }
 
 #[test]

@@ -102,9 +102,10 @@ fn from(matches: &ArgMatches) -> Result<(PathBuf, Option<DataDirectory>), Failur
         return Ok((path.join("pg_wal"), Some(directory)));
     }
     let path = matches.get_one::<PathBuf>("wal-dir").cloned().unwrap_or_default();
-    let path = path.canonicalize().unwrap_or(path);
-    // Whose server may be running.
-    let around = path.parent().and_then(DataDirectory::at);
+    // Whose server may be running. By name first: pg_wal may be a symbolic link.
+    let named = std::path::absolute(&path).unwrap_or_else(|_| path.clone());
+    let real = path.canonicalize().unwrap_or_else(|_| path.clone());
+    let around = [&named, &real].into_iter().find_map(|path| DataDirectory::at(path.parent()?));
     Ok((path, around))
 }
 
@@ -187,9 +188,13 @@ fn as_text(report: &Report, recipe: &[String]) -> String {
         let tone = if failures(became).is_empty() { Tone::Plain } else { Tone::Bad };
         table.row([Cell::new(tone, word(became)), item.name.to_string().into(), detail.into()]);
     }
-    for left in &report.left {
+    for left in report.left.iter().filter(|left| !left.idle) {
         let (word, tone) = if left.finding { ("LEFT", Tone::Bad) } else { ("left", Tone::Plain) };
         table.row([Cell::new(tone, word), left.name.to_string().into(), left.reason.as_str().into()]);
+    }
+    let idle = report.left.iter().filter(|left| left.idle).count();
+    if idle > 0 {
+        table.row(["left".into(), format!("{idle} recycled or preallocated").into(), "".into()]);
     }
     let mut text = table.render(colour()) + "\n";
     for Branch { timeline, end, last_commit, stop } in &report.branches {
