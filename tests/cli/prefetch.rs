@@ -1,6 +1,7 @@
 //! wal-fetch with a real prefetcher: what is taken from the spool and what never is, and what
 //! kind of process the prefetcher is.
 
+use crate::prefetchers::prefetchers_of;
 use crate::util::{CLUSTER, MIB, Run, Sandbox, flip, hang, names, peak, rounds, segment};
 use rustix::process::{Pid, Signal, kill_process};
 use std::fs::{self, OpenOptions};
@@ -75,14 +76,7 @@ fn wait_sealed(sandbox: &Sandbox, numbers: impl Iterator<Item = usize>) {
 
 /// The prefetchers of this sandbox.
 fn prefetchers(sandbox: &Sandbox) -> Vec<i32> {
-    let data = sandbox.data().into_os_string().into_encoded_bytes();
-    let is_ours = |pid: &i32| {
-        let arguments = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        let mut arguments = arguments.split(|byte| *byte == 0);
-        arguments.nth(1) == Some(b"--prefetcher") && arguments.next() == Some(&data)
-    };
-    let all = fs::read_dir("/proc").unwrap().flatten();
-    all.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).filter(is_ours).collect()
+    prefetchers_of(&sandbox.data())
 }
 
 fn wait_gone(sandbox: &Sandbox, patience: Duration) {

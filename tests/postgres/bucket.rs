@@ -48,9 +48,7 @@ const ONLY_BUCKET: &str = "--archive s3://bucket/wal";
 fn a_server_archives_to_a_bucket_and_recovers_from_it_to_a_time_and_to_the_end() {
     let Some(world) = World::open() else { return };
     let Some(bucket) = Bucket::new(&world) else { return };
-    let mut primary = Server::init(&world, "primary");
-    primary.set("archive_command", bucket.push_command(&world, ONLY_BUCKET));
-    primary.start();
+    let mut primary = Server::archiving(&world, "primary", bucket.push_command(&world, ONLY_BUCKET));
     primary.create_ledger();
     let backup = primary.base_backup("backup");
     let mut moments = Vec::new();
@@ -84,9 +82,7 @@ fn with_a_directory_and_a_bucket_recovery_survives_the_loss_of_either() {
     let Some(mut bucket) = Bucket::new(&world) else { return };
     let only_directory = format!("--archive {}", directory.root().display());
     let both = format!("{only_directory} {ONLY_BUCKET}");
-    let mut primary = Server::init(&world, "primary");
-    primary.set("archive_command", bucket.push_command(&world, &both));
-    primary.start();
+    let mut primary = Server::archiving(&world, "primary", bucket.push_command(&world, &both));
     primary.create_ledger();
     let backup = primary.base_backup("backup");
     let segments: Vec<String> = (1..=4)

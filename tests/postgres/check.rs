@@ -7,9 +7,7 @@ use std::process::Command;
 
 /// A server that archives into an archive that holds something.
 fn archiving<'w>(world: &'w World, archive: &Archive<'w>) -> Server<'w> {
-    let mut primary = Server::init(world, "primary");
-    primary.set("archive_command", archive.push_command());
-    primary.start();
+    let mut primary = Server::archiving(world, "primary", archive.push_command());
     primary.create_ledger();
     primary.archive_segment();
     primary

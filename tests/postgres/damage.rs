@@ -91,9 +91,7 @@ fn the_archive_of_another_cluster_stops_recovery_with_fatal() {
     let foreign = Archive::new(&world, "foreign");
     let _other_life = Recorded::new(&world, &foreign, 6);
     let own = Archive::new(&world, "own");
-    let mut server = Server::init(&world, "own_server");
-    server.set("archive_command", own.push_command());
-    server.start();
+    let mut server = Server::archiving(&world, "own_server", own.push_command());
     server.create_ledger();
     let backup = server.base_backup("own_backup");
     server.write(1);

@@ -13,9 +13,7 @@ struct Life {
 impl Life {
     fn record(world: &World, archive: &Archive) -> Life {
         let mut backups = Vec::new();
-        let mut primary = Server::init(world, "primary");
-        primary.set("archive_command", archive.push_command());
-        primary.start();
+        let mut primary = Server::archiving(world, "primary", archive.push_command());
         primary.create_ledger();
         for batch in 1..=4 {
             primary.write(batch);

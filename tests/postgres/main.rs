@@ -25,6 +25,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 mod archive;
+#[path = "../support/prefetchers.rs"]
+mod prefetchers;
 mod recorded;
 mod server;
 mod world;

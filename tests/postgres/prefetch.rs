@@ -1,9 +1,10 @@
 //! Recovery from prefetched segments, and everything that can happen to who prefetches them.
 
 use crate::archive::Archive;
+use crate::prefetchers::prefetchers_of;
 use crate::recorded::Recorded;
 use crate::server::{Server, lines_of};
-use crate::timelines::{diverged, remove_archived_segments};
+use crate::timelines::{diverged, remove_archived_segments, rewind};
 use crate::world::{World, run, wait_for};
 use rustix::process::{Pid, Signal, kill_process};
 use std::fs::{self, File};
@@ -39,14 +40,7 @@ fn sealed(server: &Server) -> Vec<String> {
 
 /// The prefetchers of this server.
 fn prefetchers(server: &Server) -> Vec<i32> {
-    let data = server.data().into_os_string().into_encoded_bytes();
-    let is_ours = |pid: &i32| {
-        let arguments = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        let mut arguments = arguments.split(|byte| *byte == 0);
-        arguments.nth(1) == Some(b"--prefetcher") && arguments.next() == Some(&data)
-    };
-    let all = fs::read_dir("/proc").unwrap().flatten();
-    all.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).filter(is_ours).collect()
+    prefetchers_of(&server.data())
 }
 
 fn kill_prefetchers(server: &Server) -> usize {
@@ -254,9 +248,7 @@ fn pg_rewind_works_beside_the_prefetcher_of_a_running_standby() {
     follower.launch();
     follower.wait_ledger([1, 2]);
     assert!(remove_archived_segments(&old, &archive) > 0);
-    let mut rewind = world.command("pg_rewind");
-    rewind.arg("-D").arg(old.data()).arg("--source-server").arg(new.connection());
-    run(rewind.args(["--restore-target-wal", "--no-sync"]));
+    rewind(&world, &old, &new);
     assert!(folders(&old).is_empty() && prefetchers(&old).is_empty(), "pg_rewind prefetches nothing");
     old.keep_to_itself();
     old.request("standby.signal");

@@ -77,9 +77,7 @@ fn what_one_destination_lost_comes_from_the_other() {
     let first = Archive::new(&world, "first");
     let second = Archive::new(&world, "second");
     let also_second = format!("--archive {}", second.root().display());
-    let mut primary = Server::init(&world, "primary");
-    primary.set("archive_command", format!("{} %p", first.push(&also_second)));
-    primary.start();
+    let mut primary = Server::archiving(&world, "primary", format!("{} %p", first.push(&also_second)));
     primary.create_ledger();
     let backup = primary.base_backup("backup");
     let segments: Vec<String> = (1..=5)

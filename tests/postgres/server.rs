@@ -57,6 +57,14 @@ impl<'w> Server<'w> {
         server
     }
 
+    /// A new cluster that archives by this command, started.
+    pub fn archiving(world: &'w World, name: &str, archive_command: impl Display) -> Self {
+        let mut server = Server::init(world, name);
+        server.set("archive_command", archive_command);
+        server.start();
+        server
+    }
+
     /// A copy of a backup, not started.
     pub fn restore(world: &'w World, backup: &Backup, name: &str) -> Self {
         let server = Server::named(world, name);
@@ -196,6 +204,13 @@ impl<'w> Server<'w> {
     pub fn wait_for_log(&mut self, text: &str, times: usize) {
         let what = format!("wrote {text:?} {times} times into its log");
         self.wait_until(&what, |server| server.run_log().matches(text).count() >= times);
+    }
+
+    /// Waits until WAL comes from the server named in `primary_conninfo`.
+    pub fn wait_streaming(&mut self) {
+        self.wait_until("streams", |server| {
+            server.psql("select count(*) from pg_stat_wal_receiver where status = 'streaming'") == "1"
+        });
     }
 
     pub fn wait_promoted(&mut self) {

@@ -55,9 +55,7 @@ fn a_standby_follows_the_promotion_of_another_one_through_the_archive_alone() {
 fn two_promoted_standbys_leave_both_their_partial_segments_and_neither_is_stuck() {
     let Some(world) = World::open() else { return };
     let archive = Archive::new(&world, "archive");
-    let mut primary = Server::init(&world, "primary");
-    primary.set("archive_command", archive.push_command());
-    primary.start();
+    let mut primary = Server::archiving(&world, "primary", archive.push_command());
     primary.create_ledger();
     let backup = primary.base_backup_with_wal("backup");
     let mut promoted = ["first", "second"].map(|name| {
@@ -96,9 +94,7 @@ fn two_promoted_standbys_leave_both_their_partial_segments_and_neither_is_stuck(
 fn a_standby_that_always_archives_into_the_same_archive_causes_no_failure() {
     let Some(world) = World::open() else { return };
     let archive = Archive::new(&world, "archive");
-    let mut primary = Server::init(&world, "primary");
-    primary.set("archive_command", archive.push_command());
-    primary.start();
+    let mut primary = Server::archiving(&world, "primary", archive.push_command());
     primary.create_ledger();
     let backup = primary.base_backup_with_wal("backup");
 
@@ -108,9 +104,7 @@ fn a_standby_that_always_archives_into_the_same_archive_causes_no_failure() {
     standby.set("primary_conninfo", primary.connection());
     standby.request("standby.signal");
     standby.start();
-    standby.wait_until("streams", |server| {
-        server.psql("select count(*) from pg_stat_wal_receiver where status = 'streaming'") == "1"
-    });
+    standby.wait_streaming();
     for batch in 1..=4 {
         run(primary.client("pgbench").args(["-i", "-q", "-s", "1", "postgres"]));
         primary.write(batch);
@@ -131,9 +125,7 @@ fn a_standby_that_always_archives_into_the_same_archive_causes_no_failure() {
 fn a_cascading_standby_that_always_archives_is_not_stuck_when_its_upstream_is_promoted() {
     let Some(world) = World::open() else { return };
     let archive = Archive::new(&world, "archive");
-    let mut primary = Server::init(&world, "primary");
-    primary.set("archive_command", archive.push_command());
-    primary.start();
+    let mut primary = Server::archiving(&world, "primary", archive.push_command());
     primary.create_ledger();
     let backup = primary.base_backup_with_wal("backup");
     let standby = |name, upstream: &Server<'_>, mode: &str| {
@@ -142,9 +134,7 @@ fn a_cascading_standby_that_always_archives_is_not_stuck_when_its_upstream_is_pr
         standby.set("primary_conninfo", upstream.connection());
         standby.request("standby.signal");
         standby.start();
-        standby.wait_until("streams", |server| {
-            server.psql("select count(*) from pg_stat_wal_receiver where status = 'streaming'") == "1"
-        });
+        standby.wait_streaming();
         standby
     };
     let mut upstream = standby("upstream", &primary, "on");

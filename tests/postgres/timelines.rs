@@ -74,9 +74,7 @@ fn pg_rewind_brings_a_diverged_primary_back_with_wal_that_only_the_archive_has()
     let removed = remove_archived_segments(&old, &archive);
     assert!(removed > 0, "nothing left that the archive would have to bring");
 
-    let mut rewind = world.command("pg_rewind");
-    rewind.arg("-D").arg(old.data()).arg("--source-server").arg(new.connection());
-    run(rewind.args(["--restore-target-wal", "--no-sync"]));
+    rewind(&world, &old, &new);
     old.keep_to_itself();
     old.request("standby.signal");
     // Consistent again only with WAL that the new primary has not archived yet.
@@ -84,6 +82,13 @@ fn pg_rewind_brings_a_diverged_primary_back_with_wal_that_only_the_archive_has()
     new.write(5);
     new.archive_segment();
     old.wait_ledger([1, 2, 5]);
+}
+
+/// Brings the old server back to where the new one left it, with WAL from its archive.
+pub fn rewind(world: &World, old: &Server<'_>, new: &Server<'_>) {
+    let mut rewind = world.command("pg_rewind");
+    rewind.arg("-D").arg(old.data()).arg("--source-server").arg(new.connection());
+    run(rewind.args(["--restore-target-wal", "--no-sync"]));
 }
 
 /// A primary that went on after its standby was promoted, stopped; that standby, running, with batches

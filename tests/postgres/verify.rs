@@ -42,9 +42,7 @@ fn recovered<'w>(
 fn list_and_verify_say_exactly_what_was_done_to_an_archive() {
     let Some(world) = World::open() else { return };
     let archive = Archive::new(&world, "archive");
-    let mut first = Server::init(&world, "first");
-    first.set("archive_command", archive.push_command());
-    first.start();
+    let mut first = Server::archiving(&world, "first", archive.push_command());
     first.create_ledger();
     let base = first.base_backup("base");
     let mut segments = Vec::new();
