@@ -61,7 +61,7 @@ const BLOCK: usize = 256 * 1024;
 
 /// Reads an object and judges it, writing the raw WAL file to what `raw` makes; `None` where it is
 /// not there. What was written is the file only where the verdict is [`Verdict::Intact`].
-pub fn examine<W: Write>(
+pub fn examine<W: Write + Send>(
     storage: &dyn Storage,
     key: &Key,
     expected: &Expected,
@@ -119,7 +119,7 @@ fn keep(mut object: Object, place: &str, key: &Key) -> Result<Body> {
     Ok(body)
 }
 
-fn judge(key: &Key, body: &Body, expected: &Expected, raw: &mut dyn Write) -> io::Result<Verdict> {
+fn judge(key: &Key, body: &Body, expected: &Expected, raw: &mut (dyn Write + Send)) -> io::Result<Verdict> {
     let (name, encoding, sum) = match Stored::of(key) {
         Stored::Wal(name, encoding) => (name, encoding, None),
         Stored::Variant(name, sum) => (name, Encoding::Zstd, Some(sum)),

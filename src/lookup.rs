@@ -41,7 +41,7 @@ pub fn read(
     encoding: Encoding,
     name: WalName,
     checks: Checks,
-    output: &mut dyn Write,
+    output: &mut (dyn Write + Send),
 ) -> Result<std::result::Result<Decoded, String>> {
     let mut object = storage.get(key, Range::Whole)?;
     match decode_as(encoding, name, checks, &mut object.body, output) {

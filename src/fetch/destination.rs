@@ -164,7 +164,7 @@ impl Search<'_> {
         key: &Key,
         encoding: Encoding,
         body: &mut dyn Read,
-        output: &mut dyn Write,
+        output: &mut (dyn Write + Send),
     ) -> Result<Decoded, Failure<Cause>> {
         let Fetch { name, checks, .. } = *self.request;
         let decoded = decode_as(encoding, name, checks, body, output).map_err(|error| match error {

@@ -5,7 +5,7 @@
 //! encoding allows, and those in every other [`Encoding`]. Callers must treat the output as
 //! unproved until the decoder returns.
 
-use super::digest::{CHUNK, Hasher};
+use super::digest::{CHUNK, Hasher, Output, Sha256Sum};
 use super::encoding::{Content, Encoding};
 use super::frames::Frames;
 use super::proof::{Checks, DecodeError, Decoded, RawFile, damaged};
@@ -13,6 +13,7 @@ use super::trailer::Trailer;
 use crate::wal::{SystemId, WalName};
 use std::io::{self, Read, Write};
 use std::sync::Arc;
+use std::thread;
 use zstd::stream::raw;
 use zstd::zstd_safe::{CCtx, CParameter};
 
@@ -84,29 +85,43 @@ impl Encoder {
         let mut compressor = raw::Encoder::with_context(&mut self.context);
         compressor.set_pledged_src_size(Some(size)).map_err(EncodeError::Write)?;
         let mut compressed = zstd::stream::write::Encoder::with_encoder(&mut frame, compressor);
-        let mut hasher = if self.alone { Hasher::for_size(size) } else { Hasher::inline() };
-        let mut total = 0u64;
-        loop {
-            let mut buffer = hasher.buffer();
-            let read = source.take(CHUNK as u64).read_to_end(&mut buffer).map_err(EncodeError::Read)?;
-            total += read as u64;
-            if total > size {
-                return Err(EncodeError::Length(total));
-            }
-            if read == 0 {
-                break;
-            }
-            let chunk = Arc::new(buffer);
-            hasher.update(Arc::clone(&chunk));
-            compressed.write_all(&chunk).map_err(EncodeError::Write)?;
-        }
-        if total != size {
-            return Err(EncodeError::Length(total));
-        }
+        let (mut nowhere, alone) = (io::sink(), self.alone);
+        let sha256 = thread::scope(|scope| {
+            let hasher = if alone {
+                Hasher::for_size(size, &mut nowhere, scope)
+            } else {
+                Ok(Hasher::inline(&mut nowhere))
+            };
+            compress(size, source, &mut compressed, hasher.map_err(EncodeError::Write)?)
+        })?;
         compressed.finish().map_err(EncodeError::Write)?;
-        let trailer = Trailer { name, size, frame: frame.count, sha256: hasher.finish(), system_id };
+        let trailer = Trailer { name, size, frame: frame.count, sha256, system_id };
         frame.inner.write_all(&trailer.write()).map_err(EncodeError::Write)?;
         Ok(trailer)
+    }
+}
+
+/// Compresses all of a source of exactly `size` bytes.
+fn compress(
+    size: u64,
+    source: &mut dyn Read,
+    output: &mut dyn Write,
+    mut hasher: Hasher<'_>,
+) -> Result<Sha256Sum, EncodeError> {
+    let mut total = 0u64;
+    loop {
+        let mut buffer = hasher.buffer();
+        let read = source.take(CHUNK as u64).read_to_end(&mut buffer).map_err(EncodeError::Read)?;
+        total += read as u64;
+        if total > size || (read == 0 && total < size) {
+            return Err(EncodeError::Length(total));
+        }
+        if read == 0 {
+            return hasher.finish().map_err(EncodeError::Write);
+        }
+        let chunk = Arc::new(buffer);
+        hasher.update(Arc::clone(&chunk)).map_err(EncodeError::Write)?;
+        output.write_all(&chunk).map_err(EncodeError::Write)?;
     }
 }
 
@@ -135,9 +150,12 @@ pub fn decode(
     name: WalName,
     checks: Checks,
     object: &mut dyn Read,
-    output: &mut dyn Write,
+    output: Output<'_>,
 ) -> Result<Decoded, DecodeError> {
-    let mut raw = RawFile::new(name, checks, output);
+    thread::scope(|scope| decode_into(RawFile::new(name, checks, output, scope)?, object))
+}
+
+fn decode_into(mut raw: RawFile<'_>, object: &mut dyn Read) -> Result<Decoded, DecodeError> {
     let mut frames = Frames::new()?;
     let (tail, fed) = feed_all_but_the_tail(object, &mut frames, &mut raw)?;
     let trailer = if Trailer::is_here(&tail) {
@@ -166,20 +184,22 @@ pub fn decode_as(
     name: WalName,
     checks: Checks,
     object: &mut dyn Read,
-    output: &mut dyn Write,
+    output: Output<'_>,
 ) -> Result<Decoded, DecodeError> {
     if encoding == Encoding::Zstd {
         return decode(name, checks, object, output);
     }
-    let mut raw = RawFile::new(name, checks, output);
-    let mut content = Content::new(encoding, object);
-    loop {
-        let mut buffer = raw.buffer();
-        if content.read_chunk(&mut buffer)? == 0 {
-            return raw.finish(None);
+    thread::scope(|scope| {
+        let mut raw = RawFile::new(name, checks, output, scope)?;
+        let mut content = Content::new(encoding, object);
+        loop {
+            let mut buffer = raw.buffer();
+            if content.read_chunk(&mut buffer)? == 0 {
+                return raw.finish(None);
+            }
+            raw.write(buffer)?;
         }
-        raw.write(buffer)?;
-    }
+    })
 }
 
 /// Feeds the frames while holding back what may be the trailer; returns it and the count fed.

@@ -1,4 +1,5 @@
-//! SHA-256: the sum as a value, and a hasher that works beside the codec on its own thread.
+//! SHA-256: the sum as a value, and a hasher that works beside the codec on its own thread and
+//! passes on what it has hashed.
 
 use sha2::{Digest, Sha256};
 use std::fmt;
@@ -6,7 +7,7 @@ use std::io::{self, Read, Write};
 use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::thread::JoinHandle;
+use std::thread::{Builder, Scope, ScopedJoinHandle};
 
 /// A SHA-256 sum; shown as 64 lower-case hexadecimal digits.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -86,47 +87,61 @@ impl FromStr for Sha256Sum {
 }
 
 /// Bytes in one buffer that is handed between the codec and the hasher.
-pub(super) const CHUNK: usize = 256 * 1024;
+pub(super) const CHUNK: usize = 128 * 1024;
 
 /// How many buffers are in flight at most.
 const CHUNKS: usize = 4;
 
-/// A SHA-256 over a stream of buffers. Where a thread can be had the hashing overlaps what the
-/// caller does with the same buffer; where not, it is done in place, with the same result.
-pub(super) enum Hasher {
-    /// In place; the second field is the buffer to reuse.
-    Inline(Box<Sha256>, Arc<Vec<u8>>),
+/// A SHA-256 over a stream of buffers on their way to an output. On a thread both overlap what the
+/// caller does next; in place the result is the same.
+pub(super) enum Hasher<'scope> {
+    /// In place.
+    Inline {
+        /// Of the bytes so far.
+        sha: Box<Sha256>,
+        /// The buffer to use again.
+        spare: Arc<Vec<u8>>,
+        /// Where they go.
+        output: Output<'scope>,
+    },
     /// On a thread.
-    Beside(Beside),
+    Beside(Beside<'scope>),
 }
+
+/// Where hashed bytes go.
+pub(super) type Output<'a> = &'a mut (dyn Write + Send);
 
 /// The two ends of the conversation with the hashing thread.
-pub(super) struct Beside {
+pub(super) struct Beside<'scope> {
     full: SyncSender<Arc<Vec<u8>>>,
     empty: Receiver<Arc<Vec<u8>>>,
-    thread: JoinHandle<Sha256Sum>,
+    /// Taken by whoever learns its end.
+    thread: Option<ScopedJoinHandle<'scope, io::Result<Sha256Sum>>>,
 }
 
-impl Hasher {
+impl<'scope> Hasher<'scope> {
     /// For a stream of about this many bytes: a thread does not pay for a small one.
-    pub(super) fn for_size(bytes: u64) -> Self {
-        if bytes > 2 * CHUNK as u64
-            && let Ok(beside) = Beside::start()
-        {
-            return Hasher::Beside(beside);
+    pub(super) fn for_size<'env>(
+        bytes: u64,
+        output: Output<'scope>,
+        scope: &'scope Scope<'scope, 'env>,
+    ) -> io::Result<Self> {
+        if bytes > 2 * CHUNK as u64 {
+            Beside::start(output, scope).map(Hasher::Beside)
+        } else {
+            Ok(Hasher::inline(output))
         }
-        Hasher::inline()
     }
 
     /// Without a thread: where every core has work already, one more only costs.
-    pub(super) fn inline() -> Self {
-        Hasher::Inline(Box::new(Sha256::new()), Arc::new(Vec::with_capacity(CHUNK)))
+    pub(super) fn inline(output: Output<'scope>) -> Self {
+        Hasher::Inline { sha: Box::default(), spare: Arc::new(Vec::with_capacity(CHUNK)), output }
     }
 
     /// An empty buffer with room for [`CHUNK`] bytes; waits for the hasher to free one.
     pub(super) fn buffer(&mut self) -> Vec<u8> {
         let used = match self {
-            Hasher::Inline(_, spare) => std::mem::take(spare),
+            Hasher::Inline { spare, .. } => std::mem::take(spare),
             Hasher::Beside(beside) => beside.empty.recv().unwrap_or_default(),
         };
         // The caller may still hold a clone; then a new buffer replaces it.
@@ -136,49 +151,67 @@ impl Hasher {
         buffer
     }
 
-    /// Adds a buffer's bytes to the sum.
-    pub(super) fn update(&mut self, chunk: Arc<Vec<u8>>) {
+    /// Adds a buffer's bytes to the sum and passes them on. Fails as the output does, perhaps of
+    /// an earlier buffer.
+    pub(super) fn update(&mut self, chunk: Arc<Vec<u8>>) -> io::Result<()> {
         match self {
-            Hasher::Inline(sha, spare) => {
+            Hasher::Inline { sha, spare, output } => {
                 sha.update(chunk.as_slice());
+                let written = output.write_all(&chunk);
                 *spare = chunk;
+                written
             }
-            // The thread ends only with its sender, so this fails only after it panicked, and
-            // then `finish` passes the panic on.
-            Hasher::Beside(beside) => drop(beside.full.send(chunk)),
+            Hasher::Beside(beside) => match beside.full.send(chunk) {
+                Ok(()) => Ok(()),
+                // The thread ends before its work does only where the output failed.
+                Err(_) => beside.end().map(|_| ()),
+            },
         }
     }
 
-    /// The sum of all bytes given.
-    pub(super) fn finish(self) -> Sha256Sum {
+    /// The sum of all bytes given, now that they have all been passed on.
+    pub(super) fn finish(self) -> io::Result<Sha256Sum> {
         match self {
-            Hasher::Inline(sha, _) => Sha256Sum::from(*sha),
+            Hasher::Inline { sha, .. } => Ok(Sha256Sum::from(*sha)),
             Hasher::Beside(Beside { full, empty, thread }) => {
                 drop((full, empty));
-                thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+                ended(thread)
             }
         }
     }
 }
 
-impl Beside {
-    fn start() -> std::io::Result<Self> {
+impl<'scope> Beside<'scope> {
+    fn start<'env>(output: Output<'scope>, scope: &'scope Scope<'scope, 'env>) -> io::Result<Self> {
         let (full, work) = sync_channel::<Arc<Vec<u8>>>(CHUNKS);
         let (done, empty) = sync_channel(CHUNKS);
         for _ in 0..CHUNKS {
             // Cannot fail or block: the channel was made with room for exactly these.
             let _ = done.send(Arc::default());
         }
-        let thread = std::thread::Builder::new().name("sha256".to_owned()).spawn(move || {
+        let thread = Builder::new().name("sha256".to_owned()).spawn_scoped(scope, move || {
             let mut sha = Sha256::new();
             for chunk in work {
                 sha.update(chunk.as_slice());
+                output.write_all(&chunk)?;
                 let _ = done.try_send(chunk); // nobody waits for it after the last one
             }
-            Sha256Sum::from(sha)
-        })?;
-        Ok(Beside { full, empty, thread })
+            Ok(Sha256Sum::from(sha))
+        });
+        let thread = thread
+            .map_err(|error| io::Error::new(error.kind(), format!("cannot start a thread: {error}")))?;
+        Ok(Beside { full, empty, thread: Some(thread) })
     }
+
+    fn end(&mut self) -> io::Result<Sha256Sum> {
+        ended(self.thread.take())
+    }
+}
+
+/// What came of the hashing thread; a panic of its is passed on.
+fn ended(thread: Option<ScopedJoinHandle<'_, io::Result<Sha256Sum>>>) -> io::Result<Sha256Sum> {
+    let Some(thread) = thread else { return Err(io::Error::other("the output failed before")) };
+    thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
 #[cfg(test)]
@@ -202,13 +235,43 @@ mod tests {
     fn the_thread_and_the_inline_hasher_agree() {
         let data: Vec<u8> = (0..3_000_017u32).map(|i| ((i * 31) >> 3) as u8).collect();
         for size in [0, u64::MAX] {
-            let mut hasher = Hasher::for_size(size);
-            for piece in data.chunks(CHUNK - 5) {
-                let mut buffer = hasher.buffer();
-                buffer.extend_from_slice(piece);
-                hasher.update(Arc::new(buffer));
+            let mut output = Vec::new();
+            let sum = std::thread::scope(|scope| pass(&data, Hasher::for_size(size, &mut output, scope)?));
+            assert_eq!(sum.unwrap(), Sha256Sum::of(&data));
+            assert!(output == data);
+        }
+    }
+
+    fn pass(data: &[u8], mut hasher: Hasher<'_>) -> io::Result<Sha256Sum> {
+        for piece in data.chunks(CHUNK - 5) {
+            let mut buffer = hasher.buffer();
+            buffer.extend_from_slice(piece);
+            hasher.update(Arc::new(buffer))?;
+        }
+        hasher.finish()
+    }
+
+    #[test]
+    fn an_output_that_fails_is_never_a_sum() {
+        /// A disk with room for so many bytes.
+        struct Full(usize);
+        impl Write for Full {
+            fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+                self.0 = self.0.checked_sub(bytes.len()).ok_or(io::ErrorKind::StorageFull)?;
+                Ok(bytes.len())
             }
-            assert_eq!(hasher.finish(), Sha256Sum::of(&data));
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        let data = vec![7; 6 * CHUNK];
+        for size in [0, u64::MAX] {
+            for room in [0, CHUNK, 3 * CHUNK, 6 * CHUNK - 1] {
+                let mut output = Full(room);
+                let sum =
+                    std::thread::scope(|scope| pass(&data, Hasher::for_size(size, &mut output, scope)?));
+                assert_eq!(sum.unwrap_err().kind(), io::ErrorKind::StorageFull, "{size} {room}");
+            }
         }
     }
 }

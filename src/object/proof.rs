@@ -4,12 +4,13 @@
 //! encodings. Output is bounded by what the file itself claims, so a decompression bomb is
 //! damage, not an outage.
 
-use super::digest::{Hasher, Sha256Sum};
+use super::digest::{Hasher, Output, Sha256Sum};
 use super::trailer::Trailer;
 use crate::wal::{FirstPage, SegmentSize, SystemId, TimelineHistory, WalName};
 use std::fmt;
-use std::io::{self, Write};
+use std::io;
 use std::sync::Arc;
+use std::thread::Scope;
 
 /// No timeline or backup history file comes near this.
 pub const MAX_TEXT: u64 = 16 << 20;
@@ -64,12 +65,11 @@ impl fmt::Display for DecodeError {
     }
 }
 
-/// The decoded bytes on their way: bounded, hashed, written.
+/// The decoded bytes on their way: bounded here, hashed and written on a thread of the scope.
 pub(super) struct RawFile<'a> {
     name: WalName,
     checks: Checks,
-    output: &'a mut dyn Write,
-    hasher: Hasher,
+    hasher: Hasher<'a>,
     limit: Limit,
     size: u64,
     /// The first bytes, for the page header.
@@ -87,22 +87,26 @@ enum Limit {
 }
 
 impl<'a> RawFile<'a> {
-    pub(super) fn new(name: WalName, checks: Checks, output: &'a mut dyn Write) -> Self {
+    pub(super) fn new<'env>(
+        name: WalName,
+        checks: Checks,
+        output: Output<'a>,
+        scope: &'a Scope<'a, 'env>,
+    ) -> Result<Self, DecodeError> {
         let (limit, expected) = match checks {
             Checks::Header if name.is_pages() => (Limit::ByHeader, u64::MAX),
             Checks::NoHeader if name.is_pages() => (Limit::Known(SegmentSize::MAX.bytes()), u64::MAX),
             _ => (Limit::Known(MAX_TEXT), 0),
         };
-        RawFile {
+        Ok(RawFile {
             name,
             checks,
-            output,
-            hasher: Hasher::for_size(expected),
+            hasher: Hasher::for_size(expected, output, scope).map_err(DecodeError::Write)?,
             limit,
             size: 0,
             head: Vec::new(),
             text: matches!(name, WalName::TimelineHistory(_)).then(Vec::new),
-        }
+        })
     }
 
     /// An empty buffer with room for [`CHUNK`](super::digest::CHUNK) bytes, to be given to `write`.
@@ -133,15 +137,13 @@ impl<'a> RawFile<'a> {
         if let Some(text) = &mut self.text {
             text.extend_from_slice(&buffer);
         }
-        let chunk = Arc::new(buffer);
-        self.hasher.update(Arc::clone(&chunk));
-        self.output.write_all(&chunk).map_err(DecodeError::Write)
+        self.hasher.update(Arc::new(buffer)).map_err(DecodeError::Write)
     }
 
     /// The proofs over the whole file.
     pub(super) fn finish(self, trailer: Option<Trailer>) -> Result<Decoded, DecodeError> {
         let RawFile { name, checks, size, head, text, .. } = self;
-        let sha256 = self.hasher.finish();
+        let sha256 = self.hasher.finish().map_err(DecodeError::Write)?;
         if let Some(trailer) = &trailer {
             if trailer.name != name {
                 return damaged(format!("it is the object of \"{}\"", trailer.name));

@@ -58,7 +58,7 @@ pub(super) fn look(
     name: WalName,
     copy: &Copy,
     options: &Options,
-    output: &mut dyn Write,
+    output: &mut (dyn Write + Send),
 ) -> storage::Result<Result<Seen, Wrong>> {
     let encoding = match copy.stored {
         Stored::Wal(_, encoding) => encoding,

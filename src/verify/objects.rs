@@ -234,8 +234,8 @@ impl Objects<'_> {
                 (with_records && is_first && matches!(job.name, WalName::Segment(_))).then_some(&job.answer);
             let mut attempts = 1..=ATTEMPTS;
             let seen = loop {
-                let mut output =
-                    piped.map_or_else(|| Box::new(io::sink()) as Box<dyn Write>, |to| Box::new(Pipe(to)));
+                let mut output = piped
+                    .map_or_else(|| Box::new(io::sink()) as Box<dyn Write + Send>, |to| Box::new(Pipe(to)));
                 let seen = look(storage.as_ref(), job.name, copy, self.options, output.as_mut());
                 let seen = seen.map(|seen| seen.and_then(|seen| seen.fits(inventory, copy, job.name)));
                 if piped.is_some() {
