@@ -134,14 +134,16 @@ pub fn claim(
     {
         return Ok(known.identity);
     }
-    let expected = spool.zip(id).and_then(|(spool, id)| spool.expects(&storage.address(), id));
+    let expected = || spool.zip(id).and_then(|(spool, id)| spool.expects(&storage.address(), id));
     let found = match identity(storage) {
         // Without the right to list, S3 answers so for what is not there, too; whether it is
         // there shows when it is created.
-        Err(error) if error.kind() == Kind::Denied && !storage.can_vanish() && expected.is_none() => None,
+        Err(error) if error.kind() == Kind::Denied && !storage.can_vanish() && expected().is_none() => None,
         other => other?,
     };
-    if let (None, Some(memory)) = (&found, expected) {
+    if found.is_none()
+        && let Some(memory) = expected()
+    {
         return Err(not_where_it_was(storage, &memory).into());
     }
     if let Some(found) = &found {

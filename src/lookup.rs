@@ -29,8 +29,7 @@ pub fn around(storage: &dyn Storage, name: WalName, plain: bool) -> Result<Aroun
     if plain {
         look(storage, name, "", &mut around)?;
     }
-    let places: Vec<_> = Key::all_of(name).collect();
-    around.copies.sort_by_key(|copy| places.iter().position(|place| place == copy));
+    Key::sort(name, &mut around.copies);
     Ok(around)
 }
 

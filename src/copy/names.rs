@@ -76,8 +76,7 @@ impl Names {
             }
         }
         for mut named in found.into_values() {
-            let places: Vec<_> = Key::all_of(named.name).collect();
-            named.copies.sort_by_key(|copy| places.iter().position(|place| place == copy));
+            Key::sort(named.name, &mut named.copies);
             self.ready.push_back(Item::Wal(named));
         }
         Ok(())

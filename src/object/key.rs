@@ -44,6 +44,12 @@ impl Key {
         })
     }
 
+    /// Brings copies of a file into the order in which they are believed.
+    pub fn sort(name: WalName, copies: &mut [(Self, Encoding)]) {
+        let places: Vec<_> = Key::all_of(name).collect();
+        copies.sort_by_key(|copy| places.iter().position(|place| place == copy));
+    }
+
     /// The key beside it for different content of the same name, told apart by its sum.
     pub fn variant(name: WalName, sum: &Sha256Sum) -> Self {
         Key(format!("{WAL_FOLDER}{name}.{}.zst", sum.short()))

@@ -4,17 +4,16 @@
 //! folder, same destinations, made by this user not long ago. Whatever is wrong with one, the file
 //! is pushed; a mark that was looked at is gone.
 
-use super::{Spool, Stamp};
+use super::{Spool, Stamp, make_private, open};
 use crate::durable;
 use crate::object::Sha256Sum;
 use crate::storage::Shared;
 use crate::wal::WalName;
-use rustix::fs::OFlags;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
-use std::fs::{self, OpenOptions};
+use std::fs;
 use std::io::{self, Read};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -83,10 +82,7 @@ impl Marks {
             file,
             made: now.duration_since(SystemTime::UNIX_EPOCH).map_err(io::Error::other)?,
         };
-        match fs::DirBuilder::new().mode(0o700).create(&self.folder) {
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
-            _ => {}
-        }
+        make_private(&self.folder)?;
         durable::replace_cached(&self.path(name), &serde_json::to_vec(&mark)?)
     }
 
@@ -119,8 +115,7 @@ impl Marks {
 
 /// The content of a file that only this user can have written.
 fn read(path: &Path) -> io::Result<Vec<u8>> {
-    let nofollow = i32::try_from(OFlags::NOFOLLOW.bits()).map_err(io::Error::other)?;
-    let file = OpenOptions::new().read(true).custom_flags(nofollow).open(path)?;
+    let file = open(path)?;
     let metadata = file.metadata()?;
     let own = metadata.uid() == rustix::process::geteuid().as_raw() && metadata.mode() & 0o022 == 0;
     if !metadata.is_file() || !own {

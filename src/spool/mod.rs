@@ -15,8 +15,9 @@ pub use stamp::Stamp;
 use crate::durable;
 use crate::object::{Identity, Sha256Sum};
 use crate::wal::SystemId;
+use rustix::fs::{Mode, OFlags};
 use serde::{Deserialize, Serialize};
-use std::fs::{self, DirBuilder};
+use std::fs::{self, DirBuilder, File};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
@@ -60,10 +61,7 @@ impl Spool {
 
     /// Opens the spool, making it where its parent exists.
     pub fn open(folder: PathBuf) -> io::Result<Self> {
-        match DirBuilder::new().mode(0o700).create(&folder) {
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
-            _ => {}
-        }
+        make_private(&folder)?;
         let metadata = fs::symlink_metadata(&folder)?;
         let mine = metadata.is_dir() && metadata.uid() == rustix::process::geteuid().as_raw();
         if !mine || metadata.mode() & 0o077 != 0 {
@@ -120,6 +118,20 @@ impl Spool {
         let matches = remembered.place == place && remembered.system_id == system_id.to_string();
         matches.then_some(remembered)
     }
+}
+
+/// Makes a folder for this user alone where none is there.
+fn make_private(folder: &Path) -> io::Result<()> {
+    match DirBuilder::new().mode(0o700).create(folder) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// Opens a file to read it: never through a link, and never waiting for the writer of a pipe.
+fn open(path: &Path) -> io::Result<File> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    Ok(File::from(rustix::fs::open(path, flags, Mode::empty())?))
 }
 
 #[cfg(test)]

@@ -13,17 +13,16 @@
 //! server, so what one run proved is nothing to any other. Knows nothing of destinations: the
 //! proof is the caller's. Nothing is fsynced: after a crash of the system the boot is another one.
 
-use super::{Spool, Stamp};
+use super::{Spool, Stamp, make_private, open};
 use crate::cluster::RunningServer;
 use crate::durable;
 use crate::object::{Checks, Sha256Sum};
 use crate::wal::{FirstPage, SegmentName, SegmentSize, SystemId};
 use fs2::FileExt;
-use rustix::fs::{Mode, OFlags};
 use serde::{Deserialize, Serialize};
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -150,10 +149,7 @@ pub struct Hit {
 impl Prefetched {
     /// Makes the folder where it is not there.
     pub fn create(&self) -> io::Result<()> {
-        match DirBuilder::new().mode(0o700).create(&self.folder) {
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
-            _ => Ok(()),
-        }
+        make_private(&self.folder)
     }
 
     /// Where it is.
@@ -317,12 +313,6 @@ impl Prefetched {
         }
         Ok(())
     }
-}
-
-/// Never through a link, and never waiting for the writer of a pipe.
-fn open(path: &Path) -> io::Result<File> {
-    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    Ok(File::from(rustix::fs::open(path, flags, Mode::empty())?))
 }
 
 #[cfg(test)]

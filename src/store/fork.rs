@@ -8,13 +8,14 @@
 
 use super::failed;
 use crate::failure::Failure;
-use crate::object::{DecodeError, Encoding, Key, Sha256Sum, decode_as};
+use crate::lookup;
+use crate::object::{Checks, Encoding, Key, decode};
 use crate::source::{Cause, Rules, Source};
-use crate::storage::{Error, Kind, Range, Storage};
+use crate::storage::{Error, Kind, Storage};
 use crate::wal::{Lsn, Timeline, TimelineHistory, WalName};
 use sha2::{Digest, Sha256};
 use std::fs;
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::path::Path;
 
 /// How many ids above the segment's own are asked for in the archive, until one is not there.
@@ -39,22 +40,14 @@ impl Source {
         let within = |fork: &Lsn| fork.0 > start.0 && fork.0 - start.0 < size.bytes();
         for fork in forks.map(|ancestor| ancestor.switch).filter(within) {
             let len = fork.0 - start.0;
-            let decode = |encoding, object: &mut dyn Read| {
-                let mut prefix = Prefix { left: len, sha: Sha256::new() };
-                let decoded = decode_as(encoding, self.name, rules.checks, object, &mut prefix);
-                decoded.map(|_| Sha256Sum::from(prefix.sha))
-            };
-            let mut stored = storage.get(key, Range::Whole).map_err(|error| failed(&error))?;
-            let theirs = decode(encoding, &mut stored.body).map_err(|error| match error {
-                DecodeError::Damaged(reason) => {
-                    Failure::new(Cause::Conflict, format!("\"{}/{key}\": {reason}", storage.place()))
-                }
-                DecodeError::Read(error) | DecodeError::Write(error) => {
-                    failed(&Error::of_io(error, storage.place()))
-                }
-            })?;
-            let ours = decode(Encoding::Zstd, &mut self.body.reader());
-            if ours.is_ok_and(|ours| ours == theirs) {
+            let [mut theirs, mut ours] = [(); 2].map(|()| Prefix { left: len, sha: Sha256::new() });
+            let read = lookup::read(storage, key, encoding, self.name, rules.checks, &mut theirs);
+            if let Err(reason) = read.map_err(|error| failed(&error))? {
+                let what = format!("\"{}/{key}\": {reason}", storage.place());
+                return Err(Failure::new(Cause::Conflict, what));
+            }
+            let read = decode(self.name, rules.checks, &mut self.body.reader(), &mut ours);
+            if read.is_ok() && ours.sha.finalize() == theirs.sha.finalize() {
                 return Ok(Some(fork));
             }
         }
@@ -80,18 +73,12 @@ fn histories_at(storage: &dyn Storage, parent: Timeline) -> Result<Vec<TimelineH
     for id in (1..=CHILDREN).map_while(|step| parent.get().checked_add(step)) {
         let Some(timeline) = Timeline::new(id) else { break };
         let name = WalName::TimelineHistory(timeline);
-        let mut object = match storage.get(&Key::of(name), Range::Whole) {
-            Ok(object) => object,
+        let mut content = Vec::new();
+        match lookup::read(storage, &Key::of(name), Encoding::Zstd, name, Checks::Header, &mut content) {
+            Ok(Ok(_)) => histories.extend(TimelineHistory::parse(timeline, &content).ok()),
+            Ok(Err(_damaged)) => {}
             Err(error) if error.kind() == Kind::NotFound => break,
             Err(error) => return Err(error),
-        };
-        let mut content = Vec::new();
-        match decode_as(Encoding::Zstd, name, crate::object::Checks::Header, &mut object.body, &mut content) {
-            Ok(_) => histories.extend(TimelineHistory::parse(timeline, &content).ok()),
-            Err(DecodeError::Damaged(_)) => {}
-            Err(DecodeError::Read(error) | DecodeError::Write(error)) => {
-                return Err(Error::of_io(error, storage.place()));
-            }
         }
     }
     Ok(histories)

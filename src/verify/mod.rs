@@ -272,8 +272,8 @@ fn since(
     }
 }
 
-/// wal-push stores this many files ahead at most, so a gap this near to the end may be one that
-/// closes by itself.
+/// wal-push stores 32 files ahead where nobody says otherwise, so a gap this near to the end may
+/// be one that closes by itself.
 const AHEAD: u64 = 64;
 
 /// How long such a gap is given, and how old what follows it may be.
