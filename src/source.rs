@@ -15,7 +15,7 @@ use crate::wal::{BackupHistory, FirstPage, SegmentSize, SystemId, TimelineHistor
 use std::fs::File;
 use std::io::{Cursor, Read};
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 /// What archiving a file can fail of, gravest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -49,6 +49,11 @@ pub struct Rules<'a> {
     pub drop_cache: bool,
     /// Whether somebody waits for it. What can wait takes only the memory that is left.
     pub urgent: bool,
+}
+
+/// How long it may take to archive a file of so many bytes, where nobody says otherwise.
+pub fn patience(size: u64) -> Duration {
+    Duration::from_secs(120) + Duration::from_secs(size >> 20)
 }
 
 /// The file, read, checked and encoded.

@@ -131,7 +131,7 @@ pub const SETTINGS: [Setting; 31] = [
         name: "look-ahead",
         programs: &[Push],
         takes: One("N"),
-        default: Some("16"),
+        default: Some("32"),
         help: "How many more files may be archived in one call, so that their own calls are short; 0: none",
         ..PLAIN
     },
@@ -140,7 +140,7 @@ pub const SETTINGS: [Setting; 31] = [
         programs: &[Push],
         takes: One("N"),
         default: Some("4"),
-        help: "How many files are archived at once when looking ahead, 1 to 64",
+        help: "How many files are compressed at once when looking ahead, 1 to 64",
         ..PLAIN
     },
     Setting {

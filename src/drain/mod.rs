@@ -19,7 +19,7 @@ use crate::cluster::DataDirectory;
 use crate::failure::Failure;
 use crate::lookup;
 use crate::object::{Checks, Encoder, Key, decode};
-use crate::source::{Cause, Rules, Source};
+use crate::source::{self, Cause, Rules, Source};
 use crate::spool::Spool;
 use crate::storage::deadline::Deadline;
 use crate::storage::{Error, Kind, Shared, Storage};
@@ -179,8 +179,7 @@ fn store_all(request: &Drain<'_>, foreign: &[bool], items: Vec<Item>) -> Vec<Dra
 
 fn one(request: &Drain<'_>, foreign: &[bool], item: &Item, encoder: &mut Encoder) -> Became {
     let size = std::fs::metadata(&item.path).map_or(0, |file| file.len());
-    let default = Duration::from_secs(120) + Duration::from_secs(size >> 20);
-    let deadline = Instant::now() + request.timeout.unwrap_or(default);
+    let deadline = Instant::now() + request.timeout.unwrap_or_else(|| source::patience(size));
     let lacking = match lacks(request, foreign, item.name, deadline) {
         Ok(lacking) => lacking,
         Err(failure) => return Became::Failed(vec![failure]),

@@ -5,13 +5,18 @@
 //! and its own call then costs no more than a look at that. A file that fails leaves none: its own
 //! call finds the same fault and reports it. The `.ready` and `.done` files are PostgreSQL's, and
 //! are only read.
+//!
+//! Compressing takes cores, so only a few files are compressed at once; storing takes patience, so
+//! as many are being stored as their bodies find memory.
 
 use super::Push;
 use crate::cluster::{DataDirectory, RunningServer};
+use crate::failure::Failure;
 use crate::object::{Checks, Encoder};
 use crate::source::{Cause, Rules, Source};
-use crate::spool::{Marks, Spool, Stamp};
+use crate::spool::{Marks, Spool};
 use crate::storage::Shared;
+use crate::storage::body::wait_for_room;
 use crate::wal::WalName;
 use std::collections::{BTreeSet, VecDeque};
 use std::fs;
@@ -26,7 +31,7 @@ const BEGIN: Duration = Duration::from_secs(10);
 /// How much longer what was begun may take. PostgreSQL waits, and so does its shutdown.
 const FINISH: Duration = Duration::from_secs(20);
 
-/// How much WAL is worked on at once; very large segments keep a machine busy one by one.
+/// How much WAL is compressed at once; very large segments keep a machine busy one by one.
 const IN_FLIGHT: u64 = 256 << 20;
 
 /// The other files of a call, being stored by threads of their own.
@@ -34,8 +39,9 @@ pub(super) struct LookAhead {
     ahead: Arc<Ahead>,
     /// Threads that begin when the requested file is durable.
     held_back: usize,
-    /// Held by every thread, so that it is closed when all have ended.
-    done: Option<(Sender<()>, Receiver<()>)>,
+    /// Held by every thread, so that the other end tells when all have ended.
+    running: Sender<()>,
+    ended: Receiver<()>,
 }
 
 /// What the threads share. They may outlive the call that started them, where a destination hangs.
@@ -46,7 +52,7 @@ struct Ahead {
     data_directory: Option<DataDirectory>,
     asked_by: Option<RunningServer>,
     spool: Option<Spool>,
-    marks: Option<Marks>,
+    marks: Marks,
     level: i32,
     jobs: usize,
     checks: Checks,
@@ -61,18 +67,22 @@ struct Queue {
 }
 
 impl LookAhead {
-    /// Starts it where PostgreSQL waits for files: there is a spool for the marks, and the file
-    /// asked for has its `.ready` file.
-    pub(super) fn start(request: &Push<'_>, marks: Option<Marks>, deadline: Instant) -> Self {
-        let folder = request.path.parent().unwrap_or(Path::new(".")).to_owned();
-        let size = fs::metadata(request.path).map_or(0, |metadata| metadata.len());
+    /// Starts it where PostgreSQL waits for files: there is a place for marks, and the file asked
+    /// for, which has so many bytes, has its `.ready` file.
+    pub(super) fn start(
+        request: &Push<'_>,
+        size: u64,
+        marks: Option<Marks>,
+        deadline: Instant,
+    ) -> Option<Self> {
+        let (marks, folder) = (marks?, request.path.parent()?.to_owned());
         let at_once = usize::try_from(IN_FLIGHT / size.max(1)).unwrap_or(usize::MAX).min(request.jobs);
-        let names = match &marks {
-            Some(marks) if at_once > 1 => waiting(&folder, request.name, marks, request.look_ahead),
-            _ => VecDeque::new(),
-        };
-        let workers = names.len().min(at_once.saturating_sub(1));
-        let proved = workers > 0 && destinations_are_proved(request);
+        let others = at_once.checked_sub(1).filter(|others| *others > 0)?;
+        let names = waiting(&folder, request.name, &marks, request.look_ahead);
+        let workers = names.len().min(others);
+        if workers == 0 {
+            return None;
+        }
         let ahead = Arc::new(Ahead {
             folder,
             queue: Mutex::new(Queue { names, until: deadline }),
@@ -87,44 +97,44 @@ impl LookAhead {
             drop_cache: request.drop_cache,
             deadline,
         });
-        let mut look_ahead = LookAhead { ahead, held_back: 1, done: (workers > 0).then(channel) };
-        if proved {
-            (0..workers).for_each(|_| look_ahead.add_worker());
-        } else {
-            // The first push of a day proves the destinations, and once is enough.
-            look_ahead.held_back += workers;
-        }
-        look_ahead
+        // The first push of a day proves the destinations, and once is enough.
+        let now = if destinations_are_proved(request) { workers } else { 0 };
+        let (running, ended) = channel();
+        // The requested file's own place is free when it is durable.
+        let look_ahead = LookAhead { ahead, held_back: workers + 1 - now, running, ended };
+        look_ahead.add_workers(now);
+        Some(look_ahead)
     }
 
-    fn add_worker(&mut self) {
-        let Some((running, _)) = &self.done else { return };
-        let (ahead, running) = (Arc::clone(&self.ahead), running.clone());
-        let work = move || {
-            ahead.work();
-            drop(running);
-        };
-        if let Err(error) = std::thread::Builder::new().name("look-ahead".to_owned()).spawn(work) {
-            log::debug!("cannot start a thread to look ahead: {error}");
+    fn add_workers(&self, count: usize) {
+        for _ in 0..count {
+            let (ahead, running) = (Arc::clone(&self.ahead), self.running.clone());
+            start(move || ahead.work(&running));
         }
     }
 
     /// Waits for the rest, now that the requested file is settled. Where it failed, nothing more
     /// is begun.
-    pub(super) fn finish(mut self, durable: bool) {
+    pub(super) fn finish(self, durable: bool) {
         let begin = Instant::now() + if durable { BEGIN } else { Duration::ZERO };
         self.ahead.stop_at(begin);
         if durable {
-            // The requested file's own place is free now, too.
-            (0..self.held_back).for_each(|_| self.add_worker());
+            self.add_workers(self.held_back);
         }
-        let Some((own, done)) = self.done.take() else { return };
-        drop(own);
-        let end = self.ahead.deadline.min(begin + FINISH);
-        let ended = done.recv_timeout(end.saturating_duration_since(Instant::now()));
+        let LookAhead { ahead, running, ended, .. } = self;
+        drop(running);
+        let end = ahead.deadline.min(begin + FINISH);
+        let ended = ended.recv_timeout(end.saturating_duration_since(Instant::now()));
         if ended == Err(std::sync::mpsc::RecvTimeoutError::Timeout) {
             log::debug!("what was begun beyond the requested file did not end in time, and is dropped");
         }
+    }
+}
+
+/// Runs it beside everything else.
+fn start(work: impl FnOnce() + Send + 'static) {
+    if let Err(error) = std::thread::Builder::new().name("look-ahead".to_owned()).spawn(work) {
+        log::debug!("cannot start a thread to look ahead: {error}");
     }
 }
 
@@ -176,6 +186,7 @@ impl Ahead {
     }
 
     fn next(&self) -> Option<WalName> {
+        wait_for_room(self.queue().until);
         let mut queue = self.queue();
         let name = if Instant::now() < queue.until { queue.names.pop_front() } else { None };
         drop(queue);
@@ -187,49 +198,58 @@ impl Ahead {
         name.filter(|_| !abandoned())
     }
 
-    fn work(&self) {
+    /// Reads and compresses one file after the other; each is stored beside the next one.
+    fn work(self: &Arc<Self>, running: &Sender<()>) {
         let mut encoder = match Encoder::one_of(self.jobs, self.level) {
             Ok(encoder) => encoder,
             Err(error) => return log::debug!("cannot look ahead: {error}"),
         };
         while let Some(name) = self.next() {
-            self.store(name, &mut encoder);
+            let (path, begun) = (self.folder.join(name.to_string()), SystemTime::now());
+            match Source::read(name, &path, &self.rules(), &mut encoder) {
+                // A change in the tick of the clock in which the file was last changed would not show.
+                Ok(source) if !source.stamp.is_settled(begun) => {}
+                Ok(source) => {
+                    let (ahead, running) = (Arc::clone(self), running.clone());
+                    start(move || {
+                        ahead.store(source);
+                        drop(running);
+                    });
+                }
+                Err(failure) => self.failed(&[failure]),
+            }
         }
     }
 
-    fn store(&self, name: WalName, encoder: &mut Encoder) {
-        let (Some(marks), path) = (&self.marks, self.folder.join(name.to_string())) else { return };
-        let start = SystemTime::now();
-        // A change in the tick of the clock in which the file was last changed would not show.
-        if !fs::symlink_metadata(&path).is_ok_and(|file| Stamp::of(&file).is_settled(start)) {
-            return;
-        }
-        let rules = Rules {
+    fn rules(&self) -> Rules<'_> {
+        Rules {
             data_directory: self.data_directory.as_ref(),
             spool: self.spool.as_ref(),
             checks: self.checks,
             drop_cache: self.drop_cache,
             urgent: false,
-        };
-        let outcome =
-            Source::read(name, &path, &rules, encoder).map_err(|failure| vec![failure]).and_then(|source| {
-                source.store_everywhere(&rules, &self.destinations, self.deadline).map(|()| source.stamp)
-            });
-        match outcome {
-            Ok(stamp) => match marks.leave(name, stamp, SystemTime::now()) {
-                Ok(()) => log::debug!("looked ahead: \"{name}\" is stored"),
-                Err(error) => log::debug!("cannot leave a mark for \"{name}\": {error}"),
-            },
-            Err(failures) => {
-                for failure in &failures {
-                    log::debug!("looked ahead: {failure}");
-                }
-                // The next file would meet the same fault.
-                let general = |cause| !matches!(cause, Cause::Source | Cause::Invalid | Cause::Conflict);
-                if failures.iter().any(|failure| general(failure.kind)) {
-                    self.stop_at(Instant::now());
-                }
-            }
+        }
+    }
+
+    fn store(&self, source: Source) {
+        let (name, stamp) = (source.name, source.stamp);
+        let stored = source.store_everywhere(&self.rules(), &self.destinations, self.deadline);
+        drop(source); // its memory is somebody's room
+        match stored.map(|()| self.marks.leave(name, stamp, SystemTime::now())) {
+            Ok(Ok(())) => log::debug!("looked ahead: \"{name}\" is stored"),
+            Ok(Err(error)) => log::debug!("cannot leave a mark for \"{name}\": {error}"),
+            Err(failures) => self.failed(&failures),
+        }
+    }
+
+    fn failed(&self, failures: &[Failure<Cause>]) {
+        for failure in failures {
+            log::debug!("looked ahead: {failure}");
+        }
+        // The next file would meet the same fault.
+        let general = |cause| !matches!(cause, Cause::Source | Cause::Invalid | Cause::Conflict);
+        if failures.iter().any(|failure| general(failure.kind)) {
+            self.stop_at(Instant::now());
         }
     }
 }

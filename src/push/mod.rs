@@ -16,7 +16,7 @@ pub use crate::source::Cause;
 use crate::cluster::DataDirectory;
 use crate::failure::Failure;
 use crate::object::{Checks, Encoder};
-use crate::source::{Rules, Source};
+use crate::source::{self, Rules, Source};
 use crate::spool::Spool;
 use crate::storage::Shared;
 use crate::wal::WalName;
@@ -61,11 +61,12 @@ pub fn push(request: &Push<'_>) -> Result<(), Vec<Failure<Cause>>> {
     }
     tidy(request);
     let size = std::fs::metadata(request.path).map_or(0, |metadata| metadata.len());
-    let default = Duration::from_secs(120) + Duration::from_secs(size >> 20);
-    let deadline = start + request.timeout.unwrap_or(default);
-    let look_ahead = LookAhead::start(request, marks, deadline);
+    let deadline = start + request.timeout.unwrap_or_else(|| source::patience(size));
+    let look_ahead = LookAhead::start(request, size, marks, deadline);
     let outcome = store(request, deadline);
-    look_ahead.finish(outcome.is_ok());
+    if let Some(look_ahead) = look_ahead {
+        look_ahead.finish(outcome.is_ok());
+    }
     outcome
 }
 

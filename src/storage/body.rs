@@ -7,58 +7,86 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
-/// What stays in memory; the rest of a larger body goes to a temporary file.
+/// What stays in memory of one body; the rest goes to a temporary file.
 pub const IN_MEMORY: usize = 32 << 20;
 
-const BLOCK: usize = 1 << 20;
+/// What bodies may have together, as far as they can wait.
+const TOGETHER: usize = 44 << 20;
 
-/// A part of a body in memory: [`BLOCK`] bytes, or fewer where it is the last one.
-struct Block(Vec<u8>);
+/// By how much a body in memory grows at a time; it begins with twice as much.
+const STEP: usize = 1 << 20;
 
-/// Blocks of all bodies. Used ones are kept: pages that were touched before cost nothing, and the
-/// allocator would keep a set of them for every thread.
-static BLOCKS: Mutex<Blocks> = Mutex::new(Blocks { held: 0, spare: Vec::new() });
+/// The memory of a body, in one piece, counted.
+struct Memory(Vec<u8>);
 
-struct Blocks {
+/// The memory of all bodies. What was used is kept, however little of it: pages that were touched
+/// before cost nothing, and an allocator that was given back a large piece once (glibc's) takes the
+/// next ones from where it gives nothing back to the system.
+static ALL: Mutex<All> = Mutex::new(All { held: 0, spare: Vec::new() });
+/// Told whenever some is given back.
+static LESS: Condvar = Condvar::new();
+
+struct All {
+    /// Bytes that bodies have.
     held: usize,
     spare: Vec<Vec<u8>>,
 }
 
-impl Blocks {
-    fn all() -> MutexGuard<'static, Blocks> {
-        // A poisoned lock costs no more than a wrong count of spare memory.
-        BLOCKS.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+fn all() -> MutexGuard<'static, All> {
+    // A poisoned lock costs no more than a wrong count of spare memory.
+    ALL.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl Block {
+impl Memory {
+    /// The smallest that is at hand, perhaps nothing yet.
     fn take() -> Self {
-        let mut blocks = Blocks::all();
-        blocks.held += 1;
-        let spare = blocks.spare.pop();
-        drop(blocks);
-        Block(spare.unwrap_or_else(|| Vec::with_capacity(BLOCK)))
+        let mut all = all();
+        let smallest = (0..all.spare.len()).min_by_key(|index| all.spare.get(*index).map(Vec::capacity));
+        let memory = smallest.map_or_else(Vec::new, |index| all.spare.swap_remove(index));
+        all.held += memory.capacity();
+        Memory(memory)
+    }
+
+    /// Makes room for more. The kernel moves pieces of this size, and copies nothing.
+    fn grow(&mut self) {
+        let before = self.0.capacity();
+        self.0.reserve_exact(if before == 0 { 2 * STEP } else { STEP });
+        all().held += self.0.capacity() - before;
     }
 }
 
-impl Drop for Block {
+impl Drop for Memory {
     fn drop(&mut self) {
         let mut memory = std::mem::take(&mut self.0);
         memory.clear();
-        let mut blocks = Blocks::all();
-        blocks.held -= 1;
-        if blocks.held + blocks.spare.len() < IN_MEMORY / BLOCK {
-            blocks.spare.push(memory);
+        let mut all = all();
+        all.held -= memory.capacity();
+        let spare: usize = all.spare.iter().map(Vec::capacity).sum();
+        memory.shrink_to(TOGETHER.saturating_sub(all.held + spare).max(STEP));
+        if memory.capacity() >= STEP {
+            all.spare.push(memory);
         }
+        drop(all);
+        LESS.notify_all();
     }
+}
+
+/// Waits until bodies leave a quarter of the memory free, or until the moment: for whoever can
+/// wait before it begins another body.
+pub fn wait_for_room(until: Instant) {
+    let full = |all: &mut All| all.held >= TOGETHER / 4 * 3;
+    let patience = until.saturating_duration_since(Instant::now());
+    // A poisoned lock costs no more than a wait that is too short.
+    drop(LESS.wait_timeout_while(all(), patience, full));
 }
 
 /// A replayable body of known length. Cloning shares the bytes.
 #[derive(Clone)]
 pub struct Body {
-    blocks: Arc<Vec<Block>>,
+    memory: Arc<Memory>,
     rest: Option<Arc<File>>,
     len: u64,
 }
@@ -74,18 +102,21 @@ impl Body {
         self.len == 0
     }
 
+    /// All of it, where it is in memory.
+    pub fn in_memory(&self) -> Option<&[u8]> {
+        self.rest.is_none().then_some(&self.memory.0)
+    }
+
     /// A new reader from the first byte; readers do not disturb each other.
     pub fn reader(&self) -> BodyReader {
         BodyReader { body: self.clone(), position: 0 }
     }
 
-    /// Writes all of it, a block at a time.
+    /// Writes all of it, in large pieces.
     pub fn write_to(&self, output: &mut impl Write) -> io::Result<()> {
-        for block in self.blocks.iter() {
-            output.write_all(&block.0)?;
-        }
-        let mut rest = BodyReader { body: self.clone(), position: (self.blocks.len() * BLOCK) as u64 };
+        output.write_all(&self.memory.0)?;
         if self.rest.is_some() {
+            let mut rest = BodyReader { body: self.clone(), position: self.memory.0.len() as u64 };
             io::copy(&mut rest, output)?;
         }
         Ok(())
@@ -94,14 +125,9 @@ impl Body {
 
 impl From<Vec<u8>> for Body {
     fn from(bytes: Vec<u8>) -> Self {
-        let mut writer = BodyWriter::new(Vec::new());
-        for piece in bytes.chunks(BLOCK) {
-            let mut block = Block::take();
-            block.0.extend_from_slice(piece);
-            writer.blocks.push(block);
-        }
-        writer.len = bytes.len() as u64;
-        writer.finish()
+        all().held += bytes.capacity();
+        let len = bytes.len() as u64;
+        Body { memory: Arc::new(Memory(bytes)), rest: None, len }
     }
 }
 
@@ -113,14 +139,11 @@ pub struct BodyReader {
 
 impl Read for BodyReader {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let in_memory = &self.body.memory.0;
         let at = usize::try_from(self.position).map_err(io::Error::other)?;
-        let read = match (self.body.blocks.get(at / BLOCK), &self.body.rest) {
-            (Some(block), _) => block.0.get(at % BLOCK..).unwrap_or_default().read(buffer)?,
-            (None, Some(file)) => {
-                let in_memory = (self.body.blocks.len() * BLOCK) as u64;
-                file.read_at(buffer, self.position - in_memory)?
-            }
-            (None, None) => 0,
+        let read = match (in_memory.get(at..).unwrap_or_default(), &self.body.rest) {
+            ([], Some(file)) => file.read_at(buffer, self.position - in_memory.len() as u64)?,
+            (mut left, _) => left.read(buffer)?,
         };
         self.position += read as u64;
         Ok(read)
@@ -130,7 +153,7 @@ impl Read for BodyReader {
 /// Collects a [`Body`]: as much as there is room for in memory, the rest in a temporary file
 /// without a name, which the system removes whatever becomes of this process.
 pub struct BodyWriter {
-    blocks: Vec<Block>,
+    memory: Memory,
     rest: Option<File>,
     folders: Vec<PathBuf>,
     sharing: bool,
@@ -140,7 +163,7 @@ pub struct BodyWriter {
 impl BodyWriter {
     /// `folders`: where the temporary file may stand, the first that takes it.
     pub fn new(folders: Vec<PathBuf>) -> Self {
-        BodyWriter { blocks: Vec::new(), rest: None, folders, sharing: false, len: 0 }
+        BodyWriter { memory: Memory::take(), rest: None, folders, sharing: false, len: 0 }
     }
 
     /// The same for a body that can wait: it takes only the memory that others leave.
@@ -150,14 +173,14 @@ impl BodyWriter {
 
     /// The body of what was written.
     pub fn finish(self) -> Body {
-        Body { blocks: Arc::new(self.blocks), rest: self.rest.map(Arc::new), len: self.len }
+        Body { memory: Arc::new(self.memory), rest: self.rest.map(Arc::new), len: self.len }
     }
 
-    /// Makes room for more: another block, or the file.
+    /// Makes room for more: in memory, or in the file.
     fn grow(&mut self) -> io::Result<()> {
-        let held = if self.sharing { Blocks::all().held } else { self.blocks.len() };
-        if held < IN_MEMORY / BLOCK {
-            self.blocks.push(Block::take());
+        let room = !self.sharing || all().held + STEP <= TOGETHER;
+        if room && self.memory.0.capacity() + STEP <= IN_MEMORY {
+            self.memory.grow();
         } else {
             self.rest = Some(self.spill()?);
         }
@@ -178,19 +201,20 @@ impl BodyWriter {
 
 impl Write for BodyWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if self.rest.is_none() && self.blocks.last().is_none_or(|block| block.0.len() == BLOCK) {
+        if self.rest.is_none() && self.memory.0.len() == self.memory.0.capacity() {
             self.grow()?;
         }
-        if let Some(rest) = &mut self.rest {
-            let written = rest.write(bytes)?;
-            self.len += written as u64;
-            return Ok(written);
-        }
-        let Some(block) = self.blocks.last_mut() else { return Ok(0) };
-        let piece = bytes.get(..BLOCK - block.0.len()).unwrap_or(bytes);
-        block.0.extend_from_slice(piece);
-        self.len += piece.len() as u64;
-        Ok(piece.len())
+        let written = match &mut self.rest {
+            Some(rest) => rest.write(bytes)?,
+            None => {
+                let memory = &mut self.memory.0;
+                let piece = bytes.get(..memory.capacity() - memory.len()).unwrap_or(bytes);
+                memory.extend_from_slice(piece);
+                piece.len()
+            }
+        };
+        self.len += written as u64;
+        Ok(written)
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -201,11 +225,12 @@ impl Write for BodyWriter {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::Duration;
 
     #[test]
     fn a_body_reads_back_as_often_as_asked_from_memory_and_from_disk() {
         let folder = tempfile::tempdir().unwrap();
-        for len in [0, 1, BLOCK - 1, BLOCK, BLOCK + 1, IN_MEMORY, IN_MEMORY + 1, IN_MEMORY + 3 * BLOCK] {
+        for len in [0, 1, STEP - 1, STEP, STEP + 1, IN_MEMORY, IN_MEMORY + 1, IN_MEMORY + 3 * STEP] {
             let data: Vec<u8> = (0..len).map(|i| ((i * 7) >> 4) as u8).collect();
             let mut writer = BodyWriter::new(vec!["/nonexistent".into(), folder.path().into()]);
             for piece in data.chunks(100_003) {
@@ -222,6 +247,7 @@ mod tests {
             body.write_to(&mut written).unwrap();
             assert!(written == data, "{len} bytes");
             assert_eq!(body.rest.is_some(), len > IN_MEMORY);
+            assert_eq!(body.in_memory().map(<[u8]>::len), (len <= IN_MEMORY).then_some(len));
             assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
         }
     }
@@ -238,6 +264,18 @@ mod tests {
         let sharing = write(BodyWriter::sharing(folders.clone()));
         let second = write(BodyWriter::new(folders));
         assert_eq!([urgent, sharing, second].map(|body| body.rest.is_some()), [false, true, false]);
+    }
+
+    #[test]
+    fn whoever_can_wait_for_room_waits_until_there_is_some_and_not_for_ever() {
+        let held = Body::from(vec![1; TOGETHER]);
+        let start = Instant::now();
+        wait_for_room(start + Duration::from_millis(100));
+        assert!(start.elapsed() >= Duration::from_millis(100));
+        let waiter = std::thread::spawn(|| wait_for_room(Instant::now() + Duration::from_secs(60)));
+        drop(held);
+        waiter.join().unwrap();
+        assert!(start.elapsed() < Duration::from_secs(60));
     }
 
     #[test]

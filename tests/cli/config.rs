@@ -34,7 +34,7 @@ fn config_shows_each_setting_and_where_it_came_from() {
         ["push.spool_dir", "-", "not set"],
         ["push.no_header_check", "false", "default"],
         ["push.level", "3", &format!("{file} (push.level)")],
-        ["push.look_ahead", "16", "default"],
+        ["push.look_ahead", "32", "default"],
         ["push.jobs", "4", "default"],
         ["push.drop_cache", "false", "default"],
         ["push.client_encryption", "-", "not set"],

@@ -78,14 +78,14 @@ fn memory_stays_bounded_for_1_gib_over_s3() {
 #[test]
 fn memory_stays_bounded_for_many_segments_that_do_not_compress() {
     let Some(bucket) = Bucket::new() else { return };
-    let names: Vec<String> = (1..=17).map(|number| format!("0000000100000000{number:08X}")).collect();
+    let names: Vec<String> = (1..=33).map(|number| format!("0000000100000000{number:08X}")).collect();
     for (seed, name) in (1..).zip(&names) {
         let mut content = noise(seed, 16 * MIB);
         content[..40].copy_from_slice(&segment(name, 16 * MIB, CLUSTER, 1)[..40]);
         bucket.sandbox.wal(name, &content);
         fs::write(bucket.sandbox.data().join(format!("pg_wal/archive_status/{name}.ready")), "").unwrap();
     }
-    bucket.push(&names[16], &["--look-ahead", "0"]).succeeds();
+    bucket.push(&names[32], &["--look-ahead", "0"]).succeeds();
     let endpoint = bucket.server.endpoint();
     let push = crate::util::peak(
         bucket.program("wal-push").env("WAL_ARCHIVE_ENDPOINT", &endpoint).arg(format!("pg_wal/{}", names[0])),

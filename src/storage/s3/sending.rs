@@ -1,5 +1,6 @@
-//! Bodies of requests: in one piece of memory each, which is bounded for the whole process and
-//! used again. A push that looks ahead has several on their way, and the allocator would keep the
+//! Bodies of requests: one piece of memory each, as not every store takes others. What is in
+//! memory already is sent from there. The rest is read into memory that is bounded for the whole
+//! process and used again: several requests may be on their way, and the allocator would keep the
 //! memory of each thread for that thread.
 
 use crate::storage::{Body, Error, Kind, Result};
@@ -11,13 +12,16 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 /// Of all requests of the process; a single larger one goes alone.
 const AT_ONCE: u64 = 16 << 20;
 
+/// A segment that cannot be compressed takes a little more than its size.
+const SLACK: u64 = 4 << 20;
+
 static SENDING: Mutex<State> = Mutex::new(State { sum: 0, spare: Vec::new() });
 static LESS: Condvar = Condvar::new();
 
 struct State {
     /// Bytes that are being sent.
     sum: u64,
-    /// Memory to use again; as much as was ever sent at once.
+    /// Memory to use again; with what is being sent as much as was ever sent at once.
     spare: Vec<Vec<u8>>,
 }
 
@@ -49,7 +53,19 @@ pub(super) fn piece(body: &mut dyn Read, len: u64) -> Result<ByteStream> {
 
 /// A whole body.
 pub(super) fn whole(body: &Body) -> Result<ByteStream> {
-    piece(&mut body.reader(), body.len())
+    match body.in_memory() {
+        Some(_) => Ok(ByteStream::from(Bytes::from_owner(InMemory(body.clone())))),
+        None => piece(&mut body.reader(), body.len()),
+    }
+}
+
+/// A body of which nothing is elsewhere.
+struct InMemory(Body);
+
+impl AsRef<[u8]> for InMemory {
+    fn as_ref(&self) -> &[u8] {
+        self.0.in_memory().unwrap_or_default()
+    }
 }
 
 impl AsRef<[u8]> for Piece {
@@ -64,10 +80,10 @@ impl Drop for Piece {
         bytes.clear();
         let mut state = state();
         state.sum -= self.counted;
-        let kept: usize = state.spare.iter().map(Vec::capacity).sum();
-        if (kept + bytes.capacity()) as u64 <= AT_ONCE + (4 << 20) {
-            state.spare.push(bytes);
-        }
+        let kept = state.sum + state.spare.iter().map(|spare| spare.capacity() as u64).sum::<u64>();
+        // Given back whole, it would change where the allocator takes the next ones from.
+        bytes.shrink_to(usize::try_from((AT_ONCE + SLACK).saturating_sub(kept)).unwrap_or(0).max(1 << 20));
+        state.spare.push(bytes);
         drop(state);
         LESS.notify_all();
     }
