@@ -59,7 +59,7 @@ fn a_server_stopped_in_any_way_while_it_looks_ahead_loses_no_segment_and_no_comm
             thread::sleep(Duration::from_millis(1));
         }
         // From the first object of the backlog on, spread over all of it.
-        thread::sleep(Duration::from_millis(8 * (round as u64 * 7 % 23)));
+        thread::sleep(Duration::from_millis(4 * (round as u64 * 7 % 23)));
         let mode = round % 3;
         under_way[mode] += usize::from(!primary.status_files(".ready").is_empty());
         match mode {
