@@ -186,7 +186,8 @@ impl Ahead {
     }
 
     fn next(&self) -> Option<WalName> {
-        wait_for_room(self.queue().until);
+        let until = self.queue().until; // the queue is not held while it waits
+        wait_for_room(until);
         let mut queue = self.queue();
         let name = if Instant::now() < queue.until { queue.names.pop_front() } else { None };
         drop(queue);
@@ -251,5 +252,41 @@ impl Ahead {
         if failures.iter().any(|failure| general(failure.kind)) {
             self.stop_at(Instant::now());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::storage::Body;
+
+    #[test]
+    fn a_push_that_is_done_is_not_held_up_by_a_wait_for_room() {
+        let folder = tempfile::tempdir().unwrap();
+        let spool = Spool::open(folder.path().join("spool")).unwrap();
+        let until = Instant::now() + Duration::from_secs(60);
+        let ahead = Arc::new(Ahead {
+            folder: folder.path().to_owned(),
+            queue: Mutex::new(Queue { names: VecDeque::new(), until }),
+            destinations: Vec::new(),
+            data_directory: None,
+            asked_by: None,
+            marks: spool.marks(folder.path(), &[]).unwrap(),
+            spool: None,
+            level: 1,
+            jobs: 1,
+            checks: Checks::Header,
+            drop_cache: false,
+            deadline: until,
+        });
+        let hung = Body::from(vec![1; 64 << 20]);
+        let waiter = Arc::clone(&ahead);
+        let waiter = std::thread::spawn(move || waiter.next());
+        std::thread::sleep(Duration::from_millis(200));
+        let start = Instant::now();
+        ahead.stop_at(start);
+        assert!(start.elapsed() < Duration::from_secs(10));
+        drop(hung);
+        assert_eq!(waiter.join().unwrap(), None);
     }
 }
