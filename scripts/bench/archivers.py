@@ -272,12 +272,17 @@ class WalG(Archiver):
 
     def prepare(self, data):
         super().prepare(data)
+        shutil.rmtree(data / "pg_wal/walg_data", ignore_errors=True)  # WAL-G's marks
         self.environment = {"PGDATA": str(data), "WALG_COMPRESSION_METHOD": self.compress,
                             "WALG_FILE_PREFIX": str(self.folder)}
         if self.line:
             del self.environment["WALG_FILE_PREFIX"]
             self.environment |= {**s3.ENVIRONMENT, "WALG_S3_PREFIX": f"s3://{s3.BUCKET}/{self.folder.name}",
                                  "AWS_ENDPOINT": self.line.endpoint, "AWS_S3_FORCE_PATH_STYLE": "true"}
+
+    def warm_up(self, data, name):
+        """Nothing is done by the first push only. WAL-G would push other segments, too, and WAL-RUS
+        rename the server's status file."""
 
     def push(self, path):
         return [self.program, "wal-push", path]

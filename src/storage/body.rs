@@ -19,6 +19,9 @@ const TOGETHER: usize = 44 << 20;
 /// By how much a body in memory grows at a time; it begins with twice as much.
 const STEP: usize = 1 << 20;
 
+/// What is written to a file at once.
+const PIECE: usize = 1 << 20;
+
 /// The memory of a body, in one piece, counted.
 struct Memory(Vec<u8>);
 
@@ -112,9 +115,9 @@ impl Body {
         BodyReader { body: self.clone(), position: 0 }
     }
 
-    /// Writes all of it, in large pieces.
+    /// Writes all of it, in pieces for which the page cache finds pages that were used before.
     pub fn write_to(&self, output: &mut impl Write) -> io::Result<()> {
-        output.write_all(&self.memory.0)?;
+        self.memory.0.chunks(PIECE).try_for_each(|piece| output.write_all(piece))?;
         if self.rest.is_some() {
             let mut rest = BodyReader { body: self.clone(), position: self.memory.0.len() as u64 };
             io::copy(&mut rest, output)?;
