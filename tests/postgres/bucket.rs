@@ -93,11 +93,8 @@ fn with_a_directory_and_a_bucket_recovery_survives_the_loss_of_either() {
         .collect();
     primary.destroy();
     let recovery = |name: &str, archives: &str| {
-        let restored = Server::restore(&world, &backup, name);
-        restored.keep_to_itself();
-        restored.set("restore_command", bucket.fetch_command(&world, archives));
-        restored.request("recovery.signal");
-        restored
+        let command = bucket.fetch_command(&world, archives);
+        Server::restoring(&world, &backup, name, command, "recovery.signal")
     };
     let completes = |mut restored: Server| {
         restored.launch();

@@ -46,12 +46,7 @@ fn a_server_killed_while_it_archives_loses_no_segment_and_no_committed_row() {
     assert_eq!(primary.status_files(".ready"), [""; 0], "{}", primary.story());
     archive.assert_sound(1);
 
-    let mut restored = Server::restore(&world, &backup, "restored");
-    restored.keep_to_itself();
-    restored.set("restore_command", archive.fetch_command());
-    restored.request("recovery.signal");
-    restored.launch();
-    restored.wait_promoted();
+    let restored = Server::recovered(&world, &backup, "restored", archive.fetch_command());
     assert_eq!(ids(&restored), committed);
 }
 

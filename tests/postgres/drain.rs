@@ -70,17 +70,6 @@ fn text(path: &Path) -> &str {
     path.to_str().unwrap()
 }
 
-/// A recovery to the end with the archive alone, that archives nothing.
-fn recovered<'w>(world: &'w World, backup: &Backup, name: &str, fetch: &str) -> Server<'w> {
-    let mut restored = Server::restore(world, backup, name);
-    restored.keep_to_itself();
-    restored.set("restore_command", fetch);
-    restored.request("recovery.signal");
-    restored.launch();
-    restored.wait_promoted();
-    restored
-}
-
 #[test]
 fn a_lost_server_is_recovered_with_every_acknowledged_row_from_its_archive_and_its_pg_wal() {
     let Some(world) = World::open() else { return };
@@ -115,7 +104,8 @@ fn a_lost_server_is_recovered_with_every_acknowledged_row_from_its_archive_and_i
         became(&report, "stored").len() + became(&report, "there already").len()
     );
 
-    let restored = recovered(&world, &backup, "restored", &format!("{} %f %p", archive.fetch("--partial")));
+    let restored =
+        Server::recovered(&world, &backup, "restored", format!("{} %f %p", archive.fetch("--partial")));
     assert!(ids(&restored).is_superset(&acknowledged), "{}", restored.story());
     let history = restored.history(2).unwrap();
     assert_eq!(history.trim().split('\t').take(2).collect::<Vec<_>>(), ["1", end], "{history}");
@@ -138,7 +128,7 @@ fn a_new_primary_goes_on_from_a_drained_archive_and_later_recoveries_follow_it()
     assert_eq!(code, Some(0), "{report} {errors}");
     assert!(became(&report, "stored").contains(&format!("{segment}.partial")), "{report}");
 
-    let without = recovered(&world, &backup, "without", &archive.fetch_command());
+    let without = Server::recovered(&world, &backup, "without", archive.fetch_command());
     assert_eq!(without.ledger(), lines_of([1]), "PostgreSQL itself never asks for a partial segment");
 
     let mut promoted = Server::restore(&world, &backup, "promoted");
@@ -153,7 +143,7 @@ fn a_new_primary_goes_on_from_a_drained_archive_and_later_recoveries_follow_it()
     promoted.wait_archived();
     promoted.destroy();
     // The child's segment counts from now on, and the partial one is given to nobody.
-    let later = recovered(&world, &backup, "later", &format!("{} %f %p", archive.fetch("--partial")));
+    let later = Server::recovered(&world, &backup, "later", format!("{} %f %p", archive.fetch("--partial")));
     assert_eq!(later.ledger(), lines_of(1..=3));
     let to = world.path("RECOVERYXLOG");
     let mut fetch = world.command(world.program("wal-fetch").to_str().unwrap());
@@ -175,7 +165,7 @@ fn the_old_server_can_go_on_after_a_drain_and_archives_the_same_bytes() {
     primary.archive_segment();
     primary.wait_archived();
     assert!(!primary.run_log().contains("wal-push: error"), "{}", primary.story());
-    let restored = recovered(&world, &backup, "restored", &archive.fetch_command());
+    let restored = Server::recovered(&world, &backup, "restored", archive.fetch_command());
     assert!(ids(&restored).is_superset(&acknowledged));
 }
 
@@ -231,7 +221,7 @@ fn a_standby_drained_before_its_promotion_leaves_no_hole() {
     standby.wait_archived();
     standby.destroy();
     archive.assert_sound(1);
-    let restored = recovered(&world, &backup, "restored", &archive.fetch_command());
+    let restored = Server::recovered(&world, &backup, "restored", archive.fetch_command());
     assert_eq!(restored.ledger(), lines_of(1..=6));
 }
 

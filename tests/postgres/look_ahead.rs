@@ -84,12 +84,7 @@ fn a_server_stopped_in_any_way_while_it_looks_ahead_loses_no_segment_and_no_comm
         }
     }
 
-    let mut restored = Server::restore(&world, &backup, "restored");
-    restored.keep_to_itself();
-    restored.set("restore_command", archive.fetch_command());
-    restored.request("recovery.signal");
-    restored.launch();
-    restored.wait_promoted();
+    let restored = Server::recovered(&world, &backup, "restored", archive.fetch_command());
     assert_eq!(restored.ledger(), crate::server::lines_of(committed));
 }
 

@@ -4,7 +4,7 @@ use crate::archive::Archive;
 use crate::prefetchers::prefetchers_of;
 use crate::recorded::Recorded;
 use crate::server::{Server, lines_of};
-use crate::timelines::{diverged, remove_archived_segments, rewind};
+use crate::timelines::{diverged, rejoin, remove_archived_segments, rewind};
 use crate::world::{World, run, wait_for};
 use rustix::process::{Pid, Signal, kill_process};
 use std::fs::{self, File};
@@ -250,12 +250,7 @@ fn pg_rewind_works_beside_the_prefetcher_of_a_running_standby() {
     assert!(remove_archived_segments(&old, &archive) > 0);
     rewind(&world, &old, &new);
     assert!(folders(&old).is_empty() && prefetchers(&old).is_empty(), "pg_rewind prefetches nothing");
-    old.keep_to_itself();
-    old.request("standby.signal");
-    old.launch();
-    new.write(5);
-    new.archive_segment();
-    old.wait_ledger([1, 2, 5]);
+    rejoin(&mut old, &mut new);
     follower.wait_ledger([1, 2, 5]);
 }
 

@@ -40,25 +40,11 @@ impl Recorded {
     /// The backup restored under that name, to be recovered to the end with `restore_command`
     /// without writing to any archive.
     pub fn recovery<'w>(&self, world: &'w World, name: &str, restore_command: &str) -> Server<'w> {
-        self.restored(world, name, restore_command, "recovery.signal")
+        Server::restoring(world, &self.backup, name, restore_command, "recovery.signal")
     }
 
     /// The same as a hot standby.
     pub fn standby<'w>(&self, world: &'w World, name: &str, restore_command: &str) -> Server<'w> {
-        self.restored(world, name, restore_command, "standby.signal")
-    }
-
-    fn restored<'w>(
-        &self,
-        world: &'w World,
-        name: &str,
-        restore_command: &str,
-        signal_file: &str,
-    ) -> Server<'w> {
-        let server = Server::restore(world, &self.backup, name);
-        server.keep_to_itself();
-        server.set("restore_command", restore_command);
-        server.request(signal_file);
-        server
+        Server::restoring(world, &self.backup, name, restore_command, "standby.signal")
     }
 }

@@ -35,12 +35,7 @@ fn every_segment_marked_done_is_archived_and_recovery_to_the_end_gives_every_row
     let balances = primary.psql(BALANCES);
     primary.destroy();
 
-    let mut restored = Server::restore(&world, &backup, "restored");
-    restored.keep_to_itself();
-    restored.set("restore_command", archive.fetch_command());
-    restored.request("recovery.signal");
-    restored.launch();
-    restored.wait_promoted();
+    let restored = Server::recovered(&world, &backup, "restored", archive.fetch_command());
     assert_eq!(restored.psql(BALANCES), balances);
     assert_eq!(restored.timeline(), 2);
 }
@@ -92,11 +87,7 @@ fn what_one_destination_lost_comes_from_the_other() {
     first.take_out(&segments[2]);
     second.take_out(&segments[3]);
 
-    let mut restored = Server::restore(&world, &backup, "restored");
-    restored.keep_to_itself();
-    restored.set("restore_command", format!("{} %f %p", first.fetch(&also_second)));
-    restored.request("recovery.signal");
-    restored.launch();
-    restored.wait_promoted();
+    let restored =
+        Server::recovered(&world, &backup, "restored", format!("{} %f %p", first.fetch(&also_second)));
     assert_eq!(restored.ledger(), lines_of(1..=5));
 }

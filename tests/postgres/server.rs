@@ -72,6 +72,29 @@ impl<'w> Server<'w> {
         server
     }
 
+    /// A copy of a backup that restores by this command and archives nothing, not started.
+    pub fn restoring(
+        world: &'w World,
+        backup: &Backup,
+        name: &str,
+        restore_command: impl Display,
+        signal_file: &str,
+    ) -> Self {
+        let server = Server::restore(world, backup, name);
+        server.keep_to_itself();
+        server.set("restore_command", restore_command);
+        server.request(signal_file);
+        server
+    }
+
+    /// A backup recovered to the end of the archive, promoted.
+    pub fn recovered(world: &'w World, backup: &Backup, name: &str, restore_command: impl Display) -> Self {
+        let mut server = Server::restoring(world, backup, name, restore_command, "recovery.signal");
+        server.launch();
+        server.wait_promoted();
+        server
+    }
+
     /// A copy of a server that is stopped, as a file system's snapshot is one.
     pub fn clone_of(world: &'w World, other: &Server<'_>, name: &str) -> Self {
         Server::restore(world, &Backup { path: other.data() }, name)

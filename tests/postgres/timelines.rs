@@ -75,6 +75,11 @@ fn pg_rewind_brings_a_diverged_primary_back_with_wal_that_only_the_archive_has()
     assert!(removed > 0, "nothing left that the archive would have to bring");
 
     rewind(&world, &old, &new);
+    rejoin(&mut old, &mut new);
+}
+
+/// The rewound server follows the new one through the archive.
+pub fn rejoin(old: &mut Server<'_>, new: &mut Server<'_>) {
     old.keep_to_itself();
     old.request("standby.signal");
     // Consistent again only with WAL that the new primary has not archived yet.
