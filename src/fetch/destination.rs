@@ -1,6 +1,7 @@
 //! One destination asked: our own object by its key, then what other tools stored.
 
-use super::{Cause, Failures, Fetch, Search, failed, local};
+use super::search::Search;
+use super::{Cause, Failures, Fetch, failed, local};
 use crate::archive;
 use crate::failure::Failure;
 use crate::lookup::{self, Around};

@@ -14,23 +14,20 @@ mod ahead;
 mod destination;
 mod partial;
 mod prefetch;
+mod search;
 
 pub use prefetch::{Prefetching, prefetch};
 
-use crate::cluster::{self, DataDirectory, RunningServer};
+use crate::cluster::DataDirectory;
 use crate::failure::Failure;
 use crate::object::Checks;
 use crate::spool::Spool;
-use crate::storage::deadline::Deadline;
-use crate::storage::{Error, Kind, Shared, Storage};
-use crate::target::{Target, TargetError, Temporary};
-use crate::wal::{SegmentName, SegmentSize, SystemId, Timeline, TimelineHistory, WalName};
+use crate::storage::{Error, Kind, Shared};
+use crate::target::{Target, TargetError};
+use crate::wal::{SegmentName, SegmentSize, Timeline, WalName};
 use ahead::Ahead;
-use destination::{Proof, Said};
-use std::fs;
-use std::io::Write;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use search::{End, Search};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// What a fetch can fail of, gravest first.
@@ -88,9 +85,6 @@ pub struct Fetch<'a> {
     pub prefetch: Option<&'a dyn Fn(&Path)>,
 }
 
-/// How long to wait before asking again.
-const PAUSE: Duration = Duration::from_secs(1);
-
 type Failures = Vec<Failure<Cause>>;
 
 /// Runs it. The failures of all destinations, never empty.
@@ -117,242 +111,18 @@ pub fn fetch(request: &Fetch<'_>) -> Result<Answer, Failures> {
         return Ok(Answer::Delivered);
     }
     target.clean();
-    let server = asked_by.clone();
-    let mut search =
-        Search { request, target, control, asked_by: server, before: Vec::new(), unasked: false };
-    loop {
-        let round = match search.ask_all(deadline)? {
-            Asked::Nobody(round) => round,
-            Asked::Delivered(proof) => {
-                for warning in &proof.warnings {
-                    log::warn!("{warning}");
-                }
-                if let Some((ahead, size)) = ahead.zip(SegmentSize::new(proof.size)) {
-                    ahead.go_on(size);
-                }
-                return Ok(Answer::Delivered);
-            }
-        };
-        let left = deadline.saturating_duration_since(Instant::now());
-        match search.conclude(round, start, left)? {
-            Some(Answer::Absent) => return search.absent(deadline),
-            Some(Answer::Delivered) => return Ok(Answer::Delivered),
-            None => {
-                // A restart of the server waits for this process: its shared memory is in use.
-                search.still_asked().map_err(|failure| vec![failure])?;
-                std::thread::sleep(PAUSE);
-            }
-        }
+    let proof = match Search::new(request, target, control, asked_by.clone()).run(start, deadline)? {
+        End::Archived(proof) => proof,
+        End::Otherwise => return Ok(Answer::Delivered),
+        End::Absent => return Ok(Answer::Absent),
+    };
+    for warning in &proof.warnings {
+        log::warn!("{warning}");
     }
-}
-
-/// What came of asking all destinations.
-enum Asked {
-    /// The proved file is at the path.
-    Delivered(Proof),
-    Nobody(Round),
-}
-
-/// What all destinations said, none of them having the file.
-struct Round {
-    /// A later segment of the timeline, and where it was seen.
-    later: Option<(WalName, String)>,
-    faults: Failures,
-}
-
-struct Search<'a> {
-    request: &'a Fetch<'a>,
-    target: Target,
-    control: Option<SystemId>,
-    asked_by: Option<RunningServer>,
-    /// Why the destinations are asked again; said once.
-    before: Failures,
-    /// Nobody asked yet: that it is not there needs no proof.
-    unasked: bool,
-}
-
-impl Search<'_> {
-    /// Asks the destinations in order, going on past every fault; `later` empty and no faults
-    /// means that the file is proved absent.
-    fn ask_all(&self, deadline: Instant) -> Result<Asked, Failures> {
-        let destinations = self.request.destinations;
-        let mut round = Round { later: None, faults: Vec::new() };
-        for (index, destination) in destinations.iter().enumerate() {
-            // A slow destination must not eat the next one's part.
-            let left = deadline.saturating_duration_since(Instant::now());
-            let share = left / u32::try_from(destinations.len() - index).unwrap_or(u32::MAX);
-            let storage = Deadline::new(Arc::clone(destination), Instant::now() + share);
-            match self.ask(&storage) {
-                Ok(Said::Delivered(mut proof)) => {
-                    let faults = round.faults.iter().map(Failure::to_string);
-                    proof.warnings.splice(..0, faults);
-                    return Ok(Asked::Delivered(proof));
-                }
-                Ok(Said::Absent) => {}
-                Ok(Said::Later(name)) => round.later = Some((name, storage.place().to_owned())),
-                Err(failures) if failures.iter().any(|failure| failure.kind == Cause::Local) => {
-                    return Err(failures);
-                }
-                Err(failures) => round.faults.extend(failures),
-            }
-        }
-        Ok(Asked::Nobody(round))
+    if let Some((ahead, size)) = ahead.zip(SegmentSize::new(proof.size)) {
+        ahead.go_on(size);
     }
-
-    /// Makes an answer of a round; `Ok(None)` where it is to be asked again.
-    fn conclude(
-        &mut self,
-        mut round: Round,
-        start: Instant,
-        left: Duration,
-    ) -> Result<Option<Answer>, Failures> {
-        let request = self.request;
-        if let (WalName::Segment(segment), Some((later, place))) = (request.name, &round.later) {
-            if round.faults.is_empty() && request.accept_gap.contains(&segment) {
-                log::warn!(
-                    "\"{segment}\" is missing in the archive although \"{later}\" is there; accepted by --accept-gap"
-                );
-                return Ok(Some(Answer::Absent));
-            }
-            if round.faults.is_empty() && self.stands_in_pg_wal() {
-                log::warn!(
-                    "\"{segment}\" is missing in the archive although \"{later}\" is there; PostgreSQL uses its own copy in pg_wal"
-                );
-                return Ok(Some(Answer::Absent));
-            }
-            if start.elapsed() < request.hole_patience && left > PAUSE {
-                return Ok(None);
-            }
-            round.faults.push(
-                Failure::new(
-                    Cause::Hole,
-                    format!("a hole in the archive: \"{segment}\" is in no destination, but the later \"{later}\" is in \"{place}\""),
-                )
-                .hint(format!(
-                    "bring \"{segment}\" from another copy of the archive or from the pg_wal of a server that has it; \
-                     if it is lost for good, --accept-gap {segment} lets recovery end before it"
-                )),
-            );
-            return Err(round.faults);
-        }
-        if round.faults.is_empty() {
-            return Ok(Some(Answer::Absent));
-        }
-        if let WalName::TimelineHistory(timeline) = request.name {
-            if self.is_promoting()
-                && self.deliver_history_from_pg_wal(timeline).map_err(|failure| vec![failure])?
-            {
-                return Ok(Some(Answer::Delivered));
-            }
-            let transient =
-                round.faults.iter().all(|fault| matches!(fault.kind, Cause::Unreachable | Cause::Deadline));
-            // Not with the last second: what is known now says more than one more timeout.
-            if transient && left > PAUSE {
-                self.tell(round.faults, left);
-                return Ok(None);
-            }
-            // The last round was cut by the deadline: an earlier one knows more.
-            if !self.before.is_empty() && round.faults.iter().all(|fault| fault.kind == Cause::Deadline) {
-                round.faults = std::mem::take(&mut self.before);
-            }
-            self.explain_history(timeline, &mut round.faults);
-        }
-        Err(round.faults)
-    }
-
-    /// Proved absent; perhaps a partial segment may stand in for it.
-    fn absent(&self, deadline: Instant) -> Result<Answer, Failures> {
-        match self.request.name {
-            WalName::Segment(segment) if self.request.partial => {
-                let delivered = self.deliver_partial(segment, deadline).map_err(|failure| vec![failure])?;
-                Ok(if delivered { Answer::Delivered } else { Answer::Absent })
-            }
-            _ => Ok(Answer::Absent),
-        }
-    }
-
-    /// An orphan of an earlier server must not put its file where a newer one reads its own.
-    fn publish(&self, temporary: Temporary) -> Result<(), Failure<Cause>> {
-        self.still_asked()?;
-        self.target.publish(temporary).map_err(|error| local(&error))
-    }
-
-    fn still_asked(&self) -> Result<(), Failure<Cause>> {
-        match self.request.data_directory {
-            Some(directory) if directory.is_abandoned_by(self.asked_by.as_ref()) => Err(Failure::new(
-                Cause::Refused,
-                "the server that asked is gone, so nothing was put in its place",
-            )),
-            _ => Ok(()),
-        }
-    }
-
-    fn is_promoting(&self) -> bool {
-        self.request.data_directory.is_some_and(DataDirectory::is_past_recovery)
-    }
-
-    /// PostgreSQL's own copy of the file, which it uses where the archive has none.
-    fn own_copy(&self) -> Option<PathBuf> {
-        let copy = self.request.path.with_file_name(self.request.name.to_string());
-        (copy != self.request.path).then_some(copy)
-    }
-
-    fn stands_in_pg_wal(&self) -> bool {
-        let WalName::Segment(segment) = self.request.name else { return false };
-        let Some(copy) = self.own_copy() else { return false };
-        let (Ok(metadata), Ok(Some(page))) = (fs::metadata(&copy), cluster::first_page(&copy)) else {
-            return false;
-        };
-        page.check(segment, metadata.len()).is_ok() && self.control.is_none_or(|id| id == page.system_id())
-    }
-
-    /// In the middle of a promotion no answer but the file itself keeps the ancestors.
-    fn deliver_history_from_pg_wal(&self, timeline: Timeline) -> Result<bool, Failure<Cause>> {
-        let Some(content) = self.own_copy().and_then(|copy| fs::read(copy).ok()) else { return Ok(false) };
-        if TimelineHistory::parse(timeline, &content).is_err() {
-            return Ok(false);
-        }
-        let mut temporary = self.target.temporary().map_err(|error| local(&error))?;
-        let written = temporary.file.write_all(&content);
-        written.map_err(|error| local(&self.target.unwritable(error)))?;
-        self.publish(temporary)?;
-        log::warn!(
-            "no destination answers; \"{}\" was taken from pg_wal, so that the promotion keeps its ancestors",
-            self.request.name
-        );
-        Ok(true)
-    }
-
-    fn tell(&mut self, faults: Failures, left: Duration) {
-        if self.before.is_empty() {
-            for fault in &faults {
-                log::warn!("{fault}");
-            }
-            log::warn!(
-                "\"{}\" is asked for again for up to {}: taking its absence for an answer could reuse a timeline id",
-                self.request.name,
-                humantime::format_duration(Duration::from_secs(left.as_secs()))
-            );
-        }
-        self.before = faults;
-    }
-
-    /// A failed request for a history means more than it says.
-    fn explain_history(&self, timeline: Timeline, faults: &mut [Failure<Cause>]) {
-        let Some(last) = faults.last_mut() else { return };
-        let own = last.hint.take().map_or_else(String::new, |hint| format!("{hint}; "));
-        last.hint = Some(if self.is_promoting() {
-            format!(
-                "{own}this request came in the middle of a promotion: create standby.signal or recovery.signal again \
-                 before the next start, or the server comes up on timeline {timeline}"
-            )
-        } else {
-            format!(
-                "{own}no restore command can tell a standby's poll from a promotion: do not promote while the archive \
-                 does not answer, or archived WAL may be missed and a timeline id used twice"
-            )
-        });
-    }
+    Ok(Answer::Delivered)
 }
 
 fn failed(error: &Error) -> Failure<Cause> {

@@ -5,7 +5,8 @@
 //! no child timeline forks off in it: then the child's segment of that number is the one that
 //! counts, and the rest of this one was abandoned. What follows the last record is given as zeros.
 
-use super::{Cause, Search, failed, local};
+use super::search::Search;
+use super::{Cause, failed, local};
 use crate::failure::Failure;
 use crate::lookup;
 use crate::object::key::WAL_FOLDER;

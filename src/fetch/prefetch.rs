@@ -5,7 +5,8 @@
 //! an archive costs one question and no storm. Does not know processes: who starts it, and what
 //! becomes of its exit code, is the edge's.
 
-use super::{Asked, Fetch, Search, ahead};
+use super::search::{Asked, Search};
+use super::{Fetch, ahead};
 use crate::cluster::{DataDirectory, RunningServer};
 use crate::object::Checks;
 use crate::spool::{Prefetched, Spool};
@@ -202,14 +203,8 @@ impl Source {
             hole_patience: Duration::ZERO,
             prefetch: None,
         };
-        let search = Search {
-            request: &request,
-            target,
-            control: Some(self.system_id),
-            asked_by: Some(self.server.clone()),
-            before: Vec::new(),
-            unasked: true,
-        };
+        let mut search = Search::new(&request, target, Some(self.system_id), Some(self.server.clone()));
+        search.unasked = true;
         match search.ask_all(Instant::now() + *timeout) {
             Ok(Asked::Delivered(proof)) => {
                 let sealed = self.prefetched.seal(name, proof.sha256, proof.warnings, SystemTime::now());
