@@ -2,7 +2,7 @@
 //!
 //! Read-only: nothing in a data directory is ever changed here.
 
-use crate::wal::{FirstPage, SegmentSize, SystemId, WalName};
+use crate::wal::{ControlFile, FirstPage, SegmentSize, SystemId, Timeline, WalName};
 use rustix::io::Errno;
 use rustix::process::Pid;
 use std::fmt;
@@ -35,18 +35,45 @@ impl DataDirectory {
         &self.0
     }
 
-    /// The cluster's id from `global/pg_control`; `None` where there is no such file.
-    pub fn system_id(&self) -> io::Result<Option<SystemId>> {
-        let mut content = Vec::new();
+    /// What `global/pg_control` says; `None` where there is no such file.
+    pub fn control(&self) -> io::Result<Option<ControlFile>> {
+        let mut content = Vec::with_capacity(ControlFile::LEN);
         match File::open(self.0.join("global/pg_control")) {
-            Ok(file) => file.take(8).read_to_end(&mut content)?,
+            Ok(file) => file.take(ControlFile::LEN as u64).read_to_end(&mut content)?,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(error),
         };
-        match SystemId::from_control_file(&content) {
-            Some(id) => Ok(Some(id)),
+        match ControlFile::read(&content) {
+            Some(control) => Ok(Some(control)),
             None => Err(io::Error::new(io::ErrorKind::InvalidData, "the file is shorter than 8 bytes")),
         }
+    }
+
+    /// The cluster's id; `None` where there is no control file.
+    pub fn system_id(&self) -> io::Result<Option<SystemId>> {
+        Ok(self.control()?.map(|control| control.system_id))
+    }
+
+    /// The timeline that the data directory is on already, as far as its files tell: the greatest of
+    /// the one that its backup was started on and those that its control file names.
+    pub fn timeline(&self) -> io::Result<Option<Timeline>> {
+        let label = match fs::read_to_string(self.0.join("backup_label")) {
+            Ok(label) => {
+                label.lines().find_map(|line| line.strip_prefix("START TIMELINE: ")?.trim().parse().ok())
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => return Err(error),
+        };
+        let control = self.control()?;
+        let of_control = |timeline: fn(ControlFile) -> Option<Timeline>| control.and_then(timeline);
+        Ok([
+            label.and_then(Timeline::new),
+            of_control(|control| control.checkpoint_timeline),
+            of_control(|control| control.min_recovery_timeline),
+        ]
+        .into_iter()
+        .flatten()
+        .max())
     }
 
     /// Whether the server is, or will come up as, a standby. `standby.signal` wins over
@@ -182,6 +209,28 @@ mod tests {
         assert_eq!(found.system_id().unwrap_err().kind(), io::ErrorKind::InvalidData);
         fs::remove_file(&control).unwrap();
         assert_eq!(found.system_id().unwrap(), None);
+    }
+
+    #[test]
+    fn a_data_directory_is_on_the_greatest_timeline_that_its_files_name() {
+        let base = tempfile::tempdir().unwrap();
+        let found = DataDirectory::at(&data_directory(base.path(), "x", 7)).unwrap();
+        assert_eq!(found.timeline().unwrap(), None);
+        let mut control = include_bytes!("../tests/vectors/control/postgresql-15").to_vec();
+        control[48] = 3;
+        fs::write(found.path().join("global/pg_control"), &control).unwrap();
+        assert_eq!(found.timeline().unwrap(), Timeline::new(3));
+        let label = |timeline: u32| {
+            let text = format!("START WAL LOCATION: 0/2000028 (file x)\nSTART TIMELINE: {timeline}\n");
+            fs::write(found.path().join("backup_label"), text).unwrap();
+        };
+        label(2);
+        assert_eq!(found.timeline().unwrap(), Timeline::new(3));
+        label(4);
+        assert_eq!(found.timeline().unwrap(), Timeline::new(4));
+        control[144] = 5;
+        fs::write(found.path().join("global/pg_control"), &control).unwrap();
+        assert_eq!(found.timeline().unwrap(), Timeline::new(5));
     }
 
     #[test]

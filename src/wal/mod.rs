@@ -2,10 +2,11 @@
 //!
 //! Knows: addresses ([`Lsn`]), segment sizes, the four kinds of file names, the first page of a
 //! segment, every page and record of a row of segments, timeline history and backup history files,
-//! which timeline serves which segment. Does not know: compression, storage,
+//! the control file, which timeline serves which segment. Does not know: compression, storage,
 //! what to do about a file that is wrong.
 
 pub mod branch;
+pub mod control;
 pub mod history;
 pub mod lsn;
 pub mod name;
@@ -13,6 +14,7 @@ pub mod page;
 pub mod records;
 
 pub use branch::Branch;
+pub use control::ControlFile;
 pub use history::{BackupHistory, TimelineHistory};
 pub use lsn::{Lsn, SegmentSize};
 pub use name::{SegmentName, Timeline, WalName};
