@@ -14,6 +14,8 @@ pub mod object;
 
 // File primitives that survive a crash.
 pub mod durable;
+// What tells a file from every other one, and from itself after a change.
+pub mod stamp;
 // The storage trait, its backends and wrappers.
 pub mod storage;
 // A failed workflow: kind, sentence, hint.

@@ -71,6 +71,12 @@ impl Storage for Placed {
     fn head(&self, key: &Key) -> crate::storage::Result<crate::storage::Entry> {
         self.0.head(key)
     }
+    fn fingerprint(&self, key: &Key) -> crate::storage::Result<Option<crate::stamp::Stamp>> {
+        self.0.fingerprint(key)
+    }
+    fn clock(&self) -> crate::storage::Result<std::time::SystemTime> {
+        self.0.clock()
+    }
     fn list(&self, prefix: &str, after: &str) -> crate::storage::Result<crate::storage::Listing> {
         self.0.list(prefix, after)
     }

@@ -199,8 +199,8 @@ fn one(request: &Drain<'_>, foreign: &[bool], item: &Item, encoder: &mut Encoder
         Err(failure) => return Became::Refused(vec![failure]),
     };
     match source.store_everywhere(&rules, request.destinations, deadline) {
-        Ok(()) if lacking => Became::Stored,
-        Ok(()) => Became::There,
+        Ok(_) if lacking => Became::Stored,
+        Ok(_) => Became::There,
         Err(failures) => {
             let refused = |failure: &Failure<Cause>| matches!(failure.kind, Cause::Conflict | Cause::Invalid);
             if failures.iter().all(refused) { Became::Refused(failures) } else { Became::Failed(failures) }

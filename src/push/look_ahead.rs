@@ -236,8 +236,13 @@ impl Ahead {
         let (name, stamp) = (source.name, source.stamp);
         let stored = source.store_everywhere(&self.rules(), &self.destinations, self.deadline);
         drop(source); // its memory is somebody's room
-        match stored.map(|()| self.marks.leave(name, stamp, SystemTime::now())) {
-            Ok(Ok(())) => log::debug!("looked ahead: \"{name}\" is stored"),
+        let stored = stored.map(|stored| {
+            let stored: Vec<_> =
+                super::within(&self.destinations, self.deadline).into_iter().zip(stored).collect();
+            self.marks.leave(name, stamp, &stored, SystemTime::now())
+        });
+        match stored {
+            Ok(Ok(marked)) => log::debug!("looked ahead: \"{name}\" is stored, marked: {marked}"),
             Ok(Err(error)) => log::debug!("cannot leave a mark for \"{name}\": {error}"),
             Err(failures) => self.failed(&failures),
         }

@@ -1,6 +1,7 @@
 //! `wal-push`: one WAL file into every destination, durably, never over a different one.
 //!
-//! 1. Where an earlier call looked ahead and left a mark for this very file, that is all.
+//! 1. Where an earlier call looked ahead and left a mark for this very file, and the directories
+//!    among the destinations still show the object, that is all.
 //! 2. Read the source once: check it, hash it, compress it; then prove that it did not change.
 //! 3. Store it in every destination at once (`crate::store`).
 //! 4. Meanwhile look ahead: PostgreSQL asks for one file at a time, and waits.
@@ -19,9 +20,11 @@ use crate::object::{Checks, Encoder};
 use crate::source::{self, Rules, Source};
 use crate::spool::Spool;
 use crate::storage::Shared;
+use crate::storage::deadline::Deadline;
 use crate::wal::WalName;
 use look_ahead::LookAhead;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 /// One call of `archive_command`.
@@ -54,20 +57,26 @@ pub struct Push<'a> {
 pub fn push(request: &Push<'_>) -> Result<(), Vec<Failure<Cause>>> {
     let start = Instant::now();
     let marks = request.spool.and_then(|spool| spool.marks(request.path.parent()?, request.destinations));
+    let size = std::fs::metadata(request.path).map_or(0, |metadata| metadata.len());
+    let deadline = start + request.timeout.unwrap_or_else(|| source::patience(size));
     if let Some(marks) = &marks
-        && marks.take(request.name, request.path, SystemTime::now())
+        && marks.take(request.name, request.path, &within(request.destinations, deadline), SystemTime::now())
     {
         return Ok(());
     }
     tidy(request);
-    let size = std::fs::metadata(request.path).map_or(0, |metadata| metadata.len());
-    let deadline = start + request.timeout.unwrap_or_else(|| source::patience(size));
     let look_ahead = LookAhead::start(request, size, marks, deadline);
     let outcome = store(request, deadline);
     if let Some(look_ahead) = look_ahead {
         look_ahead.finish(outcome.is_ok());
     }
     outcome
+}
+
+/// The destinations, each of which answers by the deadline.
+fn within(destinations: &[Shared], deadline: Instant) -> Vec<Shared> {
+    let within = |inner: &Shared| Arc::new(Deadline::new(Arc::clone(inner), deadline)) as Shared;
+    destinations.iter().map(within).collect()
 }
 
 /// A server that recovers no more needs nothing that was prefetched for it.
@@ -87,5 +96,5 @@ fn store(request: &Push<'_>, deadline: Instant) -> Result<(), Vec<Failure<Cause>
         .map_err(|error| Failure::new(Cause::Source, format!("cannot start the compressor: {error}")))
         .and_then(|mut encoder| Source::read(request.name, request.path, &rules, &mut encoder))
         .map_err(|failure| vec![failure])?;
-    source.store_everywhere(&rules, request.destinations, deadline)
+    source.store_everywhere(&rules, request.destinations, deadline).map(drop)
 }

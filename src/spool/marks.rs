@@ -1,13 +1,19 @@
 //! Marks: which files a push that looked ahead has stored already.
 //!
 //! A mark is believed only for the very file that it was made for: same name, same [`Stamp`], same
-//! folder, same destinations, made by this user not long ago. Whatever is wrong with one, the file
-//! is pushed; a mark that was looked at is gone.
+//! folder, same destinations, made by this user not long ago. And only while every destination that
+//! is a directory shows the same identity file and the same object, by what `stat` says of them:
+//! whoever removes, replaces or moves the object aside, or puts another directory in the archive's
+//! place, makes the mark void. A bucket is not asked; an object in one leaves a mark only where the
+//! call that made the mark created it itself, and this program's own commands leave what is as
+//! young as a mark alone.
+//!
+//! Whatever is wrong with a mark, the file is pushed; a mark that was read is gone.
 
 use super::{Spool, Stamp, make_private, open};
 use crate::durable;
-use crate::object::Sha256Sum;
-use crate::storage::Shared;
+use crate::object::{Key, Sha256Sum};
+use crate::storage::{Result, Shared, Storage};
 use crate::wal::WalName;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
@@ -20,8 +26,11 @@ use std::time::{Duration, SystemTime};
 /// How long a mark counts.
 const FRESH: Duration = Duration::from_secs(600);
 
+/// Of the marks that are read.
+const VERSION: u32 = 2;
+
 /// No mark is longer.
-const MAX_LEN: u64 = 4096;
+const MAX_LEN: u64 = 64 * 1024;
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -32,8 +41,29 @@ struct Mark {
     /// What [`Marks`] are for.
     scope: String,
     file: Stamp,
+    /// Those of the destinations that are directories.
+    directories: Vec<Shown>,
     /// Since the epoch.
     made: Duration,
+}
+
+/// What a directory showed when the file was durable there.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Shown {
+    place: String,
+    identity: Stamp,
+    key: String,
+    object: Stamp,
+}
+
+/// Where a file is durable at one destination.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stored {
+    /// The object: under the file's own name, a variant's, or as another tool's.
+    pub key: Key,
+    /// Whether this very call created it.
+    pub created: bool,
 }
 
 /// The marks for one folder of WAL files and one set of destinations.
@@ -41,6 +71,7 @@ struct Mark {
 pub struct Marks {
     folder: PathBuf,
     scope: Sha256Sum,
+    asks_nobody: bool,
 }
 
 impl Spool {
@@ -51,39 +82,64 @@ impl Spool {
         let places: BTreeSet<String> = destinations.iter().map(|storage| storage.address()).collect();
         let folder = (metadata.dev(), metadata.ino());
         let scope = Sha256Sum::of(format!("{folder:?} {places:?}").as_bytes());
-        Some(Marks { folder: self.folder.join("marks"), scope })
+        let asks_nobody = !destinations.iter().any(|storage| storage.can_vanish());
+        Some(Marks { folder: self.folder.join("marks"), scope, asks_nobody })
     }
 }
 
 impl Marks {
-    /// Whether this file is durable in all destinations already. The mark is used up.
-    pub fn take(&self, name: WalName, path: &Path, now: SystemTime) -> bool {
+    /// Whether [`Marks::take`] asks no destination, because all of them are buckets.
+    pub fn ask_nobody(&self) -> bool {
+        self.asks_nobody
+    }
+
+    /// Whether this file is durable in all destinations already, which must be those that the marks
+    /// are for. The mark is used up.
+    pub fn take(&self, name: WalName, path: &Path, destinations: &[Shared], now: SystemTime) -> bool {
         let mark = self.path(name);
         let Ok(content) = read(&mark) else { return false };
         let found = serde_json::from_slice(&content).ok().filter(|found: &Mark| {
             let age = now.duration_since(SystemTime::UNIX_EPOCH + found.made);
             let file = fs::symlink_metadata(path);
-            found.version == 1
+            found.version == VERSION
                 && found.name == name.to_string()
                 && found.scope == self.scope.to_string()
                 && age.is_ok_and(|age| age < FRESH)
                 && file.is_ok_and(|file| Stamp::of(&file) == found.file)
+                && destinations.iter().all(|storage| found.still_holds(storage.as_ref()))
         });
         let _ = fs::remove_file(&mark); // what stays behind is void in ten minutes
         found.is_some()
     }
 
-    /// Notes that the file, as it was when it was read, is durable in all destinations.
-    pub fn leave(&self, name: WalName, file: Stamp, now: SystemTime) -> io::Result<()> {
+    /// Notes that the file, as it was when it was read, is durable in all destinations: where in
+    /// each of them. `false`: nothing was noted, as a bucket had the object before.
+    pub fn leave(
+        &self,
+        name: WalName,
+        file: Stamp,
+        stored: &[(Shared, Stored)],
+        now: SystemTime,
+    ) -> io::Result<bool> {
+        let mut directories = Vec::new();
+        for (storage, stored) in stored {
+            match shown(storage.as_ref(), &stored.key).map_err(io::Error::other)? {
+                Some(shown) => directories.push(shown),
+                None if stored.created => {}
+                None => return Ok(false),
+            }
+        }
         let mark = Mark {
-            version: 1,
+            version: VERSION,
             name: name.to_string(),
             scope: self.scope.to_string(),
             file,
+            directories,
             made: now.duration_since(SystemTime::UNIX_EPOCH).map_err(io::Error::other)?,
         };
         make_private(&self.folder)?;
-        durable::replace_cached(&self.path(name), &serde_json::to_vec(&mark)?)
+        durable::replace_cached(&self.path(name), &serde_json::to_vec(&mark)?)?;
+        Ok(true)
     }
 
     /// The names that have a mark. Those that are too old, of whatever folder and destinations,
@@ -113,6 +169,30 @@ impl Marks {
     }
 }
 
+impl Mark {
+    /// Whether the destination, where it is a directory, shows what it showed then.
+    fn still_holds(&self, storage: &dyn Storage) -> bool {
+        let place = storage.address();
+        match self.directories.iter().find(|shown| shown.place == place) {
+            Some(then) => Key::parse(&then.key)
+                .is_some_and(|key| shown(storage, &key).is_ok_and(|now| now.as_ref() == Some(then))),
+            None => !storage.can_vanish(),
+        }
+    }
+}
+
+/// What a directory shows of itself and of an object; `None` of a bucket.
+fn shown(storage: &dyn Storage, key: &Key) -> Result<Option<Shown>> {
+    let identity = storage.fingerprint(&Key::identity())?;
+    let object = storage.fingerprint(key)?;
+    Ok(identity.zip(object).map(|(identity, object)| Shown {
+        place: storage.address(),
+        identity,
+        key: key.to_string(),
+        object,
+    }))
+}
+
 /// The content of a file that only this user can have written.
 fn read(path: &Path) -> io::Result<Vec<u8>> {
     let file = open(path)?;
@@ -129,13 +209,11 @@ fn read(path: &Path) -> io::Result<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::storage::Body;
     use crate::storage::local::Local;
+    use crate::storage::memory::Memory;
     use std::os::unix::fs::PermissionsExt;
     use std::sync::Arc;
-
-    fn archive(name: &str) -> Shared {
-        Arc::new(Local::new(Path::new("/").join(name)))
-    }
 
     struct World {
         base: tempfile::TempDir,
@@ -145,33 +223,80 @@ mod tests {
     }
 
     impl World {
+        /// A file in pg_wal that is stored in two directories.
         fn new() -> Self {
             let base = tempfile::tempdir().unwrap();
             fs::create_dir(base.path().join("pg_wal")).unwrap();
             let spool = Spool::open(base.path().join("spool")).unwrap();
             let name: WalName = "00000001000000000000001B".parse().unwrap();
             fs::write(base.path().join("pg_wal").join(name.to_string()), "x").unwrap();
-            World { base, spool, name, now: SystemTime::now() }
+            let world = World { base, spool, name, now: SystemTime::now() };
+            for root in ["one", "two"] {
+                fs::create_dir(world.base.path().join(root)).unwrap();
+                world.make(root);
+            }
+            world
+        }
+
+        /// An archive with the object.
+        fn make(&self, root: &str) {
+            let storage = self.archive(root);
+            for key in [Key::identity(), Key::of(self.name)] {
+                storage.create(&key, &Body::from(b"x".to_vec())).unwrap();
+            }
+        }
+
+        fn archive(&self, name: &str) -> Shared {
+            Arc::new(Local::new(self.base.path().join(name)))
+        }
+
+        fn path(&self, path: &str) -> PathBuf {
+            self.base.path().join(path)
         }
 
         fn file(&self) -> PathBuf {
-            self.base.path().join("pg_wal").join(self.name.to_string())
+            self.path("pg_wal").join(self.name.to_string())
+        }
+
+        fn object(&self, root: &str) -> PathBuf {
+            self.path(root).join(Key::of(self.name).as_str())
+        }
+
+        fn marks_for(&self, destinations: &[Shared]) -> Marks {
+            self.spool.marks(&self.path("pg_wal"), destinations).unwrap()
         }
 
         fn marks(&self) -> Marks {
-            let destinations = [archive("one")];
-            self.spool.marks(&self.base.path().join("pg_wal"), &destinations).unwrap()
+            self.marks_for(&self.destinations())
+        }
+
+        fn destinations(&self) -> [Shared; 2] {
+            ["one", "two"].map(|root| self.archive(root))
+        }
+
+        fn stored(&self, destinations: &[Shared], created: bool) -> Vec<(Shared, Stored)> {
+            let stored = || Stored { key: Key::of(self.name), created };
+            destinations.iter().map(|storage| (Arc::clone(storage), stored())).collect()
+        }
+
+        fn leave_for(&self, destinations: &[Shared], created: bool) -> bool {
+            let stamp = Stamp::of(&fs::metadata(self.file()).unwrap());
+            let stored = self.stored(destinations, created);
+            self.marks_for(destinations).leave(self.name, stamp, &stored, self.now).unwrap()
         }
 
         /// Leaves a mark for the file and returns where it is.
         fn leave(&self) -> PathBuf {
-            let stamp = Stamp::of(&fs::metadata(self.file()).unwrap());
-            self.marks().leave(self.name, stamp, self.now).unwrap();
+            assert!(self.leave_for(&self.destinations(), false));
             self.marks().path(self.name)
         }
 
+        fn take_at(&self, name: WalName, file: &Path, now: SystemTime) -> bool {
+            self.marks().take(name, file, &self.destinations(), now)
+        }
+
         fn take(&self) -> bool {
-            self.marks().take(self.name, &self.file(), self.now)
+            self.take_at(self.name, &self.file(), self.now)
         }
     }
 
@@ -185,20 +310,20 @@ mod tests {
         for (age, counts) in [(Duration::ZERO, true), (FRESH - Duration::from_secs(1), true), (FRESH, false)]
         {
             world.leave();
-            assert_eq!(world.marks().take(world.name, &world.file(), world.now + age), counts, "{age:?}");
+            assert_eq!(world.take_at(world.name, &world.file(), world.now + age), counts, "{age:?}");
         }
         world.leave();
         let earlier = world.now - Duration::from_secs(1);
-        assert!(!world.marks().take(world.name, &world.file(), earlier), "the clock went back");
+        assert!(!world.take_at(world.name, &world.file(), earlier), "the clock went back");
     }
 
     #[test]
     fn a_mark_says_nothing_of_a_file_that_was_changed_copied_or_replaced() {
         let world = World::new();
-        let (file, other) = (world.file(), world.base.path().join("pg_wal/other"));
+        let (file, other) = (world.file(), world.path("pg_wal/other"));
         world.leave();
         fs::copy(&file, &other).unwrap();
-        assert!(!world.marks().take(world.name, &other, world.now), "a clone");
+        assert!(!world.take_at(world.name, &other, world.now), "a clone");
         world.leave();
         fs::remove_file(&file).unwrap();
         fs::write(&file, "x").unwrap();
@@ -213,18 +338,70 @@ mod tests {
     }
 
     #[test]
+    fn a_mark_is_void_once_a_directory_does_not_show_the_same_archive_and_object() {
+        type Spoil = fn(&World);
+        let spoils: [(&str, Spoil); 6] = [
+            ("the object was removed", |world| fs::remove_file(world.object("two")).unwrap()),
+            ("the object was replaced", |world| {
+                fs::remove_file(world.object("two")).unwrap();
+                fs::write(world.object("two"), "x").unwrap();
+            }),
+            ("the object was changed", |world| fs::write(world.object("two"), "longer").unwrap()),
+            ("the identity is gone", |world| fs::remove_file(world.path("two/archive.json")).unwrap()),
+            ("the root is gone", |world| fs::rename(world.path("two"), world.path("away")).unwrap()),
+            ("another root is there", |world| {
+                fs::rename(world.path("two"), world.path("away")).unwrap();
+                fs::create_dir(world.path("two")).unwrap();
+                world.make("two");
+            }),
+        ];
+        for (what, spoil) in spoils {
+            let world = World::new();
+            world.leave();
+            spoil(&world);
+            assert!(!world.take(), "{what}");
+        }
+    }
+
+    #[test]
+    fn an_object_of_a_bucket_leaves_a_mark_only_where_the_call_created_it() {
+        let world = World::new();
+        let bucket: [Shared; 1] = [Arc::new(Memory::default())];
+        assert!(!world.leave_for(&bucket, false));
+        assert!(world.leave_for(&bucket, true));
+        let marks = world.marks_for(&bucket);
+        assert!(marks.ask_nobody() && !world.marks().ask_nobody());
+        assert!(marks.take(world.name, &world.file(), &bucket, world.now));
+        let both = [Arc::clone(&bucket[0]), world.archive("one")];
+        assert!(!world.marks_for(&both).ask_nobody());
+        assert!(world.leave_for(&both, true));
+        fs::remove_file(world.object("one")).unwrap();
+        assert!(!world.marks_for(&both).take(world.name, &world.file(), &both, world.now));
+    }
+
+    #[test]
+    fn a_mark_that_says_nothing_of_a_directory_is_not_believed_for_it() {
+        let world = World::new();
+        let mark = world.leave();
+        let mut content: serde_json::Value = serde_json::from_slice(&fs::read(&mark).unwrap()).unwrap();
+        content["directories"].as_array_mut().unwrap().pop();
+        fs::write(&mark, content.to_string()).unwrap();
+        assert!(!world.take());
+    }
+
+    #[test]
     fn a_mark_says_nothing_of_another_name_folder_or_destination() {
         let world = World::new();
         let partial: WalName = "00000001000000000000001B.partial".parse().unwrap();
         let mark = world.leave();
         fs::rename(&mark, world.marks().path(partial)).unwrap();
-        assert!(!world.marks().take(partial, &world.file(), world.now));
+        assert!(!world.take_at(partial, &world.file(), world.now));
         world.leave();
-        let two = [archive("one"), archive("two")];
-        let marks = world.spool.marks(&world.base.path().join("pg_wal"), &two).unwrap();
-        assert!(!marks.take(world.name, &world.file(), world.now));
-        let marks = world.spool.marks(world.base.path(), &two[..1]).unwrap();
-        assert!(!marks.take(world.name, &world.file(), world.now));
+        let one = [world.archive("one")];
+        assert!(!world.marks_for(&one).take(world.name, &world.file(), &one, world.now));
+        let destinations = world.destinations();
+        let elsewhere = world.spool.marks(world.base.path(), &destinations).unwrap();
+        assert!(!elsewhere.take(world.name, &world.file(), &destinations, world.now));
         assert!(world.take());
     }
 
@@ -241,7 +418,7 @@ mod tests {
             },
             |mark: &Path| {
                 let text = fs::read_to_string(mark).unwrap();
-                fs::write(mark, text.replace("mark\":1", "mark\":2")).unwrap();
+                fs::write(mark, text.replace("mark\":2", "mark\":1")).unwrap();
             },
         ] {
             let world = World::new();

@@ -5,12 +5,12 @@
 //! spool remembers is the sign of a disk that is not mounted.
 
 mod marks;
+mod partials;
 mod prefetched;
-mod stamp;
 
-pub use marks::Marks;
+pub use crate::stamp::Stamp;
+pub use marks::{Marks, Stored};
 pub use prefetched::{Hit, Prefetched, Purpose};
-pub use stamp::Stamp;
 
 use crate::durable;
 use crate::object::{Identity, Sha256Sum};

@@ -15,6 +15,7 @@ pub fn run(fresh: &dyn Fn() -> Shared) {
     of_racing_creators_exactly_one_wins(fresh());
     what_is_not_there_is_not_found(fresh());
     deleting_is_idempotent(fresh());
+    a_fingerprint_changes_with_the_object(fresh());
     a_listing_is_sorted_complete_and_bounded(fresh());
     a_listing_of_more_than_a_page_is_complete(fresh());
     look_alike_neighbours_are_told_apart(fresh());
@@ -117,6 +118,22 @@ fn what_is_not_there_is_not_found(store: Shared) {
             create(&store, "wal_005/taken", b"x");
         }
     }
+}
+
+fn a_fingerprint_changes_with_the_object(store: Shared) {
+    create(&store, "wal_005/a", b"first");
+    let at = key("wal_005/a");
+    let shown = || store.fingerprint(&at).expect("a fingerprint");
+    let before = shown();
+    assert_eq!(before.is_some(), store.can_vanish(), "what may vanish shows what is there");
+    assert_eq!(shown(), before);
+    if before.is_some() {
+        store.delete(&at).expect("deleted");
+        assert_eq!(store.fingerprint(&at).expect_err("gone").kind(), Kind::NotFound);
+        create(&store, "wal_005/a", b"first");
+        assert_ne!(shown(), before, "another object of the same content");
+    }
+    store.clock().expect("a clock");
 }
 
 fn deleting_is_idempotent(store: Shared) {

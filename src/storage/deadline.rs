@@ -6,6 +6,7 @@
 
 use super::{Body, Entry, Error, Kind, Listing, Object, Range, Result, Shared, Storage};
 use crate::object::Key;
+use crate::stamp::Stamp;
 use std::io::{self, Read};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
@@ -175,6 +176,15 @@ impl Storage for Deadline {
     fn head(&self, key: &Key) -> Result<Entry> {
         let key = key.clone();
         self.ask(move |inner| inner.head(&key))
+    }
+
+    fn fingerprint(&self, key: &Key) -> Result<Option<Stamp>> {
+        let key = key.clone();
+        self.ask(move |inner| inner.fingerprint(&key))
+    }
+
+    fn clock(&self) -> Result<SystemTime> {
+        self.ask(|inner| inner.clock())
     }
 
     fn list(&self, prefix: &str, after: &str) -> Result<Listing> {

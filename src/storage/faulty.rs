@@ -2,8 +2,9 @@
 
 use super::{Body, Entry, Error, Kind, Listing, Object, Range, Result, Shared, Storage};
 use crate::object::Key;
+use crate::stamp::Stamp;
 use std::io::{self, Read};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 /// The request that is about to be made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,6 +15,8 @@ pub enum Request {
     Get,
     /// [`Storage::head`]
     Head,
+    /// [`Storage::fingerprint`]
+    Fingerprint,
     /// [`Storage::list`]
     List,
     /// [`Storage::delete`], and [`Storage::delete_all`] with the first key
@@ -113,6 +116,14 @@ impl Storage for Faulty {
 
     fn head(&self, key: &Key) -> Result<Entry> {
         self.run(Request::Head, key.as_str(), || self.inner.head(key))
+    }
+
+    fn fingerprint(&self, key: &Key) -> Result<Option<Stamp>> {
+        self.run(Request::Fingerprint, key.as_str(), || self.inner.fingerprint(key))
+    }
+
+    fn clock(&self) -> Result<SystemTime> {
+        self.inner.clock()
     }
 
     fn list(&self, prefix: &str, after: &str) -> Result<Listing> {

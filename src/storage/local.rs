@@ -8,6 +8,7 @@
 use super::{Body, Entry, Error, Kind, Listing, Object, Range, Result, Storage};
 use crate::durable;
 use crate::object::Key;
+use crate::stamp::Stamp;
 use std::collections::{BTreeSet, BinaryHeap};
 use std::fs::{self, File};
 use std::io::{self, Seek, SeekFrom};
@@ -197,6 +198,23 @@ impl Storage for Local {
 
     fn head(&self, key: &Key) -> Result<Entry> {
         self.open(key).map(|(_, entry)| entry)
+    }
+
+    /// Of the file, while the root is proved to be the one that this value held before.
+    fn fingerprint(&self, key: &Key) -> Result<Option<Stamp>> {
+        self.root.hold()?;
+        let path = self.path(key);
+        let found = fs::metadata(&path);
+        self.root.still_the_same()?;
+        match found {
+            Ok(metadata) if metadata.is_file() => Ok(Some(Stamp::of(&metadata))),
+            Ok(_) => Err(Error::new(Kind::Invalid, format!("\"{}\" is not a regular file", path.display()))),
+            Err(error) => Err(failed("cannot look at", &path, error)),
+        }
+    }
+
+    fn clock(&self) -> Result<SystemTime> {
+        Ok(SystemTime::now())
     }
 
     fn list(&self, prefix: &str, after: &str) -> Result<Listing> {

@@ -2,6 +2,7 @@
 
 use super::{Body, Entry, Error, Kind, Listing, Object, Range, Result, Storage};
 use crate::object::Key;
+use crate::stamp::Stamp;
 use std::collections::BTreeMap;
 use std::io::{Cursor, Read};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -56,6 +57,14 @@ impl Storage for Memory {
     fn head(&self, key: &Key) -> Result<Entry> {
         let (bytes, modified) = self.objects().get(key.as_str()).cloned().ok_or_else(|| missing(key))?;
         Ok(Entry { key: key.as_str().to_owned(), size: bytes.len() as u64, modified })
+    }
+
+    fn fingerprint(&self, _key: &Key) -> Result<Option<Stamp>> {
+        Ok(None)
+    }
+
+    fn clock(&self) -> Result<SystemTime> {
+        Ok(SystemTime::now())
     }
 
     fn list(&self, prefix: &str, after: &str) -> Result<Listing> {

@@ -25,6 +25,7 @@ pub mod retry;
 pub mod s3;
 
 use crate::object::Key;
+use crate::stamp::Stamp;
 use std::error::Error as StdError;
 use std::fmt;
 use std::io::Read;
@@ -171,6 +172,14 @@ pub trait Storage: Send + Sync {
 
     /// An object's length and time.
     fn head(&self, key: &Key) -> Result<Entry>;
+
+    /// What a file system says of an object, and would say otherwise after any change; `None` for a
+    /// store whose objects are no files, which is asked nothing. What is not there is
+    /// [`Kind::NotFound`].
+    fn fingerprint(&self, key: &Key) -> Result<Option<Stamp>>;
+
+    /// What the store's clock shows, by which it says when objects were created.
+    fn clock(&self) -> Result<SystemTime>;
 
     /// The keys that begin with `prefix`, have no `/` after it, and sort after `after`.
     fn list(&self, prefix: &str, after: &str) -> Result<Listing>;

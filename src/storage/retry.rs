@@ -7,6 +7,7 @@
 
 use super::{Body, Entry, Error, Kind, Listing, Object, Range, Result, Shared, Storage};
 use crate::object::Key;
+use crate::stamp::Stamp;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -125,6 +126,14 @@ impl Storage for Retry {
 
     fn head(&self, key: &Key) -> Result<Entry> {
         self.run(|| self.inner.head(key))
+    }
+
+    fn fingerprint(&self, key: &Key) -> Result<Option<Stamp>> {
+        self.run(|| self.inner.fingerprint(key))
+    }
+
+    fn clock(&self) -> Result<SystemTime> {
+        self.run(|| self.inner.clock())
     }
 
     fn list(&self, prefix: &str, after: &str) -> Result<Listing> {

@@ -13,6 +13,7 @@ use crate::failure::Failure;
 use crate::lookup;
 use crate::object::{DecodeError, Decoded, Encoding, Key, decode_as};
 use crate::source::{Cause, Rules, Source};
+use crate::spool::Stored;
 use crate::storage::deadline::Deadline;
 use crate::storage::{Error, Kind, Range, Shared, Storage};
 use crate::wal::{FirstPage, SystemId, WalName};
@@ -24,17 +25,17 @@ use std::time::{Instant, SystemTime};
 type Result<T> = std::result::Result<T, Failure<Cause>>;
 
 impl Source {
-    /// Puts it into all destinations at once, and ends by the deadline. The failures of all of
-    /// them, never empty.
+    /// Puts it into all destinations at once, and ends by the deadline. Where it is in each of them,
+    /// or the failures of all of them, never empty.
     pub fn store_everywhere(
         &self,
         rules: &Rules<'_>,
         destinations: &[Shared],
         deadline: Instant,
-    ) -> std::result::Result<(), Vec<Failure<Cause>>> {
+    ) -> std::result::Result<Vec<Stored>, Vec<Failure<Cause>>> {
         let store =
             |destination: &Shared| self.store(rules, &Deadline::new(Arc::clone(destination), deadline));
-        let outcomes: Vec<Result<()>> = match destinations {
+        let outcomes: Vec<Result<Stored>> = match destinations {
             [only] => vec![store(only)],
             _ => std::thread::scope(|scope| {
                 let stores: Vec<_> =
@@ -45,12 +46,18 @@ impl Source {
                 stores.into_iter().map(join).collect()
             }),
         };
-        let failures: Vec<_> = outcomes.into_iter().filter_map(std::result::Result::err).collect();
-        if failures.is_empty() { Ok(()) } else { Err(failures) }
+        let (mut stored, mut failures) = (Vec::new(), Vec::new());
+        for outcome in outcomes {
+            match outcome {
+                Ok(one) => stored.push(one),
+                Err(failure) => failures.push(failure),
+            }
+        }
+        if failures.is_empty() { Ok(stored) } else { Err(failures) }
     }
 
     /// Puts it into one destination.
-    fn store(&self, rules: &Rules<'_>, storage: &dyn Storage) -> Result<()> {
+    fn store(&self, rules: &Rules<'_>, storage: &dyn Storage) -> Result<Stored> {
         let folder = self.path.parent().unwrap_or(Path::new("."));
         let claimant = Claimant {
             system_id: self.trailer.system_id,
@@ -79,7 +86,10 @@ impl Source {
                 (own, Encoding::Zstd, stood)
             }
         };
-        let Stood::Different(other) = stood else { return Ok(()) };
+        let other = match stood {
+            Stood::Identical { created } => return Ok(Stored { key, created }),
+            Stood::Different(other) => other,
+        };
         // One file that cannot be archived blocks every later one, so the two legitimate pairs of
         // different files of one name are both stored.
         let why = match self.name {
@@ -94,13 +104,13 @@ impl Source {
         let Some(why) = why else { return Err(self.conflict(storage, &key, &other)) };
         let variant = Key::variant(self.name, &self.trailer.sha256);
         match self.create_or_compare(rules, storage, &variant)? {
-            Stood::Identical => {
+            Stood::Identical { created } => {
                 log::warn!(
                     "\"{}\" already holds another \"{}\", {why}; this one is stored beside it as \"{variant}\"",
                     storage.place(),
                     self.name
                 );
-                Ok(())
+                Ok(Stored { key: variant, created })
             }
             Stood::Different(_) => Err(self.conflict(storage, &variant, &other)),
         }
@@ -131,7 +141,7 @@ impl Source {
         }
         for (key, encoding) in around.copies {
             match self.compare(rules, storage, &key, encoding) {
-                Ok(Stood::Identical) => found = Some((key, encoding)),
+                Ok(Stood::Identical { .. }) => found = Some((key, encoding)),
                 Err(Compare::Gone(_)) => {}
                 Ok(different) => return Ok(Some((key, encoding, different))),
                 Err(Compare::Failed(failure)) => return Err(failure),
@@ -139,7 +149,7 @@ impl Source {
         }
         let Some((key, encoding)) = found else { return Ok(None) };
         storage.make_durable(&key).map_err(|error| failed(&error))?;
-        Ok(Some((key, encoding, Stood::Identical)))
+        Ok(Some((key, encoding, Stood::Identical { created: false })))
     }
 
     /// Creates the object, or tells whether the one that is there is the same. Only [`Cause::Conflict`]
@@ -149,17 +159,14 @@ impl Source {
         // Twice more where the object vanishes between "exists" and the look at it.
         for _ in 0..3 {
             match storage.create(key, &self.body) {
-                Ok(()) => return Ok(Stood::Identical),
+                Ok(()) => return Ok(Stood::Identical { created: true }),
                 Err(error) if error.kind() == Kind::AlreadyExists => {}
                 Err(error) => return Err(failed(&error)),
             }
             match self.compare(rules, storage, key, Encoding::Zstd) {
-                Ok(Stood::Identical) => {
+                Ok(found @ Stood::Identical { .. }) => {
                     // Whoever wrote it may have died before it was durable.
-                    return storage
-                        .make_durable(key)
-                        .map(|()| Stood::Identical)
-                        .map_err(|error| failed(&error));
+                    return storage.make_durable(key).map(|()| found).map_err(|error| failed(&error));
                 }
                 Ok(other) => return Ok(other),
                 Err(Compare::Gone(error)) => last = Some(error),
@@ -194,13 +201,13 @@ impl Source {
                 && (theirs.name, theirs.size, theirs.sha256)
                     == (self.name, self.trailer.size, self.trailer.sha256)
             {
-                return Ok(Stood::Identical);
+                return Ok(Stood::Identical { created: false });
             }
         }
         let mut object = storage.get(key, Range::Whole).map_err(gone_or_failed)?;
         match decode_as(encoding, self.name, rules.checks, &mut object.body, &mut io::sink()) {
             Ok(theirs) if (theirs.size, theirs.sha256) == (self.trailer.size, self.trailer.sha256) => {
-                Ok(Stood::Identical)
+                Ok(Stood::Identical { created: false })
             }
             Ok(theirs) => Ok(Stood::Different(Box::new((theirs, object.modified)))),
             Err(DecodeError::Damaged(reason)) => Err(Compare::Failed(
@@ -236,8 +243,11 @@ impl Source {
 
 /// What stands under a key.
 enum Stood {
-    /// Our bytes, durable.
-    Identical,
+    /// Our bytes, durable; whether this call put them there.
+    Identical {
+        /// Or somebody had before.
+        created: bool,
+    },
     /// Other bytes, intact; when they were stored.
     Different(Box<(Decoded, SystemTime)>),
 }

@@ -1,6 +1,6 @@
 //! A push that looks ahead: what it stores, what its marks are believed for, and what never counts.
 
-use crate::util::{CLUSTER, MIB, Run, Sandbox, hang, names, noise, segment};
+use crate::util::{CLUSTER, MIB, Run, Sandbox, flip, hang, names, noise, segment};
 use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
@@ -43,7 +43,7 @@ fn marks(sandbox: &Sandbox) -> Vec<PathBuf> {
     names(&folder).into_iter().map(|name| folder.join(name)).collect()
 }
 
-/// Takes the object away: whoever relies on a mark does not notice, whoever pushes makes it anew.
+/// Takes the object away: whoever pushes makes it anew.
 fn lose(sandbox: &Sandbox, number: u32) {
     fs::remove_file(sandbox.object(&name(number))).unwrap();
 }
@@ -54,12 +54,14 @@ fn one_call_stores_what_waits_and_the_next_calls_only_use_up_its_marks() {
     sandbox.push(&name(1), &[]).succeeds();
     assert_eq!(sandbox.objects(), objects(1..=5));
     assert_eq!(marks(&sandbox).len(), 4);
-    // A call that needed the archive would fail now.
-    fs::rename(sandbox.archive(), sandbox.path("elsewhere")).unwrap();
+    // A call that read the file itself would fail now.
+    let control = sandbox.data().join("global/pg_control");
+    let content = fs::read(&control).unwrap();
+    fs::write(&control, "cut").unwrap();
     (2..=5).for_each(|number| sandbox.push(&name(number), &[]).succeeds());
     assert!(marks(&sandbox).is_empty());
-    sandbox.push(&name(3), &[]).fails(13, &["cannot open the archive's root"]);
-    fs::rename(sandbox.path("elsewhere"), sandbox.archive()).unwrap();
+    sandbox.push(&name(3), &[]).fails(10, &["pg_control"]);
+    fs::write(&control, content).unwrap();
     (2..=5).for_each(|number| {
         sandbox.fetch(&name(number), &[]).succeeds();
         assert!(sandbox.fetched() == segment(&name(number), MIB, CLUSTER, 7));
@@ -143,6 +145,50 @@ fn a_mark_is_not_believed_for_a_changed_file_or_other_destinations() {
 }
 
 #[test]
+fn a_mark_whose_object_was_removed_or_damaged_or_moved_aside_is_not_believed() {
+    let sandbox = backlog(4);
+    sandbox.push(&name(1), &[]).succeeds();
+    assert_eq!(marks(&sandbox).len(), 3);
+    lose(&sandbox, 2);
+    let object = sandbox.object(&name(3));
+    flip(&object, (fs::metadata(&object).unwrap().len() as usize - 300) * 8);
+    let run = sandbox.admin("quarantine", &[&name(3)]);
+    assert!(run.code == Some(0) && !object.exists(), "{run:?}");
+    let object = sandbox.object(&name(4));
+    flip(&object, (fs::metadata(&object).unwrap().len() as usize - 300) * 8);
+    sandbox.push(&name(4), &["--look-ahead", "0"]).fails(12, &["damaged"]);
+    for number in [2, 3] {
+        sandbox.push(&name(number), &["--look-ahead", "0"]).succeeds();
+        sandbox.fetch(&name(number), &[]).succeeds();
+        assert!(sandbox.fetched() == segment(&name(number), MIB, CLUSTER, 7));
+    }
+}
+
+#[test]
+fn a_mark_is_not_believed_where_another_directory_took_the_place_of_the_archive() {
+    let sandbox = backlog(3);
+    let second = sandbox.path("second");
+    fs::create_dir(&second).unwrap();
+    let both = ["--archive", second.to_str().unwrap(), "--look-ahead", "0"];
+    sandbox.push(&name(1), &both).succeeds();
+    sandbox.push(&name(1), &both[..2]).succeeds();
+    assert_eq!(marks(&sandbox).len(), 2);
+    // What an unmounted disk looks like: the bare mount point.
+    fs::rename(&second, sandbox.path("disk")).unwrap();
+    fs::create_dir(&second).unwrap();
+    sandbox.push(&name(2), &both).fails(13, &["second"]);
+    assert!(names(&second).is_empty());
+    // An older copy of the archive, which lacks the object.
+    fs::remove_dir(&second).unwrap();
+    assert!(
+        Command::new("cp").arg("-a").args([sandbox.path("disk"), second.clone()]).status().unwrap().success()
+    );
+    fs::remove_file(second.join("wal_005").join(format!("{}.zst", name(3)))).unwrap();
+    sandbox.push(&name(3), &both).succeeds();
+    assert!(second.join("wal_005").join(format!("{}.zst", name(3))).exists());
+}
+
+#[test]
 fn a_mark_without_all_destinations_is_never_left() {
     let sandbox = backlog(3);
     let second = sandbox.path("second");
@@ -212,7 +258,7 @@ fn two_clusters_that_share_a_spool_keep_their_marks_apart() {
         assert!(archive.join("wal_005").join(format!("{}.zst", name(number))).exists());
     }
     // The first cluster's marks are still there, and good.
-    fs::rename(sandbox.archive(), sandbox.path("elsewhere")).unwrap();
+    fs::write(sandbox.data().join("global/pg_control"), "cut").unwrap();
     sandbox.push(&name(2), &spool).succeeds();
 }
 

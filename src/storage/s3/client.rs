@@ -1,5 +1,6 @@
 //! From settings to a client: one runtime for the process, made by the first request.
 
+use super::dates::Dates;
 use super::settings::{RequestChecksums, S3Settings};
 use crate::storage::{Error, Kind, Result};
 use aws_config::BehaviorVersion;
@@ -53,7 +54,7 @@ pub(super) fn while_sending() -> aws_sdk_s3::config::Builder {
 }
 
 /// Makes a client. Nothing is sent to S3 yet, but the chain may ask for credentials' places.
-pub(super) async fn connect(settings: &S3Settings) -> Result<Client> {
+pub(super) async fn connect(settings: &S3Settings, dates: Dates) -> Result<Client> {
     let http = http_client(settings)?;
     let mut loader = aws_config::defaults(BehaviorVersion::latest()).http_client(http);
     if let Some(profile) = &settings.profile {
@@ -71,6 +72,7 @@ pub(super) async fn connect(settings: &S3Settings) -> Result<Client> {
     let mut config = aws_sdk_s3::config::Builder::from(&shared)
         // Repeating is the business of `storage::retry`, which says what it did.
         .retry_config(RetryConfig::disabled())
+        .interceptor(dates)
         .timeout_config(timeouts().read_timeout(STALL).build())
         .request_checksum_calculation(match settings.request_checksums {
             RequestChecksums::WhenSupported => RequestChecksumCalculation::WhenSupported,

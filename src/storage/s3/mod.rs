@@ -6,6 +6,7 @@
 //! stays in here: callers see plain functions over one runtime and client per process.
 
 mod client;
+mod dates;
 mod errors;
 mod multipart;
 mod sending;
@@ -16,10 +17,12 @@ pub use settings::{ConditionalWrites, Encryption, Keys, RequestChecksums, S3Sett
 use super::{Body, Entry, Error, Kind, Listing, Object, Range, Result, Storage};
 use crate::object::Key;
 use crate::object::key::PROBE;
+use crate::stamp::Stamp;
 use aws_sdk_s3::Client;
 use aws_sdk_s3::operation::list_objects_v2::ListObjectsV2Output;
 use aws_sdk_s3::primitives::{ByteStream, DateTime};
 use aws_sdk_s3::types::{Delete, ObjectIdentifier, ServerSideEncryption, StorageClass};
+use dates::Dates;
 use errors::classify;
 use std::io::{self, Read};
 use std::sync::{Arc, OnceLock};
@@ -46,6 +49,8 @@ struct Inner {
     place: String,
     settings: S3Settings,
     client: OnceLock<Client>,
+    /// Of the answers.
+    dates: Dates,
 }
 
 impl S3 {
@@ -54,7 +59,8 @@ impl S3 {
         let place =
             if prefix.is_empty() { format!("s3://{bucket}") } else { format!("s3://{bucket}/{prefix}") };
         let prefix = if prefix.is_empty() { prefix } else { format!("{prefix}/") };
-        S3 { inner: Arc::new(Inner { bucket, prefix, place, settings, client: OnceLock::new() }) }
+        let (client, dates) = (OnceLock::new(), Dates::default());
+        S3 { inner: Arc::new(Inner { bucket, prefix, place, settings, client, dates }) }
     }
 }
 
@@ -63,7 +69,7 @@ impl Inner {
         if let Some(client) = self.client.get() {
             return Ok(client);
         }
-        let client = client::runtime()?.block_on(client::connect(&self.settings))?;
+        let client = client::runtime()?.block_on(client::connect(&self.settings, self.dates.clone()))?;
         Ok(self.client.get_or_init(|| client))
     }
 
@@ -239,6 +245,20 @@ impl Storage for S3 {
                 Ok(Entry { key: key.as_str().to_owned(), size: object.size, modified: object.modified })
             }
         }
+    }
+
+    fn fingerprint(&self, _key: &Key) -> Result<Option<Stamp>> {
+        Ok(None)
+    }
+
+    fn clock(&self) -> Result<SystemTime> {
+        // Whatever the answer, it has a date.
+        let asked = self.head(&Key::identity());
+        self.inner.dates.last().ok_or_else(|| {
+            asked.err().unwrap_or_else(|| {
+                Error::new(Kind::Invalid, format!("\"{}\" answers without a date", self.inner.place))
+            })
+        })
     }
 
     fn list(&self, prefix: &str, after: &str) -> Result<Listing> {
