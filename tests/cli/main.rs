@@ -11,6 +11,7 @@ mod config;
 mod copy;
 mod drain;
 mod expire;
+mod faults;
 mod fetch;
 mod foreign;
 mod kills;
