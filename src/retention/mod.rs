@@ -13,7 +13,7 @@ pub mod plan;
 use crate::failure::Failure;
 use crate::inventory::{self, Content, Inventory, Item, Runs};
 use crate::object::{Key, Stored};
-use crate::storage::{Error, Result, Shared, Storage};
+use crate::storage::{DeletionFailed, Result, Shared, Storage};
 use crate::wal::{BackupHistory, Branch, SegmentName, Timeline, WalName};
 use backups::Backup;
 use plan::{Facts, History, Line, Plan, Why};
@@ -151,15 +151,36 @@ pub fn doomed(storage: &dyn Storage, plan: &Plan) -> Result<Vec<Doomed>> {
 /// Objects that one request deletes.
 const BATCH: usize = 1000;
 
-/// Deletes what the plan names; tells of each batch before it is deleted.
-pub fn apply(storage: &dyn Storage, plan: &Plan, tell: &dyn Fn(&[Key])) -> Result<u64> {
-    let (mut batch, mut deleted) = (Vec::with_capacity(BATCH), 0);
+/// Deletes what the plan names; tells of each batch before it is deleted. How many objects are
+/// gone is said of a failure, too.
+pub fn apply(
+    storage: &dyn Storage,
+    plan: &Plan,
+    tell: &dyn Fn(&[Key]),
+) -> std::result::Result<u64, DeletionFailed> {
+    let mut deleted = 0;
+    match delete_in_batches(storage, plan, tell, &mut deleted) {
+        Ok(()) => Ok(deleted),
+        Err(error) => Err(DeletionFailed { deleted, error }),
+    }
+}
+
+fn delete_in_batches(
+    storage: &dyn Storage,
+    plan: &Plan,
+    tell: &dyn Fn(&[Key]),
+    deleted: &mut u64,
+) -> Result<()> {
+    let mut batch = Vec::with_capacity(BATCH);
     let mut delete = |batch: &mut Vec<Key>| {
         tell(batch); // before, as some of them may be gone where it fails
-        storage.delete_all(batch)?;
-        deleted += batch.len() as u64;
+        let (gone, end) = match storage.delete_all(batch) {
+            Ok(()) => (batch.len() as u64, Ok(())),
+            Err(DeletionFailed { deleted, error }) => (deleted, Err(error)),
+        };
+        *deleted += gone;
         batch.clear();
-        Ok::<_, Error>(())
+        end
     };
     for item in inventory::items(storage)? {
         let item = item?;
@@ -170,10 +191,7 @@ pub fn apply(storage: &dyn Storage, plan: &Plan, tell: &dyn Fn(&[Key])) -> Resul
             delete(&mut batch)?;
         }
     }
-    if !batch.is_empty() {
-        delete(&mut batch)?;
-    }
-    Ok(deleted)
+    if batch.is_empty() { Ok(()) } else { delete(&mut batch) }
 }
 
 /// Whether an object goes, and why.

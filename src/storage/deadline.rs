@@ -4,7 +4,7 @@
 //! own; when the moment comes the caller gets [`Kind::TimedOut`] and the thread is left behind
 //! for the end of the process. What it was writing is still invisible, or whole.
 
-use super::{Body, Entry, Error, Kind, Listing, Object, Range, Result, Shared, Storage};
+use super::{Body, DeletionFailed, Entry, Error, Kind, Listing, Object, Range, Result, Shared, Storage};
 use crate::object::Key;
 use crate::stamp::Stamp;
 use std::io::{self, Read};
@@ -231,9 +231,10 @@ impl Storage for Deadline {
         self.ask(move |inner| inner.delete(&key))
     }
 
-    fn delete_all(&self, keys: &[Key]) -> Result<()> {
+    fn delete_all(&self, keys: &[Key]) -> std::result::Result<(), DeletionFailed> {
         let keys = keys.to_vec();
-        self.ask(move |inner| inner.delete_all(&keys))
+        self.ask(move |inner| Ok(inner.delete_all(&keys)))
+            .unwrap_or_else(|error| Err(DeletionFailed::of_all(error)))
     }
 
     fn make_durable(&self, key: &Key) -> Result<()> {

@@ -1,6 +1,6 @@
 //! A wrapper that fails on purpose, for tests: each request asks a plan what to do.
 
-use super::{Body, Entry, Error, Kind, Listing, Object, Range, Result, Shared, Storage};
+use super::{Body, DeletionFailed, Entry, Error, Kind, Listing, Object, Range, Result, Shared, Storage};
 use crate::object::Key;
 use crate::stamp::Stamp;
 use std::io::{self, Read};
@@ -134,9 +134,16 @@ impl Storage for Faulty {
         self.run(Request::Delete, key.as_str(), || self.inner.delete(key))
     }
 
-    fn delete_all(&self, keys: &[Key]) -> Result<()> {
+    fn delete_all(&self, keys: &[Key]) -> std::result::Result<(), DeletionFailed> {
         let first = keys.first().map_or("", Key::as_str);
-        self.run(Request::Delete, first, || self.inner.delete_all(keys))
+        let mut deleted = 0;
+        let run = self.run(Request::Delete, first, || {
+            self.inner.delete_all(keys).map_err(|failed| {
+                deleted = failed.deleted;
+                failed.error
+            })
+        });
+        run.map_err(|error| DeletionFailed { deleted, error })
     }
 
     fn make_durable(&self, key: &Key) -> Result<()> {

@@ -5,7 +5,7 @@
 //! the root is held open from the first request on, which keeps a plain `umount` from succeeding
 //! in between, and every request ends by proving that the path still leads to that directory.
 
-use super::{Body, Entry, Error, Kind, Listing, Object, Range, Result, Storage};
+use super::{Body, DeletionFailed, Entry, Error, Kind, Listing, Object, Range, Result, Storage};
 use crate::durable;
 use crate::object::Key;
 use crate::stamp::Stamp;
@@ -256,22 +256,30 @@ impl Storage for Local {
     }
 
     /// One fsync of each folder for all of them.
-    fn delete_all(&self, keys: &[Key]) -> Result<()> {
-        self.root.hold()?;
+    fn delete_all(&self, keys: &[Key]) -> std::result::Result<(), DeletionFailed> {
+        self.root.hold().map_err(DeletionFailed::of_all)?;
         let paths: Vec<_> = keys.iter().map(|key| self.path(key)).collect();
+        let (mut deleted, mut failure) = (0, None);
         for path in &paths {
             match fs::remove_file(path) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    return Err(failed("cannot delete", path, error));
+                    failure = Some(failed("cannot delete", path, error));
+                    break;
                 }
-                _ => {}
+                _ => deleted += 1,
             }
         }
         let folders: BTreeSet<_> = paths.iter().flat_map(|path| self.folders(path)).collect();
         let folders: Vec<_> = folders.into_iter().filter(|folder| folder.is_dir()).collect();
-        let synced = durable::sync_folders(&folders);
-        synced.map_err(|error| failed("cannot make deletions durable in", self.root.path(), error))?;
-        self.root.still_the_same()
+        // What is gone is made durable even where the rest could not be deleted.
+        let synced = durable::sync_folders(&folders)
+            .map_err(|error| failed("cannot make deletions durable in", self.root.path(), error))
+            .and_then(|()| self.root.still_the_same());
+        match (failure, synced) {
+            (None, Ok(())) => Ok(()),
+            (Some(error), Ok(())) => Err(DeletionFailed { deleted, error }),
+            (_, Err(error)) => Err(DeletionFailed::of_all(error)),
+        }
     }
 
     fn make_durable(&self, key: &Key) -> Result<()> {

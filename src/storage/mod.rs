@@ -66,6 +66,22 @@ pub struct Error {
 /// The result of a storage request.
 pub type Result<T> = std::result::Result<T, Error>;
 
+/// A deletion of many objects that failed on the way.
+#[derive(Debug)]
+pub struct DeletionFailed {
+    /// How many of the objects are gone for certain; of others nobody knows.
+    pub deleted: u64,
+    /// Why the others are not.
+    pub error: Error,
+}
+
+impl DeletionFailed {
+    /// A failure before anything was deleted.
+    pub fn of_all(error: Error) -> Self {
+        DeletionFailed { deleted: 0, error }
+    }
+}
+
 impl Error {
     /// `what`: a lower-case statement that names the object and the place.
     pub fn new(kind: Kind, what: impl Into<String>) -> Self {
@@ -187,9 +203,12 @@ pub trait Storage: Send + Sync {
     /// Deletes an object, durably.
     fn delete(&self, key: &Key) -> Result<()>;
 
-    /// Deletes many objects; some may be deleted where it fails.
-    fn delete_all(&self, keys: &[Key]) -> Result<()> {
-        keys.iter().try_for_each(|key| self.delete(key))
+    /// Deletes many objects. Where it fails, it says how many are gone.
+    fn delete_all(&self, keys: &[Key]) -> std::result::Result<(), DeletionFailed> {
+        for (deleted, key) in (0..).zip(keys) {
+            self.delete(key).map_err(|error| DeletionFailed { deleted, error })?;
+        }
+        Ok(())
     }
 
     /// Makes an object durable that another process created and may not have finished with.

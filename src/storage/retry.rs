@@ -5,9 +5,10 @@
 //! [`Kind::AlreadyExists`], and the caller compares what stands there. The last error says how
 //! often it was tried.
 
-use super::{Body, Entry, Error, Kind, Listing, Object, Range, Result, Shared, Storage};
+use super::{Body, DeletionFailed, Entry, Error, Kind, Listing, Object, Range, Result, Shared, Storage};
 use crate::object::Key;
 use crate::stamp::Stamp;
+use std::cell::Cell;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -152,8 +153,16 @@ impl Storage for Retry {
         self.run(|| self.inner.delete(key))
     }
 
-    fn delete_all(&self, keys: &[Key]) -> Result<()> {
-        self.run(|| self.inner.delete_all(keys))
+    fn delete_all(&self, keys: &[Key]) -> std::result::Result<(), DeletionFailed> {
+        // A repeat counts what an earlier attempt deleted as deleted.
+        let most = Cell::new(0);
+        let repeated = self.run(|| {
+            self.inner.delete_all(keys).map_err(|failed| {
+                most.set(failed.deleted.max(most.get()));
+                failed.error
+            })
+        });
+        repeated.map_err(|error| DeletionFailed { deleted: most.get(), error })
     }
 
     fn make_durable(&self, key: &Key) -> Result<()> {

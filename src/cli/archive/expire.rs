@@ -10,7 +10,7 @@ use crate::object::Key;
 use crate::retention::backups::{Backup, list};
 use crate::retention::plan::{Before, Fate, Plan, Rules, Why, plan};
 use crate::retention::{Archive, Doomed, apply, doomed, look};
-use crate::storage::{Destination, Storage};
+use crate::storage::{DeletionFailed, Destination, Storage};
 use crate::wal::WalName;
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use serde_json::{Value, json};
@@ -74,8 +74,9 @@ pub(super) fn run(matches: &ArgMatches) -> Result<AdminExit, Failure<()>> {
         for (storage, place) in destinations.iter().zip(&mut places) {
             match delete(storage.as_ref(), &plan) {
                 Ok(deleted) => place.deleted = Some(deleted),
-                Err(failure) => {
-                    report(&failure);
+                Err(DeletionFailed { deleted, error }) => {
+                    place.deleted = Some(deleted);
+                    report(&Failure::<()>::from_storage((), &error));
                     exit = AdminExit::CouldNotTell;
                 }
             }
@@ -126,10 +127,10 @@ fn named(matches: &ArgMatches, archive: &Archive) -> Result<Vec<Backup>, Failure
     Ok(named)
 }
 
-fn delete(storage: &dyn Storage, plan: &Plan) -> Result<u64, Failure<()>> {
+fn delete(storage: &dyn Storage, plan: &Plan) -> Result<u64, DeletionFailed> {
     let tell =
         |keys: &[Key]| keys.iter().for_each(|key| log::info!("deleting \"{}/{key}\"", storage.place()));
-    apply(storage, plan, &tell).map_err(|error| Failure::from_storage((), &error))
+    apply(storage, plan, &tell)
 }
 
 /// What goes from a destination.

@@ -14,7 +14,7 @@ mod settings;
 
 pub use settings::{ConditionalWrites, Encryption, Keys, RequestChecksums, S3Settings, Secret};
 
-use super::{Body, Entry, Error, Kind, Listing, Object, Range, Result, Storage};
+use super::{Body, DeletionFailed, Entry, Error, Kind, Listing, Object, Range, Result, Storage};
 use crate::object::Key;
 use crate::object::key::PROBE;
 use crate::stamp::Stamp;
@@ -291,22 +291,29 @@ impl Storage for S3 {
         }
     }
 
-    fn delete_all(&self, keys: &[Key]) -> Result<()> {
+    fn delete_all(&self, keys: &[Key]) -> std::result::Result<(), DeletionFailed> {
         let inner = &self.inner;
+        let mut deleted = 0;
         for batch in keys.chunks(BATCH) {
-            let invalid = |error| Error::new(Kind::Invalid, "cannot name what to delete").caused_by(error);
+            let failed = |error| DeletionFailed { deleted, error };
+            let invalid =
+                |error| failed(Error::new(Kind::Invalid, "cannot name what to delete").caused_by(error));
             let named =
                 batch.iter().map(|key| ObjectIdentifier::builder().key(inner.full(key.as_str())).build());
             let named = named.collect::<std::result::Result<Vec<_>, _>>().map_err(invalid)?;
-            let batch = Delete::builder().set_objects(Some(named)).quiet(true).build().map_err(invalid)?;
-            let request = inner.client()?.delete_objects().bucket(&inner.bucket).delete(batch);
-            let sent = client::runtime()?.block_on(request.send());
-            let output = sent.map_err(|error| classify("delete from", &inner.place, error))?;
+            let delete = Delete::builder().set_objects(Some(named)).quiet(true).build().map_err(invalid)?;
+            let request =
+                inner.client().map_err(failed)?.delete_objects().bucket(&inner.bucket).delete(delete);
+            let sent = client::runtime().map_err(failed)?.block_on(request.send());
+            let output = sent.map_err(|error| failed(classify("delete from", &inner.place, error)))?;
             if let Some(first) = output.errors().first() {
                 let object = inner.object(first.key().unwrap_or_default());
                 let reason = format!("{}: {}", first.code().unwrap_or("?"), first.message().unwrap_or("?"));
-                return Err(Error::new(Kind::Denied, format!("cannot delete \"{object}\"")).caused_by(reason));
+                let gone = batch.len().saturating_sub(output.errors().len()) as u64;
+                let error = Error::new(Kind::Denied, format!("cannot delete \"{object}\"")).caused_by(reason);
+                return Err(DeletionFailed { deleted: deleted + gone, error });
             }
+            deleted += batch.len() as u64;
         }
         Ok(())
     }
