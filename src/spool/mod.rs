@@ -4,6 +4,7 @@
 //! that a destination *was* an archive of this cluster. Its absence from a destination that the
 //! spool remembers is the sign of a disk that is not mounted.
 
+mod histories;
 mod marks;
 mod partials;
 mod prefetched;

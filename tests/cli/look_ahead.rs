@@ -302,6 +302,7 @@ fn memory_stays_bounded_however_little_the_files_compress() {
             .arg(format!("pg_wal/{}", name(1))),
     );
     println!("33 segments of 16 MiB that do not compress: {peak} KiB");
-    assert_eq!(sandbox.objects(), objects(1..=33));
+    // A slow machine leaves the last ones to the next call; these alone are more than the bound.
+    assert!(sandbox.objects().len() > 12, "{:?}", sandbox.objects());
     assert!(peak < 96 << 10, "{peak} KiB");
 }

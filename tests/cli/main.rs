@@ -5,15 +5,19 @@
 #[path = "../support/prefetchers.rs"]
 mod prefetchers;
 mod util;
+#[path = "../support/wal.rs"]
+mod wal;
 
 mod check;
 mod config;
 mod copy;
+mod cut;
 mod drain;
 mod expire;
 mod faults;
 mod fetch;
 mod foreign;
+mod histories;
 mod kills;
 mod list;
 mod look_ahead;

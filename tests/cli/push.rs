@@ -311,51 +311,6 @@ fn the_same_content_at_another_level_or_without_trailer_is_identical() {
 }
 
 #[test]
-fn a_different_segment_that_agrees_up_to_a_fork_in_it_is_stored_beside_the_first() {
-    // A cascading standby archives the parent's last segment incomplete, under its full name.
-    let history = |switch: &str| format!("1\t{switch}\tno recovery target specified\n");
-    let complete = segment(TWO, MIB, CLUSTER, 1);
-    let mut incomplete = complete.clone();
-    incomplete[0x300..].fill(0);
-    let variants = |sandbox: &Sandbox| {
-        let objects = sandbox.objects().into_iter();
-        objects.filter(|object| object.starts_with(TWO) && object.len() == 24 + 1 + 16 + 4).count()
-    };
-    for (first, second) in [(&complete, &incomplete), (&incomplete, &complete)] {
-        for archived in [true, false] {
-            let sandbox = Sandbox::new();
-            sandbox.wal(TWO, first);
-            sandbox.push(TWO, &[]).succeeds();
-            sandbox.wal(TWO, second);
-            let conflict = sandbox.push(TWO, &[]).fails(12, &["already stands there with different content"]);
-            assert!(!conflict.stderr.contains("fork"));
-            let path = sandbox.wal("00000002.history", history("0/200300").as_bytes());
-            if archived {
-                sandbox.push("00000002.history", &[]).succeeds();
-                fs::remove_file(path).unwrap();
-            }
-            for _ in 0..2 {
-                let run = sandbox.push(TWO, &[]);
-                assert!(run.code == Some(0) && run.stderr.contains("the same up to 0/200300"), "{run:?}");
-            }
-            assert_eq!(variants(&sandbox), 1);
-            sandbox.fetch(TWO, &[]).succeeds();
-            assert!(sandbox.fetched() == *first, "the first one stays what it was");
-        }
-    }
-    // The fork lies beyond the difference, in another segment, or on another timeline.
-    for line in [history("0/200400"), history("0/200000"), history("0/300000"), history("0/100300")] {
-        let sandbox = Sandbox::new();
-        sandbox.wal(TWO, &complete);
-        sandbox.push(TWO, &[]).succeeds();
-        sandbox.wal(TWO, &incomplete);
-        sandbox.wal("00000002.history", line.as_bytes());
-        sandbox.push(TWO, &[]).fails(12, &["already stands there with different content"]);
-        assert_eq!(variants(&sandbox), 0);
-    }
-}
-
-#[test]
 fn a_different_partial_segment_is_stored_beside_the_first() {
     let sandbox = Sandbox::new();
     let name = format!("{ONE}.partial");

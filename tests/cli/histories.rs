@@ -1,0 +1,185 @@
+//! Histories first: nothing of a timeline is archived before its history is.
+
+use crate::util::{CLUSTER, MIB, Run, Sandbox, flip, segment};
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+const ONE: &str = "000000010000000000000001";
+const OF_TWO: &str = "000000020000000000000002";
+const NEXT_OF_TWO: &str = "000000020000000000000003";
+const OF_THREE: &str = "000000030000000000000004";
+const HISTORY: &[u8] = b"1\t0/200300\tno recovery target specified\n";
+const OTHER: &[u8] = b"1\t0/200400\tno recovery target specified\n";
+
+/// A server that was promoted while archiving was off: its history has no status file.
+fn promoted() -> Sandbox {
+    let sandbox = Sandbox::new();
+    sandbox.segment(ONE);
+    sandbox.segment(OF_TWO);
+    sandbox.wal("00000002.history", HISTORY);
+    sandbox
+}
+
+fn objects(names: &[&str]) -> Vec<String> {
+    names.iter().map(|name| format!("{name}.zst")).collect()
+}
+
+/// Another server archives to the same place.
+fn push_of_another(sandbox: &Sandbox, name: &str, content: &[u8]) -> Run {
+    let other = sandbox.make_data_directory("other", CLUSTER);
+    fs::write(other.join("pg_wal").join(ONE), segment(ONE, MIB, CLUSTER, 1)).unwrap();
+    fs::write(other.join("pg_wal").join(name), content).unwrap();
+    let mut push = sandbox.program("wal-push");
+    push.current_dir(&other).arg("--archive").arg(sandbox.archive());
+    Run::of(push.arg(format!("pg_wal/{name}")))
+}
+
+#[test]
+fn the_first_file_of_a_timeline_brings_its_history() {
+    let backup = format!("{OF_TWO}.00000028.backup");
+    for name in [OF_TWO.to_owned(), format!("{OF_TWO}.partial"), backup] {
+        let sandbox = promoted();
+        let content = if name.ends_with("backup") { Vec::new() } else { segment(OF_TWO, MIB, CLUSTER, 1) };
+        sandbox.wal(&name, &content);
+        assert_eq!(sandbox.push(&name, &[]).code, Some(0));
+        assert_eq!(sandbox.objects(), objects(&["00000002.history", &name]));
+        sandbox.fetch("00000002.history", &[]).succeeds();
+        assert_eq!(sandbox.fetched(), HISTORY);
+    }
+    let sandbox = promoted();
+    sandbox.push(ONE, &[]).succeeds();
+    assert_eq!(sandbox.objects(), objects(&[ONE]), "timeline 1 needs none");
+    for spool in ["/proc/none", sandbox.path("spool").to_str().unwrap()] {
+        sandbox.push(OF_TWO, &["--spool-dir", spool]).succeeds();
+        sandbox.push("00000002.history", &["--spool-dir", spool]).succeeds();
+    }
+}
+
+#[test]
+fn a_history_that_is_gone_from_a_directory_is_brought_again() {
+    let sandbox = promoted();
+    sandbox.push(OF_TWO, &[]).succeeds();
+    fs::remove_file(sandbox.object("00000002.history")).unwrap();
+    sandbox.segment(NEXT_OF_TWO);
+    sandbox.push(NEXT_OF_TWO, &[]).succeeds();
+    assert_eq!(sandbox.objects(), objects(&["00000002.history", OF_TWO, NEXT_OF_TWO]));
+}
+
+#[test]
+fn the_histories_of_ancestors_come_with_that_of_their_descendant() {
+    let sandbox = promoted();
+    sandbox.wal("00000003.history", b"1\t0/200300\tx\n2\t0/400000\ty\n");
+    sandbox.segment(OF_THREE);
+    sandbox.push(OF_THREE, &[]).succeeds();
+    assert_eq!(sandbox.objects(), objects(&["00000002.history", "00000003.history", OF_THREE]));
+}
+
+#[test]
+fn a_history_that_conflicts_keeps_out_everything_of_its_timeline() {
+    let sandbox = promoted();
+    push_of_another(&sandbox, "00000002.history", OTHER).succeeds();
+    let words = ["00000002.history", "different content", "nothing of timeline 2", "HINT:"];
+    let backup = format!("{OF_TWO}.00000028.backup");
+    let partial = format!("{OF_TWO}.partial");
+    sandbox.wal(&backup, b"");
+    sandbox.wal(&partial, &segment(OF_TWO, MIB, CLUSTER, 1));
+    for name in [OF_TWO, &backup, &partial] {
+        sandbox.push(name, &[]).fails(12, &words);
+    }
+    sandbox.push("00000002.history", &[]).fails(12, &["different content"]);
+    assert_eq!(sandbox.objects(), objects(&["00000002.history"]));
+    sandbox.push(ONE, &[]).succeeds();
+}
+
+#[test]
+fn a_push_that_looks_ahead_stores_nothing_of_a_timeline_whose_history_conflicts() {
+    let sandbox = promoted();
+    push_of_another(&sandbox, "00000002.history", OTHER).succeeds();
+    for name in [ONE, OF_TWO] {
+        fs::write(sandbox.data().join(format!("pg_wal/archive_status/{name}.ready")), "").unwrap();
+    }
+    std::thread::sleep(Duration::from_millis(50)); // a file that has just changed is left to its own call
+    sandbox.push(ONE, &[]).succeeds();
+    assert_eq!(sandbox.objects(), objects(&[ONE, "00000002.history"]));
+    sandbox.push(OF_TWO, &[]).fails(12, &["00000002.history", "different content"]);
+}
+
+#[test]
+fn a_conflict_at_one_destination_is_none_at_the_other() {
+    let sandbox = promoted();
+    push_of_another(&sandbox, "00000002.history", OTHER).succeeds();
+    let second = sandbox.path("second");
+    fs::create_dir(&second).unwrap();
+    sandbox.push(OF_TWO, &["--archive", second.to_str().unwrap()]).fails(12, &["00000002.history"]);
+    let there = crate::util::names(&second.join("wal_005"));
+    assert_eq!(there, objects(&["00000002.history", OF_TWO]));
+}
+
+#[test]
+fn where_pg_wal_has_no_history_the_archives_own_serves_and_without_any_the_file_is_stored_and_told_of() {
+    let sandbox = promoted();
+    fs::remove_file(sandbox.data().join("pg_wal/00000002.history")).unwrap();
+    // pg_resetwal -l sets a timeline that has no history anywhere.
+    for _ in 0..2 {
+        let words = ["warning", "00000002.history", "neither in", OF_TWO];
+        sandbox.push(OF_TWO, &[]).fails(0, &words);
+    }
+    assert_eq!(sandbox.objects(), objects(&[OF_TWO]));
+    let sandbox = promoted();
+    sandbox.push("00000002.history", &[]).succeeds();
+    fs::remove_file(sandbox.data().join("pg_wal/00000002.history")).unwrap();
+    for spool in [&[][..], &["--spool-dir", "/proc/none"]] {
+        sandbox.push(OF_TWO, spool).succeeds();
+    }
+}
+
+#[test]
+fn a_history_is_refused_where_another_servers_files_of_its_timeline_stand_without_one() {
+    let sandbox = promoted();
+    // The archive lost its history; this server chose the id a second time.
+    let lost = |sandbox: &Sandbox, seed| {
+        let content = segment(OF_TWO, MIB, CLUSTER, seed);
+        assert_eq!(push_of_another(sandbox, OF_TWO, &content).code, Some(0));
+    };
+    lost(&sandbox, 5);
+    let words = ["files of timeline 2", OF_TWO, "no history of it", "HINT:", "wal-archive"];
+    sandbox.push("00000002.history", &[]).fails(12, &words);
+    sandbox.segment(NEXT_OF_TWO);
+    sandbox.push(NEXT_OF_TWO, &[]).fails(12, &words);
+    assert_eq!(sandbox.objects(), objects(&[OF_TWO]));
+
+    // The same files are in its own pg_wal: only the history is lost.
+    let sandbox = promoted();
+    lost(&sandbox, 1);
+    sandbox.push("00000002.history", &[]).succeeds();
+    assert_eq!(sandbox.objects(), objects(&["00000002.history", OF_TWO]));
+}
+
+#[test]
+fn a_damaged_history_that_was_moved_aside_is_replaced_by_that_of_pg_wal() {
+    let sandbox = promoted();
+    sandbox.push(OF_TWO, &[]).succeeds();
+    flip(&sandbox.object("00000002.history"), 100);
+    fs::remove_file(sandbox.data().join("pg_wal").join(OF_TWO)).unwrap();
+    sandbox.segment(NEXT_OF_TWO);
+    let run = sandbox.push(NEXT_OF_TWO, &[]);
+    run.fails(12, &["damaged", "HINT:", "wal-archive quarantine 00000002.history"]);
+    assert_eq!(sandbox.admin("quarantine", &["00000002.history"]).code, Some(0));
+    sandbox.push(NEXT_OF_TWO, &[]).succeeds();
+    assert_eq!(sandbox.objects(), objects(&["00000002.history", OF_TWO, NEXT_OF_TWO]));
+}
+
+#[test]
+fn other_tools_histories_count_in_an_archive_that_they_wrote_to() {
+    let sandbox = promoted();
+    let plain = |name: &str, content: &[u8]| fs::write(sandbox.archive().join(name), content).unwrap();
+    plain(ONE, &segment(ONE, MIB, CLUSTER, 1));
+    plain("00000002.history", HISTORY);
+    sandbox.push(OF_TWO, &[]).succeeds();
+    assert_eq!(sandbox.objects(), objects(&[OF_TWO]));
+    sandbox.wal("00000002.history", OTHER);
+    sandbox.segment(NEXT_OF_TWO);
+    sandbox.push(NEXT_OF_TWO, &[]).fails(12, &["00000002.history", "different content"]);
+    assert!(!Path::new(&sandbox.object(NEXT_OF_TWO)).exists());
+}
