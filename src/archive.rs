@@ -2,13 +2,19 @@
 //!
 //! "Not there" is an answer only where an archive was seen: an empty directory is an unmounted
 //! disk until proved otherwise. `archive.json` is that proof, made create-only before the first
-//! object.
+//! object, and by hand (`wal-archive init`).
 
-use crate::lookup;
+mod new;
+mod survey;
+#[cfg(test)]
+mod tests;
+
+pub use new::{Made, init};
+
 use crate::object::key::WAL_FOLDER;
-use crate::object::{Checks, Encoding, Identity, Key, Stored};
+use crate::object::{Checks, Identity, Key, Stored};
 use crate::spool::{Fresh, Spool};
-use crate::storage::{Body, Error, Kind, Range, Result, Storage};
+use crate::storage::{Error, Kind, Range, Result, Storage};
 use crate::wal::{SegmentSize, SystemId};
 use std::io::Read;
 use std::time::SystemTime;
@@ -23,8 +29,8 @@ pub enum Refusal {
         /// The usual causes.
         hint: String,
     },
-    /// It cannot be made an archive, because the pusher does not know its cluster.
-    Nameless,
+    /// It has no `archive.json`, and a push makes none there.
+    NoArchive(Error),
     /// It could not be asked, or is not where it was.
     Storage(Error),
 }
@@ -37,13 +43,11 @@ impl From<Error> for Refusal {
 
 /// What the pusher knows of its cluster.
 #[derive(Clone, Copy)]
-pub struct Claimant<'a> {
+pub struct Claimant {
     /// By the file or `pg_control`.
     pub system_id: Option<SystemId>,
-    /// By the file; for a file that is no segment it may be found with `neighbour_size`.
+    /// By the file.
     pub segment_size: Option<SegmentSize>,
-    /// Finds the segment size from the files around, asked only where it is needed.
-    pub neighbour_size: &'a (dyn Fn() -> Option<SegmentSize> + Sync),
     /// Whether the pages of its files are looked at.
     pub checks: Checks,
 }
@@ -107,7 +111,7 @@ pub fn owner(storage: &dyn Storage, checks: Checks) -> Result<Owner> {
     Ok(match found {
         Some(found) => Owner { system_id: Some(found.system_id), segment_size: Some(found.segment_size) },
         None => {
-            let held = survey(storage, checks)?;
+            let held = survey::survey(storage, checks)?;
             Owner { system_id: held.system_id, segment_size: held.segment_size }
         }
     })
@@ -116,11 +120,11 @@ pub fn owner(storage: &dyn Storage, checks: Checks) -> Result<Owner> {
 /// What a destination is to the cluster whose identity it has.
 const VERB: &str = "is the archive of";
 
-/// Proves before a push that the destination is this cluster's archive, making it one where it
-/// has no identity and never had.
+/// Proves before a push that the destination is this cluster's archive. Where other tools archived
+/// this cluster there, it becomes one.
 pub fn claim(
     storage: &dyn Storage,
-    claimant: &Claimant<'_>,
+    claimant: &Claimant,
     spool: Option<&Spool>,
     now: SystemTime,
 ) -> std::result::Result<Identity, Refusal> {
@@ -134,30 +138,25 @@ pub fn claim(
     {
         return Ok(known.identity);
     }
-    let expected = || spool.zip(id).and_then(|(spool, id)| spool.expects(&storage.address(), id));
     let found = match identity(storage) {
-        // Without the right to list, S3 answers so for what is not there, too; whether it is
-        // there shows when it is created.
-        Err(error) if error.kind() == Kind::Denied && !storage.can_vanish() && expected().is_none() => None,
+        Err(error) if new::hides_what_is_missing(storage, &error) => {
+            return Err(Refusal::NoArchive(new::no_archive_seen(storage, error)));
+        }
         other => other?,
     };
-    if found.is_none()
-        && let Some(memory) = expected()
-    {
-        return Err(not_where_it_was(storage, &memory).into());
-    }
-    if let Some(found) = &found {
-        compare(storage, VERB, found, claimant)?;
-    }
+    let (mut found, is_new) = match found {
+        Some(found) => (found, false),
+        None => without_identity(storage, claimant, spool)?,
+    };
+    compare(storage, VERB, &found, claimant)?;
     let proved = fresh.is_some_and(|known| known.writable);
     if !proved {
         storage.prove_create()?;
     }
-    let found = match found {
-        Some(found) => found,
-        None => make(storage, claimant)?,
-    };
-    compare(storage, VERB, &found, claimant)?;
+    if is_new && let new::Created::Before(theirs) = new::create(storage, found)? {
+        compare(storage, VERB, &theirs, claimant)?;
+        found = theirs;
+    }
     if !proved {
         remember(storage, &Fresh { identity: found, writable: true }, spool, now);
         // Once a day is often enough to look for what a kill left behind.
@@ -168,6 +167,31 @@ pub fn claim(
     Ok(found)
 }
 
+/// The identity that a place without one gets by this push, and `true`; or the one that another
+/// program has made there meanwhile.
+fn without_identity(
+    storage: &dyn Storage,
+    claimant: &Claimant,
+    spool: Option<&Spool>,
+) -> std::result::Result<(Identity, bool), Refusal> {
+    let memory = spool.zip(claimant.system_id).and_then(|(spool, id)| spool.expects(&storage.address(), id));
+    // Where it was an archive before, nothing is made of what may stand in its place.
+    if memory.is_none() {
+        match new::taken_over(storage, claimant) {
+            Ok(Some(wanted)) => return Ok((wanted, true)),
+            Err(Refusal::Storage(error)) if new::hides_what_is_missing(storage, &error) => {
+                log::debug!("whether other tools wrote to it cannot be seen: {error}");
+            }
+            other => drop(other?),
+        }
+    }
+    match identity(storage)? {
+        Some(made_meanwhile) => Ok((made_meanwhile, false)),
+        None if memory.is_some() => Err(Refusal::NoArchive(not_where_it_was(storage))),
+        None => Err(Refusal::NoArchive(new::no_archive(storage))),
+    }
+}
+
 fn remember(storage: &dyn Storage, found: &Fresh, spool: Option<&Spool>, now: SystemTime) {
     if let Some(spool) = spool
         && let Err(error) = spool.remember(&storage.address(), found, now)
@@ -176,117 +200,15 @@ fn remember(storage: &dyn Storage, found: &Fresh, spool: Option<&Spool>, now: Sy
     }
 }
 
-fn not_where_it_was(storage: &dyn Storage, memory: &std::path::Path) -> Error {
+fn not_where_it_was(storage: &dyn Storage) -> Error {
+    let place = storage.place();
     Error::new(
         Kind::Unavailable,
-        format!(
-            "\"{}\" is not the archive that was there before: it has no \"archive.json\"",
-            storage.place()
-        ),
+        format!("\"{place}\" is not the archive that was there before: it has no \"archive.json\""),
     )
     .hint(format!(
-        "mount its disk or correct the path; if the archive is meant to start anew there, remove \"{}\"",
-        memory.display()
+        "mount its disk or correct the path; only if the archive is to start anew there: wal-archive init {place}"
     ))
-}
-
-/// Creates the identity; where another push was faster, its identity counts.
-fn make(storage: &dyn Storage, claimant: &Claimant<'_>) -> std::result::Result<Identity, Refusal> {
-    let held = match survey(storage, claimant.checks) {
-        Err(error) if error.kind() == Kind::Denied && !storage.can_vanish() => {
-            log::debug!("whether other tools wrote to it cannot be seen: {error}");
-            Holds::default()
-        }
-        other => other?,
-    };
-    let size = held.segment_size.or(claimant.segment_size).or_else(claimant.neighbour_size);
-    let wanted = Identity {
-        system_id: held.system_id.or(claimant.system_id).ok_or(Refusal::Nameless)?,
-        segment_size: size.ok_or(Refusal::Nameless)?,
-        foreign: held.foreign,
-    };
-    compare(storage, "holds WAL of", &wanted, claimant)?;
-    match storage.create(&Key::identity(), &Body::from(wanted.write())) {
-        Ok(()) => Ok(wanted),
-        Err(error) if error.kind() == Kind::AlreadyExists => identity(storage)?.ok_or_else(|| {
-            Error::new(
-                Kind::Unavailable,
-                format!("\"archive.json\" of \"{}\" comes and goes", storage.place()),
-            )
-            .into()
-        }),
-        Err(error) => Err(error.into()),
-    }
-}
-
-/// What stands in an archive without an identity, as far as anything told.
-#[derive(Default)]
-struct Holds {
-    system_id: Option<SystemId>,
-    segment_size: Option<SegmentSize>,
-    /// Whether other tools wrote to it.
-    foreign: bool,
-}
-
-/// How many objects are read to learn whose they are: some may be damaged.
-const SAMPLE: usize = 16;
-
-/// Reads the first segments that stand there until one tells whose they are.
-fn survey(storage: &dyn Storage, checks: Checks) -> Result<Holds> {
-    let (mut pages, mut texts) = (Vec::new(), Vec::new());
-    let (mut anything, mut holds) = (None, Holds::default());
-    for folder in [WAL_FOLDER, ""] {
-        for entry in storage.list(folder, "")? {
-            let key = entry?.key;
-            let stored = Stored::parse(key.strip_prefix(folder).unwrap_or(&key));
-            if stored.name().is_none() {
-                continue;
-            }
-            anything.get_or_insert_with(|| key.clone());
-            // This program puts nothing else there, and nothing elsewhere.
-            let may_be_ours = matches!(stored, Stored::Wal(_, Encoding::Zstd) | Stored::Variant(..));
-            holds.foreign |= !may_be_ours || folder != WAL_FOLDER;
-            if let (Stored::Wal(name, encoding), Some(key)) = (stored, Key::parse(&key)) {
-                let sample = if name.is_pages() { &mut pages } else { &mut texts };
-                if sample.len() < SAMPLE {
-                    sample.push((key, name, encoding));
-                }
-            }
-        }
-    }
-    let Some(anything) = anything else { return Ok(holds) };
-    let mut intact = false;
-    for (key, name, encoding) in pages.into_iter().chain(texts) {
-        let found = match lookup::read(storage, &key, encoding, name, checks, &mut std::io::sink()) {
-            Ok(Ok(found)) => found,
-            Ok(Err(reason)) => {
-                log::debug!("\"{}/{key}\": {reason}", storage.place());
-                continue;
-            }
-            Err(error) if error.kind() == Kind::NotFound => continue,
-            Err(error) => return Err(error),
-        };
-        intact = true;
-        holds.foreign |= found.trailer.is_none();
-        holds.system_id = found.system_id();
-        if holds.system_id.is_some() {
-            holds.segment_size = name.is_pages().then(|| SegmentSize::new(found.size)).flatten();
-            break;
-        }
-    }
-    if intact { Ok(holds) } else { Err(unreadable(storage, &anything)) }
-}
-
-fn unreadable(storage: &dyn Storage, key: &str) -> Error {
-    Error::new(
-        Kind::Invalid,
-        format!(
-            "\"{}\" holds WAL files, \"{key}\" the first of them, but none that was tried can be read: they are encrypted, \
-             damaged or in an unknown encoding",
-            storage.place()
-        ),
-    )
-    .hint("archive to an empty prefix of its own")
 }
 
 fn other_cluster(storage: &dyn Storage, verb: &str, theirs: SystemId, ours: SystemId) -> Refusal {
@@ -305,7 +227,7 @@ fn compare(
     storage: &dyn Storage,
     verb: &str,
     found: &Identity,
-    claimant: &Claimant<'_>,
+    claimant: &Claimant,
 ) -> std::result::Result<(), Refusal> {
     if let Some(ours) = claimant.system_id
         && ours != found.system_id

@@ -58,12 +58,14 @@ impl Whose {
             )
             .hint("mount its disk or correct the path; an archive that starts anew needs a new base backup"),
             Whose::Nobodys => Finding::new(
-                State::Warning,
+                State::Critical,
                 "identity",
                 of,
-                format!("\"{of}\" has no \"archive.json\": nothing was archived there yet"),
+                format!("\"{of}\" is not an archive: it has no \"archive.json\""),
             )
-            .hint("if it is new, the first wal-push makes it; else mount its disk or correct the path"),
+            .hint(format!(
+                "mount its disk or correct the path; for a new archive run: wal-archive init {of}"
+            )),
         }
     }
 }
@@ -83,8 +85,13 @@ pub(super) fn look(place: &Place, request: &Check<'_>, at: Instant) -> Looked {
         }
         Err(error) => Whose::Failed(error),
     };
-    // Of what cannot be read the rest would say the same again, except why it cannot be written.
-    let answers = !matches!(&whose, Whose::Failed(error) if matches!(error.kind(), Kind::Unavailable | Kind::TimedOut | Kind::Invalid));
+    // Of what cannot be read the rest would say the same again, except why it cannot be written;
+    // and nothing is created where no archive is: it may be the mount point of an unmounted disk.
+    let answers = match &whose {
+        Whose::Failed(error) => !matches!(error.kind(), Kind::Unavailable | Kind::TimedOut | Kind::Invalid),
+        Whose::Nobodys => false,
+        Whose::Cluster(_) => true,
+    };
     if answers {
         match request.rights {
             Rights::Fetch => drop(list(&storage, Key::identity().as_str(), None, &mut report)),

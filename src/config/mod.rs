@@ -282,26 +282,31 @@ pub struct Common {
 }
 
 impl Common {
-    /// An archive inside the data directory dies with it, and base backups copy it.
+    /// See [`refuse_inside`].
     pub fn refuse_inside(&self, data_directory: &Path) -> Result<(), Error> {
-        let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
-        let data_directory = real(data_directory);
-        for destination in &self.archive {
-            let Location::Directory(path) = &destination.location else { continue };
-            if real(path).starts_with(&data_directory) {
-                return Err(Error::new(
-                    (),
-                    format!(
-                        "the archive \"{}\" lies inside the data directory \"{}\"",
-                        path.display(),
-                        data_directory.display()
-                    ),
-                )
-                .hint("it would be lost together with it: use a directory on another disk"));
-            }
-        }
-        Ok(())
+        refuse_inside(&self.archive, data_directory)
     }
+}
+
+/// An archive inside the data directory dies with it, and base backups copy it.
+pub fn refuse_inside(archive: &[Destination], data_directory: &Path) -> Result<(), Error> {
+    let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    let data_directory = real(data_directory);
+    for destination in archive {
+        let Location::Directory(path) = &destination.location else { continue };
+        if real(path).starts_with(&data_directory) {
+            return Err(Error::new(
+                (),
+                format!(
+                    "the archive \"{}\" lies inside the data directory \"{}\"",
+                    path.display(),
+                    data_directory.display()
+                ),
+            )
+            .hint("it would be lost together with it: use a directory on another disk"));
+        }
+    }
+    Ok(())
 }
 
 /// What wal-push needs.

@@ -127,19 +127,21 @@ pub fn copy(request: &Request<'_>) -> Result<Report, Failure<()>> {
     let (from, to) = (request.from.as_ref(), request.to.as_ref());
     let failed = |error: Error| Failure::from_storage((), &error);
     let Owner { system_id, segment_size } = archive::owner(from, checks).map_err(failed)?;
-    let claimant = Claimant { system_id, segment_size, neighbour_size: &|| None, checks };
+    let claimant = Claimant { system_id, segment_size, checks };
     let identity =
         archive::claim(to, &claimant, None, SystemTime::now()).map_err(|refusal| match refusal {
             Refusal::OtherCluster { message, hint } => Failure::new((), message).hint(hint),
-            Refusal::Nameless => Failure::new(
-                (),
-                format!(
-                    "no file of \"{}\" tells which cluster \"{}\" is to belong to",
-                    from.place(),
-                    to.place()
-                ),
-            )
-            .hint("let wal-push make the archive first"),
+            Refusal::NoArchive(error) => {
+                let failure = failed(error);
+                match (system_id, segment_size) {
+                    (Some(id), Some(size)) => failure.hint(format!(
+                        "correct the path; for a new archive run: wal-archive init {} --system-id {id} --segment-size {}",
+                        to.place(),
+                        size.bytes()
+                    )),
+                    _ => failure,
+                }
+            }
             Refusal::Storage(error) => failed(error),
         })?;
     let in_place = from.address() == to.address();

@@ -169,6 +169,12 @@ fn a_listing_is_sorted_complete_and_bounded(store: Shared) {
     assert_eq!(keys(&store, "wal_005/", "wal_006/"), [""; 0]);
     assert_eq!(keys(&store, "wal_005/c", ""), [""; 0]);
     assert_eq!(keys(&store, "", ""), ["top", "wal_004"], "folders are not descended into");
+    for prefix in ["wal_005/", "wal_005/a", "wal_005/c", "", "nowhere/"] {
+        let entries = store.list_unordered(prefix).expect("a listing");
+        let mut unordered: Vec<String> = entries.map(|entry| entry.expect("an entry").key).collect();
+        unordered.sort();
+        assert_eq!(unordered, keys(&store, prefix, ""), "{prefix}");
+    }
     let entry = store.list("wal_005/a.", "").expect("a listing").next().expect("one").expect("an entry");
     assert_eq!(entry.size, 11);
 }

@@ -63,6 +63,48 @@ impl Deadline {
             Err(Error::new(Kind::Unavailable, format!("a request to \"{}\" panicked", self.inner.place())))
         })
     }
+
+    /// A listing, entry by entry.
+    fn pass_on(
+        &self,
+        list: impl FnOnce(&dyn Storage) -> Result<Listing> + Send + 'static,
+    ) -> Result<Listing> {
+        let receive = self.spawn(1000, move |inner, hand_over| {
+            match list(inner) {
+                Ok(entries) => {
+                    if !entries.map(Some).all(hand_over) {
+                        return; // nobody listens any more
+                    }
+                }
+                Err(error) => {
+                    hand_over(Some(Err(error)));
+                }
+            }
+            hand_over(None);
+        })?;
+        // The first answer says whether the listing could be had at all.
+        let first = self.wait(&receive)?;
+        let (at, late) = (self.at, self.timed_out());
+        let mut next = match first {
+            Some(Some(Err(error))) => return Err(error),
+            Some(item) => Some(item),
+            None => Some(Some(Err(Error::new(Kind::Unavailable, "a listing panicked")))),
+        };
+        let mut late = Some(late);
+        Ok(Box::new(std::iter::from_fn(move || {
+            let item = next.take()?;
+            if matches!(item, Some(Ok(_))) {
+                next = match wait(&receive, at) {
+                    Ok(Some(item)) => Some(item),
+                    Ok(None) => {
+                        Some(Some(Err(Error::new(Kind::Unavailable, "a listing ended without an end"))))
+                    }
+                    Err(()) => late.take().map(|late| Some(Err(late))),
+                };
+            }
+            item
+        })))
+    }
 }
 
 /// `Ok(None)`: the other side is gone. `Err`: the deadline passed.
@@ -189,41 +231,12 @@ impl Storage for Deadline {
 
     fn list(&self, prefix: &str, after: &str) -> Result<Listing> {
         let (prefix, after) = (prefix.to_owned(), after.to_owned());
-        let receive = self.spawn(1000, move |inner, hand_over| {
-            match inner.list(&prefix, &after) {
-                Ok(entries) => {
-                    if !entries.map(Some).all(hand_over) {
-                        return; // nobody listens any more
-                    }
-                }
-                Err(error) => {
-                    hand_over(Some(Err(error)));
-                }
-            }
-            hand_over(None);
-        })?;
-        // The first answer says whether the listing could be had at all.
-        let first = self.wait(&receive)?;
-        let (at, late) = (self.at, self.timed_out());
-        let mut next = match first {
-            Some(Some(Err(error))) => return Err(error),
-            Some(item) => Some(item),
-            None => Some(Some(Err(Error::new(Kind::Unavailable, "a listing panicked")))),
-        };
-        let mut late = Some(late);
-        Ok(Box::new(std::iter::from_fn(move || {
-            let item = next.take()?;
-            if matches!(item, Some(Ok(_))) {
-                next = match wait(&receive, at) {
-                    Ok(Some(item)) => Some(item),
-                    Ok(None) => {
-                        Some(Some(Err(Error::new(Kind::Unavailable, "a listing ended without an end"))))
-                    }
-                    Err(()) => late.take().map(|late| Some(Err(late))),
-                };
-            }
-            item
-        })))
+        self.pass_on(move |inner| inner.list(&prefix, &after))
+    }
+
+    fn list_unordered(&self, prefix: &str) -> Result<Listing> {
+        let prefix = prefix.to_owned();
+        self.pass_on(move |inner| inner.list_unordered(&prefix))
     }
 
     fn delete(&self, key: &Key) -> Result<()> {

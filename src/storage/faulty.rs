@@ -130,6 +130,10 @@ impl Storage for Faulty {
         self.run(Request::List, prefix, || self.inner.list(prefix, after))
     }
 
+    fn list_unordered(&self, prefix: &str) -> Result<Listing> {
+        self.run(Request::List, prefix, || self.inner.list_unordered(prefix))
+    }
+
     fn delete(&self, key: &Key) -> Result<()> {
         self.run(Request::Delete, key.as_str(), || self.inner.delete(key))
     }

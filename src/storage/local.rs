@@ -130,7 +130,11 @@ impl Root {
             io::ErrorKind::PermissionDenied => failed("cannot open the archive's root", self.path(), error),
             _ => Error::new(Kind::Unavailable, format!("cannot open the archive's root \"{}\"", self.0.place))
                 .caused_by(error)
-                .hint("mount its disk, or make the directory if it is meant to start anew: the root itself is never made"),
+                .hint(format!(
+                    "mount its disk or correct the path; for a new archive make the directory first: install -d -o postgres \
+                     -m 0750 {}",
+                    self.0.place
+                )),
         })?;
         Ok(self.0.handle.get_or_init(|| handle))
     }
@@ -152,6 +156,23 @@ impl Root {
                 ),
             )
             .hint("nothing to do if that was intended: the next request uses what is there now")),
+        }
+    }
+
+    /// An object of a directory that was listed; `None` for what is no file.
+    fn entry(&self, folder: &str, name: &str) -> Result<Option<Entry>> {
+        let key = format!("{folder}{name}");
+        let path = self.path().join(&key);
+        match fs::metadata(&path) {
+            Ok(metadata) if metadata.is_file() => Ok(Some(Entry {
+                key,
+                size: metadata.len(),
+                modified: metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH),
+            })),
+            Ok(_) => Ok(None),
+            // Deleted since the directory was read.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => self.still_the_same().map(|()| None),
+            Err(error) => Err(failed("cannot list", &path, error)),
         }
     }
 }
@@ -219,10 +240,7 @@ impl Storage for Local {
 
     fn list(&self, prefix: &str, after: &str) -> Result<Listing> {
         self.root.hold()?;
-        let (folder, start) = match prefix.rfind('/') {
-            Some(slash) => prefix.split_at(slash + 1),
-            None => ("", prefix),
-        };
+        let (folder, start) = split(prefix);
         // A bound in another folder is either before all of this one's keys or after them.
         let after = match after.strip_prefix(folder) {
             Some(name) => name.to_owned(),
@@ -239,6 +257,30 @@ impl Storage for Local {
         };
         names.read()?;
         Ok(Box::new(names))
+    }
+
+    fn list_unordered(&self, prefix: &str) -> Result<Listing> {
+        self.root.hold()?;
+        let (folder, start) = split(prefix);
+        let path = self.root.path().join(folder);
+        let entries = match fs::read_dir(&path) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                self.root.still_the_same()?;
+                return Ok(Box::new(std::iter::empty()));
+            }
+            Err(error) => return Err(failed("cannot list", &path, error)),
+        };
+        self.root.still_the_same()?;
+        let (root, folder, start) = (self.root.clone(), folder.to_owned(), start.to_owned());
+        Ok(Box::new(entries.filter_map(move |entry| {
+            let name = match entry {
+                Ok(entry) => entry.file_name().into_string().ok()?,
+                Err(error) => return Some(Err(failed("cannot list", &path, error))),
+            };
+            let wanted = !name.starts_with('.') && name.starts_with(&start);
+            wanted.then(|| root.entry(&folder, &name).transpose()).flatten()
+        })))
     }
 
     fn delete(&self, key: &Key) -> Result<()> {
@@ -314,6 +356,14 @@ impl Storage for Local {
     }
 }
 
+/// The folder of a prefix, and how the names in it begin.
+fn split(prefix: &str) -> (&str, &str) {
+    match prefix.rfind('/') {
+        Some(slash) => prefix.split_at(slash + 1),
+        None => ("", prefix),
+    }
+}
+
 /// The names of a directory in order, a bounded number at a time: PostgreSQL's archives reach
 /// millions of files, and a directory has no order of its own.
 struct Names {
@@ -361,24 +411,6 @@ impl Names {
         self.found = names.into_iter();
         Ok(())
     }
-
-    fn entry(&self, name: &str) -> Result<Option<Entry>> {
-        let key = format!("{}{name}", self.folder);
-        let path = self.root.path().join(&key);
-        match fs::metadata(&path) {
-            Ok(metadata) if metadata.is_file() => Ok(Some(Entry {
-                key,
-                size: metadata.len(),
-                modified: metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH),
-            })),
-            Ok(_) => Ok(None),
-            // Deleted since the directory was read.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                self.root.still_the_same().map(|()| None)
-            }
-            Err(error) => Err(failed("cannot list", &path, error)),
-        }
-    }
 }
 
 impl Iterator for Names {
@@ -387,7 +419,7 @@ impl Iterator for Names {
     fn next(&mut self) -> Option<Result<Entry>> {
         loop {
             if let Some(name) = self.found.next() {
-                match self.entry(&name) {
+                match self.root.entry(&self.folder, &name) {
                     Ok(None) => continue,
                     Ok(Some(entry)) => return Some(Ok(entry)),
                     Err(error) => {

@@ -200,6 +200,12 @@ pub trait Storage: Send + Sync {
     /// The keys that begin with `prefix`, have no `/` after it, and sort after `after`.
     fn list(&self, prefix: &str, after: &str) -> Result<Listing>;
 
+    /// The same keys in whatever order they come first, for who needs only a few of them: a large
+    /// directory is not read to its end.
+    fn list_unordered(&self, prefix: &str) -> Result<Listing> {
+        self.list(prefix, "")
+    }
+
     /// Deletes an object, durably.
     fn delete(&self, key: &Key) -> Result<()>;
 

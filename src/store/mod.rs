@@ -11,7 +11,6 @@ mod cut;
 mod histories;
 
 use crate::archive::{self, Claimant, Refusal};
-use crate::cluster;
 use crate::failure::Failure;
 use crate::object::{Encoding, Identity, Key};
 use crate::source::{Cause, Rules, Source};
@@ -63,22 +62,20 @@ impl Source {
 
     /// Puts it into one destination.
     fn store(&self, shape: &Shape, rules: &Rules<'_>, storage: &dyn Storage) -> Result<Stored> {
-        let folder = self.folder();
         let claimant = Claimant {
             system_id: self.trailer.system_id,
             segment_size: self.segment_size,
-            neighbour_size: &|| cluster::segment_size_in(folder, self.trailer.system_id?),
             checks: rules.checks,
         };
-        let identity = archive::claim(storage, &claimant, rules.spool, SystemTime::now()).map_err(|refusal| match refusal {
-            Refusal::OtherCluster { message, hint } => Failure::new(Cause::Invalid, message).hint(hint),
-            Refusal::Nameless => Failure::new(
-                Cause::Configuration,
-                format!("the archive \"{}\" is new, and \"{}\" does not tell which cluster it is to belong to", storage.place(), self.name),
-            )
-            .hint("run wal-push in the data directory, or set PGDATA"),
-            Refusal::Storage(error) => failed(&error),
-        })?;
+        let identity =
+            archive::claim(storage, &claimant, rules.spool, SystemTime::now()).map_err(|refusal| {
+                match refusal {
+                    Refusal::OtherCluster { message, hint } => {
+                        Failure::new(Cause::Invalid, message).hint(hint)
+                    }
+                    Refusal::NoArchive(error) | Refusal::Storage(error) => failed(&error),
+                }
+            })?;
         if let WalName::TimelineHistory(timeline) = self.name {
             return self.put_history(timeline, &identity, rules, storage);
         }

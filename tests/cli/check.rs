@@ -85,8 +85,9 @@ fn a_missing_root_is_critical_and_an_empty_one_where_wal_was_archived_too() {
     fs::rename(sandbox.archive(), sandbox.path("elsewhere")).unwrap();
     says(&check(&sandbox, &[]), 2, &["cannot open the archive's root", "HINT:", "mount"]);
     fs::create_dir(sandbox.archive()).unwrap();
-    says(&check(&sandbox, &[]), 1, &["nothing was archived there yet", "HINT:"]);
+    says(&check(&sandbox, &[]), 2, &["is not an archive", "HINT:", "mount", "run: wal-archive init"]);
     says(&check(&sandbox, &["--pgdata", "."]), 2, &["has archived before", "HINT:", "mount"]);
+    assert!(names(&sandbox.archive()).is_empty(), "a check creates nothing on an unmounted disk");
 }
 
 #[test]
@@ -194,8 +195,9 @@ impl Drop for Mount {
 
 #[test]
 fn a_read_only_destination_is_critical() {
-    let sandbox = Sandbox::new();
+    let sandbox = Sandbox::without_archive();
     let Some(mount) = Mount::tmpfs(&sandbox.archive(), "size=8m") else { return };
+    sandbox.init();
     sandbox.segment(ONE);
     sandbox.push(ONE, &[]).succeeds();
     says(&check(&sandbox, &[]), 0, &["took a new object"]);
@@ -205,8 +207,9 @@ fn a_read_only_destination_is_critical() {
 
 #[test]
 fn a_full_destination_is_critical_and_a_filling_one_a_warning() {
-    let sandbox = Sandbox::new();
+    let sandbox = Sandbox::without_archive();
     let Some(_mount) = Mount::tmpfs(&sandbox.archive(), "size=8m") else { return };
+    sandbox.init();
     sandbox.segment(ONE);
     sandbox.push(ONE, &[]).succeeds();
     let shares = ["--free-warning", "50%", "--free-critical", "25%"];

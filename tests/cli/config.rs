@@ -119,7 +119,7 @@ fn config_fails_with_2_where_the_settings_cannot_be_used() {
 
 #[test]
 fn config_checks_the_settings_and_the_files_they_name() {
-    let sandbox = Sandbox::new();
+    let sandbox = Sandbox::without_archive();
     let archive = sandbox.archive();
     let check = |args: &[&str], variables: &[(&str, &str)]| {
         Run::of(

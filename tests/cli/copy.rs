@@ -8,13 +8,6 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// An empty root beside the archive.
-fn other(sandbox: &Sandbox, name: &str) -> PathBuf {
-    let root = sandbox.path(name);
-    fs::create_dir(&root).unwrap();
-    root
-}
-
 fn copy(sandbox: &Sandbox, args: &[&str], from: &Path, to: &Path) -> Run {
     Run::of(sandbox.program("wal-archive").arg("copy").args(args).arg(from).arg(to))
 }
@@ -50,7 +43,7 @@ fn an_archive_of_wal_g_becomes_one_of_ours_byte_for_byte_in_every_encoding() {
     for (fixture, _) in WAL_G {
         let sandbox = archive_of(fixture);
         let before = tree(&sandbox.archive());
-        let to = other(&sandbox, "new");
+        let to = sandbox.make_archive("new");
         let run = copy(&sandbox, &[], &sandbox.archive(), &to);
         assert_eq!(run.code, Some(0), "{fixture}: {run:?}");
         assert_eq!(count(&run, "encoded"), files.len() as u64, "{fixture}");
@@ -69,7 +62,7 @@ fn an_archive_of_wal_g_becomes_one_of_ours_byte_for_byte_in_every_encoding() {
 fn archives_of_cp_gzip_and_zstd_directly_under_the_prefix_are_migrated_too() {
     let files = wal();
     for (tool, extension) in [("cat", ""), ("gzip -1", ".gz"), ("zstd -q", ".zst")] {
-        let sandbox = Sandbox::new();
+        let sandbox = Sandbox::without_archive();
         let source = sandbox.path("source");
         for (name, content) in &files {
             fs::write(&source, content).unwrap();
@@ -80,7 +73,7 @@ fn archives_of_cp_gzip_and_zstd_directly_under_the_prefix_are_migrated_too() {
             );
         }
         fs::write(sandbox.archive().join("README"), "strange").unwrap();
-        let to = other(&sandbox, "new");
+        let to = sandbox.make_archive("new");
         let run = copy(&sandbox, &[], &sandbox.archive(), &to).says(0, &["stranger", "README"]);
         assert_eq!(count(&run, "encoded"), files.len() as u64, "{tool}");
         delivers(&sandbox, &to, &files);
@@ -103,7 +96,7 @@ fn our_own_objects_are_passed_on_as_they_are_and_pushing_goes_on_there() {
     for (name, _) in files.iter().rev() {
         push(&sandbox.archive(), name).succeeds();
     }
-    let to = other(&sandbox, "offsite");
+    let to = sandbox.make_archive("offsite");
     let run = copy(&sandbox, &["--jobs", "2"], &sandbox.archive(), &to);
     assert_eq!((run.code, count(&run, "copied")), (Some(0), files.len() as u64));
     assert!(tree(&to) == tree(&sandbox.archive()));
@@ -114,7 +107,7 @@ fn our_own_objects_are_passed_on_as_they_are_and_pushing_goes_on_there() {
 
 #[test]
 fn killed_at_any_moment_the_repeat_completes_the_copy() {
-    let sandbox = Sandbox::new();
+    let sandbox = Sandbox::without_archive();
     let files: Vec<_> = (1..=24u64)
         .map(|number| {
             let name = format!("00000001000000000000{number:04X}");
@@ -125,11 +118,11 @@ fn killed_at_any_moment_the_repeat_completes_the_copy() {
         fs::write(sandbox.archive().join(name), content).unwrap();
     }
     let start = Instant::now();
-    assert_eq!(copy(&sandbox, &[], &sandbox.archive(), &other(&sandbox, "whole")).code, Some(0));
+    assert_eq!(copy(&sandbox, &[], &sandbox.archive(), &sandbox.make_archive("whole")).code, Some(0));
     let whole = start.elapsed();
     let (kills, mut hit, mut partly) = (rounds("WAL_ARCHIVE_KILLS", 12), 0, 0);
     for kill in 0..kills {
-        let to = other(&sandbox, &format!("to-{kill}"));
+        let to = sandbox.make_archive(&format!("to-{kill}"));
         let mut child = sandbox
             .program("wal-archive")
             .arg("copy")
@@ -167,7 +160,7 @@ fn killed_at_any_moment_the_repeat_completes_the_copy() {
 #[test]
 fn a_damaged_or_different_file_is_a_finding_and_nothing_is_replaced() {
     let sandbox = Sandbox::new();
-    let to = other(&sandbox, "offsite");
+    let to = sandbox.make_archive("offsite");
     let [one, two, three] = [1, 2, 3].map(|number| format!("00000001000000000000000{number}"));
     for name in [&one, &two, &three] {
         sandbox.segment(name);
@@ -191,7 +184,7 @@ fn a_damaged_or_different_file_is_a_finding_and_nothing_is_replaced() {
 #[test]
 fn repair_brings_each_configured_destination_what_it_lacks_from_the_others() {
     let sandbox = Sandbox::new();
-    let second = other(&sandbox, "second");
+    let second = sandbox.make_archive("second");
     let both = format!("{},{}", sandbox.archive().display(), second.display());
     let [one, two, three] = [1, 2, 3].map(|number| format!("00000001000000000000000{number}"));
     for name in [&one, &two, &three] {
@@ -230,18 +223,30 @@ fn repair_brings_each_configured_destination_what_it_lacks_from_the_others() {
 #[test]
 fn what_cannot_begin_ends_with_2() {
     let sandbox = Sandbox::new();
-    let to = other(&sandbox, "new");
-    copy(&sandbox, &[], &sandbox.archive(), &to).fails(2, &["is not an archive"]);
+    let empty = sandbox.path("empty");
+    fs::create_dir(&empty).unwrap();
+    copy(&sandbox, &[], &empty, &sandbox.archive()).fails(2, &["is not an archive"]);
     let gone = sandbox.path("gone");
     sandbox.segment("000000010000000000000001");
     sandbox.push("000000010000000000000001", &[]).succeeds();
     copy(&sandbox, &[], &sandbox.archive(), &gone).fails(2, &["cannot open the archive's root"]);
+    // A copy makes no archive either, but knows how to make it.
+    let init =
+        format!("run: wal-archive init {} --system-id {CLUSTER} --segment-size {MIB}", empty.display());
+    copy(&sandbox, &[], &sandbox.archive(), &empty).fails(2, &["is not an archive", &init]);
+    assert!(names(&empty).is_empty());
     sandbox.admin("copy", &[sandbox.archive().to_str().unwrap()]).fails(2, &["no other destination"]);
     sandbox.make_data_directory("stranger", CLUSTER + 1);
     let name = "000000010000000000000002";
     fs::write(sandbox.path("stranger/pg_wal").join(name), segment(name, MIB, CLUSTER + 1, 1)).unwrap();
+    let in_the_stranger = |mut command: Command| {
+        Run::of(command.current_dir(sandbox.path("stranger")).env("WAL_ARCHIVE", &empty))
+    };
+    let mut init = sandbox.program("wal-archive");
+    init.args(["init", "--segment-size", "1MB", "--system-id", &(CLUSTER + 1).to_string()]);
+    assert_eq!(in_the_stranger(init).code, Some(0));
     let mut push = sandbox.program("wal-push");
-    push.current_dir(sandbox.path("stranger")).arg("--archive").arg(&to).arg(format!("pg_wal/{name}"));
-    Run::of(&mut push).succeeds();
-    copy(&sandbox, &[], &sandbox.archive(), &to).fails(2, &["is the archive of the cluster"]);
+    push.arg(format!("pg_wal/{name}"));
+    in_the_stranger(push).succeeds();
+    copy(&sandbox, &[], &sandbox.archive(), &empty).fails(2, &["is the archive of the cluster"]);
 }

@@ -150,8 +150,7 @@ fn what_could_delete_too_much_is_refused_and_deletes_nothing() {
 #[test]
 fn a_destination_that_does_not_answer_saves_the_others() {
     let sandbox = archive();
-    let second = sandbox.path("second");
-    fs::create_dir(&second).unwrap();
+    let second = sandbox.make_archive("second");
     assert_eq!(
         Run::of(sandbox.program("wal-archive").arg("copy").arg(sandbox.archive()).arg(&second)).code,
         Some(0)

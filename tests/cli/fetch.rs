@@ -65,7 +65,7 @@ fn code_1_only_for_what_is_proved_absent_in_either_form() {
 #[test]
 fn the_history_of_timeline_1_is_absent_without_asking_anyone() {
     let sandbox = Sandbox::new();
-    fs::remove_dir(sandbox.archive()).unwrap();
+    fs::remove_dir_all(sandbox.archive()).unwrap();
     let run = sandbox.fetch("00000001.history", &[]);
     assert!(run.code == Some(1) && run.stderr.is_empty(), "{run:?}");
 }
@@ -110,7 +110,7 @@ fn codes_2_and_202_for_bad_arguments_and_configuration() {
 
 #[test]
 fn codes_20_and_220_where_no_archive_is_seen() {
-    let sandbox = Sandbox::new();
+    let sandbox = Sandbox::without_archive();
     // An unmounted disk or a mistyped prefix: empty.
     for (form, code) in [("retry", 20), ("abort", 220)] {
         sandbox.fetch(ONE, &["--on-error", form]).fails(code, &["not an archive", "HINT:", "mount"]);
@@ -279,7 +279,7 @@ fn another_clusters_archive_has_no_holes() {
 
 #[test]
 fn a_fetch_that_waits_ends_when_its_server_is_gone() {
-    let sandbox = Sandbox::new();
+    let sandbox = Sandbox::without_archive();
     fs::write(sandbox.data().join("postmaster.pid"), "4194305\n").unwrap();
     let start = Instant::now();
     sandbox

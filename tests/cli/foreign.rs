@@ -42,7 +42,7 @@ fn raw(name: &str) -> Vec<u8> {
 
 /// A sandbox whose archive is a copy of a fixture, or bare where that has no name.
 pub fn archive_of(fixture: &str) -> Sandbox {
-    let sandbox = Sandbox::new();
+    let sandbox = Sandbox::without_archive();
     let folder = sandbox.archive().join("wal_005");
     fs::create_dir(&folder).unwrap();
     if fixture.is_empty() {
@@ -113,7 +113,7 @@ fn archives_of_cp_gzip_and_zstd_directly_under_the_prefix_are_restored() {
             Some("lz4") => ".lz4",
             _ => "",
         };
-        let sandbox = Sandbox::new();
+        let sandbox = Sandbox::without_archive();
         let source = sandbox.path("source");
         for (name, content) in wal() {
             fs::write(&source, content).unwrap();
@@ -265,7 +265,7 @@ fn a_push_into_wal_gs_archive_keeps_to_what_is_there() {
 
 #[test]
 fn a_push_into_a_plain_archive_keeps_to_what_is_there() {
-    let sandbox = Sandbox::new();
+    let sandbox = Sandbox::without_archive();
     fs::write(at(&sandbox, A), raw(A)).unwrap();
     sandbox.wal(A, &raw(A));
     sandbox.push(A, &[]).succeeds();
@@ -317,7 +317,7 @@ fn another_clusters_or_segment_sizes_archive_is_refused_and_stays_as_it_is() {
 fn an_archive_that_nobody_can_read_is_refused() {
     // WAL-G's encryption leaves the names as they are.
     for (extension, folder) in [("lz4", "wal_005/"), ("zst", "wal_005/"), ("gpg", "wal_005/"), ("gz", "")] {
-        let sandbox = Sandbox::new();
+        let sandbox = Sandbox::without_archive();
         fs::create_dir(at(&sandbox, "wal_005")).unwrap();
         for (seed, (name, _)) in (1..).zip(wal()) {
             fs::write(at(&sandbox, &format!("{folder}{name}.{extension}")), noise(seed, 70_000)).unwrap();
@@ -343,7 +343,7 @@ fn some_damaged_segments_do_not_hide_whose_an_archive_is() {
 }
 
 #[test]
-fn a_lost_identity_of_our_own_archive_is_made_again_without_the_mark() {
+fn a_lost_identity_of_our_own_archive_is_made_again_by_init_and_by_no_push() {
     let sandbox = Sandbox::new();
     sandbox.wal(A, &raw(A));
     sandbox.push(A, &[]).succeeds();
@@ -351,6 +351,11 @@ fn a_lost_identity_of_our_own_archive_is_made_again_without_the_mark() {
     fs::remove_file(at(&sandbox, "archive.json")).unwrap();
     fs::remove_dir_all(sandbox.path("data.wal-spool")).unwrap();
     sandbox.wal(B, &raw(B));
+    sandbox.push(B, &[]).fails(13, &["it has no \"archive.json\"", "run: wal-archive init"]);
+    let init = |id: u64| sandbox.admin("init", &["--segment-size", "1MB", "--system-id", &id.to_string()]);
+    init(42).fails(1, &["holds WAL of the cluster", &CLUSTER.to_string(), "42"]);
+    assert!(!at(&sandbox, "archive.json").exists());
+    init(CLUSTER).says(0, &["is now the archive"]);
     sandbox.push(B, &[]).succeeds();
     assert!(fs::read(at(&sandbox, "archive.json")).unwrap() == identity);
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 #[test]
 fn a_killed_push_leaves_a_whole_object_or_none_and_the_repeat_succeeds() {
-    let sandbox = Sandbox::new();
+    let sandbox = Sandbox::with_segments_of(16 * MIB);
     let kills = rounds("WAL_ARCHIVE_KILLS", 40);
     // How long an undisturbed push takes, so that the kills spread over all of it.
     let first = "000000010000000000000000";
@@ -61,7 +61,7 @@ fn a_killed_push_leaves_a_whole_object_or_none_and_the_repeat_succeeds() {
 
 #[test]
 fn a_killed_fetch_leaves_a_whole_file_or_none() {
-    let sandbox = Sandbox::new();
+    let sandbox = Sandbox::with_segments_of(16 * MIB);
     let name = "000000010000000000000001";
     let content = segment(name, 16 * MIB, CLUSTER, 1);
     sandbox.wal(name, &content);

@@ -129,12 +129,13 @@ fn list_shows_every_object_where_asked() {
 
 #[test]
 fn what_is_no_archive_is_not_listed_as_an_empty_one() {
-    let sandbox = Sandbox::new();
+    let sandbox = Sandbox::without_archive();
     let run = sandbox.admin("list", &[]);
     assert!(
         run.code == Some(2) && run.stdout.is_empty() && run.stderr.contains("is not an archive"),
         "{run:?}"
     );
+    let sandbox = Sandbox::new();
     sandbox.archive_real();
     let missing = sandbox.path("elsewhere");
     let both = Run::of(

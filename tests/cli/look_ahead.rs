@@ -138,8 +138,7 @@ fn a_mark_is_not_believed_for_a_changed_file_or_other_destinations() {
     sandbox.push(&name(2), &["--look-ahead", "0"]).succeeds();
     sandbox.fetch(&name(2), &[]).succeeds();
     assert!(sandbox.fetched() == segment(&name(2), MIB, CLUSTER, 9));
-    let second = sandbox.path("second");
-    fs::create_dir(&second).unwrap();
+    let second = sandbox.make_archive("second");
     sandbox.push(&name(3), &["--archive", second.to_str().unwrap(), "--look-ahead", "0"]).succeeds();
     assert!(second.join("wal_005").join(format!("{}.zst", name(3))).exists());
 }
@@ -167,8 +166,7 @@ fn a_mark_whose_object_was_removed_or_damaged_or_moved_aside_is_not_believed() {
 #[test]
 fn a_mark_is_not_believed_where_another_directory_took_the_place_of_the_archive() {
     let sandbox = backlog(3);
-    let second = sandbox.path("second");
-    fs::create_dir(&second).unwrap();
+    let second = sandbox.make_archive("second");
     let both = ["--archive", second.to_str().unwrap(), "--look-ahead", "0"];
     sandbox.push(&name(1), &both).succeeds();
     sandbox.push(&name(1), &both[..2]).succeeds();
@@ -191,8 +189,8 @@ fn a_mark_is_not_believed_where_another_directory_took_the_place_of_the_archive(
 #[test]
 fn a_mark_without_all_destinations_is_never_left() {
     let sandbox = backlog(3);
-    let second = sandbox.path("second");
-    fs::create_dir_all(second.join("wal_005")).unwrap();
+    let second = sandbox.make_archive("second");
+    fs::create_dir(second.join("wal_005")).unwrap();
     let both = ["--archive", second.to_str().unwrap()];
     sandbox.push(&name(1), &["--archive", second.to_str().unwrap(), "--look-ahead", "0"]).succeeds();
     // One of the looked-ahead files cannot be stored in the second destination.
@@ -242,6 +240,9 @@ fn two_clusters_that_share_a_spool_keep_their_marks_apart() {
     let sandbox = backlog(3);
     let (data, archive) = (sandbox.make_data_directory("other", 77), sandbox.path("others"));
     fs::create_dir(&archive).unwrap();
+    let mut init = sandbox.program("wal-archive");
+    init.args(["init", "--system-id", "77", "--segment-size", "1MB"]).arg(&archive);
+    assert_eq!(Run::of(&mut init).code, Some(0));
     for number in 1..=3 {
         let content = segment(&name(number), MIB, 77, 5);
         fs::write(data.join("pg_wal").join(name(number)), content).unwrap();
@@ -286,7 +287,7 @@ fn files_that_hang_while_they_are_stored_do_not_keep_others_from_being_compresse
 
 #[test]
 fn memory_stays_bounded_however_little_the_files_compress() {
-    let sandbox = Sandbox::new();
+    let sandbox = Sandbox::with_segments_of(16 * MIB);
     for number in 1..=33 {
         let mut content = noise(u64::from(number), 16 * MIB);
         content[..40].copy_from_slice(&segment(&name(number), 16 * MIB, CLUSTER, 1)[..40]);

@@ -18,6 +18,7 @@ mod faults;
 mod fetch;
 mod foreign;
 mod histories;
+mod init;
 mod kills;
 mod list;
 mod look_ahead;

@@ -27,7 +27,7 @@ fn content(number: usize, size: usize) -> Vec<u8> {
 /// The sandbox's data directory recovers, with the test itself as its server; the archive holds
 /// segments from 1 on.
 fn recovering(segments: usize, size: usize) -> Sandbox {
-    let sandbox = Sandbox::new();
+    let sandbox = Sandbox::with_segments_of(size);
     for number in 1..=segments {
         sandbox.wal(&name(number), &content(number, size));
         sandbox.push(&name(number), &[]).succeeds();

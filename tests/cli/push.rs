@@ -83,8 +83,9 @@ fn what_root_makes_belongs_to_the_owner_of_the_root() {
         eprintln!("SKIPPED: needs root");
         return;
     }
-    let sandbox = Sandbox::new();
+    let sandbox = Sandbox::without_archive();
     std::os::unix::fs::chown(sandbox.archive(), Some(1234), Some(4321)).unwrap();
+    sandbox.init();
     sandbox.segment(ONE);
     sandbox.push(ONE, &[]).succeeds();
     for path in
@@ -115,7 +116,7 @@ fn code_2_for_bad_arguments_and_configuration() {
     let inside = sandbox.data().join("archive");
     run(&["--archive", inside.to_str().unwrap(), &format!("pg_wal/{ONE}")])
         .fails(2, &["inside the data directory", "HINT:"]);
-    assert!(names(&sandbox.archive()).is_empty());
+    assert!(sandbox.objects().is_empty());
 }
 
 #[test]
@@ -138,12 +139,12 @@ fn code_10_where_the_source_cannot_be_read() {
     sandbox.push(ONE, &[]).fails(10, &["cannot read", ONE]);
     fs::create_dir(sandbox.data().join("pg_wal").join(ONE)).unwrap();
     sandbox.push(ONE, &[]).fails(10, &["not a regular file"]);
-    assert!(names(&sandbox.archive()).is_empty(), "nothing was created");
+    assert!(sandbox.objects().is_empty(), "nothing was created");
 }
 
 #[test]
 fn code_10_where_the_source_changes_while_it_is_read() {
-    let sandbox = Sandbox::new();
+    let sandbox = Sandbox::with_segments_of(64 * MIB);
     let path = sandbox.wal(ONE, &segment(ONE, 64 * MIB, CLUSTER, 1));
     let done = AtomicBool::new(false);
     let run = std::thread::scope(|scope| {
@@ -159,7 +160,7 @@ fn code_10_where_the_source_changes_while_it_is_read() {
         run
     });
     run.fails(10, &["changed while it was read", "HINT:"]);
-    assert!(names(&sandbox.archive()).is_empty(), "nothing was created");
+    assert!(sandbox.objects().is_empty(), "nothing was created");
     sandbox.push(ONE, &[]).succeeds();
 }
 
@@ -186,7 +187,7 @@ fn code_11_for_what_is_no_valid_wal_file_of_its_name() {
         sandbox.wal("00000002.history", content);
         sandbox.push("00000002.history", &[]).fails(11, &["00000002.history", "not a valid"]);
     }
-    assert!(names(&sandbox.archive()).is_empty(), "nothing was created");
+    assert!(sandbox.objects().is_empty(), "nothing was created");
 }
 
 #[test]
@@ -219,7 +220,7 @@ fn code_11_for_a_file_of_another_cluster_than_the_data_directory() {
     let sandbox = Sandbox::new();
     sandbox.wal(ONE, &segment(ONE, MIB, 42, 1));
     sandbox.push(ONE, &[]).fails(11, &["42", &CLUSTER.to_string(), "pg_upgrade", "HINT:"]);
-    assert!(names(&sandbox.archive()).is_empty());
+    assert!(sandbox.objects().is_empty());
 }
 
 #[test]
@@ -341,8 +342,9 @@ fn a_different_partial_segment_is_stored_beside_the_first() {
 fn code_13_where_the_root_does_not_exist_and_nothing_is_created() {
     let sandbox = Sandbox::new();
     sandbox.segment(ONE);
-    fs::remove_dir(sandbox.archive()).unwrap();
-    sandbox.push(ONE, &[]).fails(13, &["cannot open the archive's root", "HINT:", "mount"]);
+    fs::remove_dir_all(sandbox.archive()).unwrap();
+    let install = format!("install -d -o postgres -m 0750 {}", sandbox.archive().display());
+    sandbox.push(ONE, &[]).fails(13, &["cannot open the archive's root", "HINT:", "mount", &install]);
     assert!(!sandbox.archive().exists());
 }
 
@@ -358,7 +360,7 @@ fn code_13_where_a_known_archive_is_suddenly_empty() {
     for name in [ONE, TWO] {
         sandbox.push(name, &[]).fails(13, &["not the archive that was there before", "HINT:", "mount"]);
     }
-    assert!(names(&sandbox.archive()).is_empty(), "nothing was created below the mount point");
+    assert!(sandbox.objects().is_empty(), "nothing was created below the mount point");
     fs::remove_dir(sandbox.archive()).unwrap();
     fs::rename(sandbox.path("disk"), sandbox.archive()).unwrap();
     sandbox.push(TWO, &[]).succeeds();
@@ -381,9 +383,8 @@ fn without_a_spool_everything_works() {
 fn every_destination_is_tried_and_the_gravest_failure_counts() {
     let sandbox = Sandbox::new();
     let content = sandbox.segment(ONE);
-    let (good, conflicting, gone) = (sandbox.path("good"), sandbox.path("conflicting"), sandbox.path("gone"));
-    fs::create_dir(&good).unwrap();
-    fs::create_dir(&conflicting).unwrap();
+    let [good, conflicting] = ["good", "conflicting"].map(|name| sandbox.make_archive(name));
+    let gone = sandbox.path("gone");
     let push = |roots: &[&std::path::Path]| {
         let mut command = sandbox.program("wal-push");
         for root in roots {
@@ -393,7 +394,7 @@ fn every_destination_is_tried_and_the_gravest_failure_counts() {
     };
     push(&[&gone, &good]).fails(13, &["gone"]);
     assert!(good.join(format!("wal_005/{ONE}.zst")).exists(), "the good one was tried all the same");
-    fs::create_dir(&gone).unwrap();
+    sandbox.make_archive("gone");
     push(&[&gone, &good]).succeeds();
     assert!(gone.join(format!("wal_005/{ONE}.zst")).exists(), "the repeat finished it");
 
@@ -435,14 +436,18 @@ fn code_14_where_a_destination_hangs_and_the_others_are_done_all_the_same() {
 
 #[test]
 fn a_history_file_may_be_the_first_of_an_archive() {
-    let sandbox = Sandbox::new();
-    sandbox.wal("00000002.history", b"1\t0/2000000\tx\n");
-    // Without any segment near it nobody knows the segment size.
-    sandbox.push("00000002.history", &[]).fails(2, &["is new", "HINT:"]);
-    assert!(names(&sandbox.archive()).is_empty());
-    sandbox.segment(ONE);
-    sandbox.push("00000002.history", &[]).succeeds();
-    assert!(sandbox.archive().join("archive.json").exists());
+    // Nothing beside it tells the segment size, nor, without a data directory, the cluster.
+    for data_directory in [true, false] {
+        let sandbox = Sandbox::new();
+        sandbox.wal("00000002.history", b"1\t0/2000000\tx\n");
+        if !data_directory {
+            fs::remove_file(sandbox.data().join("PG_VERSION")).unwrap();
+        }
+        sandbox.push("00000002.history", &[]).succeeds();
+        sandbox.push("00000002.history", &["--no-header-check"]).succeeds();
+        sandbox.segment(ONE);
+        sandbox.push(ONE, &[]).succeeds();
+    }
 }
 
 #[test]

@@ -81,8 +81,7 @@ fn what_stands_nowhere_is_told() {
 #[test]
 fn of_several_destinations_only_the_damaged_copy_is_moved_and_never_all_intact_ones() {
     let (sandbox, _) = damaged();
-    let other = sandbox.path("other");
-    fs::create_dir(&other).unwrap();
+    let other = sandbox.make_archive("other");
     for name in [ONE, TWO] {
         Run::of(sandbox.program("wal-push").arg("--archive").arg(&other).arg(format!("pg_wal/{name}")))
             .succeeds();

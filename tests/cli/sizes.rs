@@ -4,7 +4,7 @@ use crate::util::{CLUSTER, MIB, Sandbox, peak, rounds, segment};
 use std::fs;
 
 fn round_trip(mebibytes: usize) {
-    let sandbox = Sandbox::new();
+    let sandbox = Sandbox::with_segments_of(mebibytes * MIB);
     let name = "000000010000000000000001";
     // Half of it cannot be compressed: for the largest sizes that is more than fits in memory.
     let content = segment(name, mebibytes * MIB, CLUSTER, 1);
@@ -45,13 +45,9 @@ fn segments_of_1_gib() {
 
 #[test]
 fn a_list_of_many_objects() {
-    let sandbox = Sandbox::new();
+    let sandbox = Sandbox::with_segments_of(16 * MIB);
     let folder = sandbox.archive().join("wal_005");
     fs::create_dir(&folder).unwrap();
-    let identity = format!(
-        "{{\"wal-archive\":1,\"system_id\":\"{CLUSTER}\",\"segment_size\":16777216,\"foreign\":false}}\n"
-    );
-    fs::write(sandbox.archive().join("archive.json"), identity).unwrap();
     let objects = rounds("WAL_ARCHIVE_OBJECTS", 20_000);
     for number in 0..objects {
         fs::write(folder.join(format!("00000001{:08X}{:08X}.zst", number / 256, number % 256)), "x").unwrap();

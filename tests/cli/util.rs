@@ -120,12 +120,37 @@ pub struct Sandbox {
 }
 
 impl Sandbox {
-    /// A data directory of [`CLUSTER`] without files in pg_wal, and an empty archive root.
+    /// A data directory of [`CLUSTER`] without files in pg_wal, and its new archive.
     pub fn new() -> Self {
+        Sandbox::with_segments_of(MIB)
+    }
+
+    /// The same for a cluster with segments of another size than a MiB.
+    pub fn with_segments_of(size: usize) -> Self {
+        let sandbox = Sandbox::without_archive();
+        initialise(&sandbox, &sandbox.archive(), size);
+        sandbox
+    }
+
+    /// An empty directory where the archive would be.
+    pub fn without_archive() -> Self {
         let sandbox = Sandbox { folder: tempfile::tempdir().unwrap() };
         sandbox.make_data_directory("data", CLUSTER);
         fs::create_dir(sandbox.archive()).unwrap();
         sandbox
+    }
+
+    /// Makes the archive of a [`Sandbox::without_archive`].
+    pub fn init(&self) {
+        initialise(self, &self.archive(), MIB);
+    }
+
+    /// One more archive of the cluster.
+    pub fn make_archive(&self, name: &str) -> PathBuf {
+        let root = self.path(name);
+        fs::create_dir(&root).unwrap();
+        initialise(self, &root, MIB);
+        root
     }
 
     pub fn make_data_directory(&self, name: &str, cluster: u64) -> PathBuf {
@@ -251,6 +276,18 @@ impl Sandbox {
             left.iter().filter(|name| name.contains("RECOVERY") || name.contains("xlogtemp")).collect();
         assert!(strange.is_empty(), "{strange:?}");
     }
+}
+
+/// `wal-archive init` for [`CLUSTER`], without the place.
+pub fn init_arguments(segment_size: usize) -> [String; 5] {
+    let (id, size) = (CLUSTER.to_string(), segment_size.to_string());
+    ["init", "--system-id", &id, "--segment-size", &size].map(str::to_owned)
+}
+
+fn initialise(sandbox: &Sandbox, root: &Path, segment_size: usize) {
+    let mut init = sandbox.program("wal-archive");
+    let run = Run::of(init.args(init_arguments(segment_size)).arg(root));
+    assert!(run.code == Some(0) && run.stderr.is_empty(), "{run:?}");
 }
 
 pub fn names(folder: &Path) -> Vec<String> {

@@ -283,7 +283,7 @@ fn destinations_are_compared_with_each_other() {
 
 #[test]
 fn nothing_at_all_can_be_told_of_a_place_that_is_no_archive() {
-    let sandbox = Sandbox::new();
+    let sandbox = Sandbox::without_archive();
     let run = sandbox.admin("verify", &[]);
     assert!(run.code == Some(2) && run.stdout.is_empty() && run.stderr.contains("HINT:"), "{run:?}");
     let run = sandbox.admin("verify", &["--accept-gap", "x..y"]);

@@ -1,7 +1,8 @@
 //! The archive seen from outside: objects read without the programs under test, damaged, moved
 //! away and put back.
 
-use crate::world::World;
+use crate::server::Server;
+use crate::world::{World, run};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeSet;
 use std::fs;
@@ -30,6 +31,12 @@ impl<'w> Archive<'w> {
     /// A new, empty directory of that name.
     pub fn new(world: &'w World, name: &str) -> Self {
         Archive { world, root: world.make_directory(name) }
+    }
+
+    /// `wal-archive init` for the server's cluster.
+    pub fn init(&self, server: &Server<'_>) {
+        let mut init = self.world.command(self.world.program("wal-archive").to_str().unwrap());
+        run(init.args(["init", "--pgdata"]).arg(server.data()).arg(&self.root));
     }
 
     pub fn root(&self) -> &Path {

@@ -36,6 +36,17 @@ impl Bucket {
         format!("{} --config {} {archives} %p", world.program("wal-push").display(), self.config.display())
     }
 
+    /// A new cluster and its new archives, all of those configured, started.
+    fn archiving<'w>(&self, world: &'w World, archives: &str) -> Server<'w> {
+        let mut server = Server::init(world, "primary");
+        let mut init = world.command(world.program("wal-archive").to_str().unwrap());
+        init.args(["init", "--config"]).arg(&self.config).arg("--pgdata").arg(server.data());
+        run(init.args(archives.split(' ')));
+        server.set("archive_command", self.push_command(world, archives));
+        server.start();
+        server
+    }
+
     fn fetch_command(&self, world: &World, archives: &str) -> String {
         let program = world.program("wal-fetch");
         format!("{} --config {} --timeout 4s {archives} %f %p", program.display(), self.config.display())
@@ -48,7 +59,7 @@ const ONLY_BUCKET: &str = "--archive s3://bucket/wal";
 fn a_server_archives_to_a_bucket_and_recovers_from_it_to_a_time_and_to_the_end() {
     let Some(world) = World::open() else { return };
     let Some(bucket) = Bucket::new(&world) else { return };
-    let mut primary = Server::archiving(&world, "primary", bucket.push_command(&world, ONLY_BUCKET));
+    let mut primary = bucket.archiving(&world, ONLY_BUCKET);
     primary.create_ledger();
     let backup = primary.base_backup("backup");
     let mut moments = Vec::new();
@@ -82,7 +93,7 @@ fn with_a_directory_and_a_bucket_recovery_survives_the_loss_of_either() {
     let Some(mut bucket) = Bucket::new(&world) else { return };
     let only_directory = format!("--archive {}", directory.root().display());
     let both = format!("{only_directory} {ONLY_BUCKET}");
-    let mut primary = Server::archiving(&world, "primary", bucket.push_command(&world, &both));
+    let mut primary = bucket.archiving(&world, &both);
     primary.create_ledger();
     let backup = primary.base_backup("backup");
     let segments: Vec<String> = (1..=4)

@@ -7,7 +7,7 @@ use std::process::Command;
 
 /// A server that archives into an archive that holds something.
 fn archiving<'w>(world: &'w World, archive: &Archive<'w>) -> Server<'w> {
-    let mut primary = Server::archiving(world, "primary", archive.push_command());
+    let mut primary = Server::archiving(world, "primary", archive);
     primary.create_ledger();
     primary.archive_segment();
     primary

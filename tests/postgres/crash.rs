@@ -16,7 +16,7 @@ const WRITERS: u32 = 3;
 fn a_server_killed_while_it_archives_loses_no_segment_and_no_committed_row() {
     let Some(world) = World::open() else { return };
     let archive = Archive::new(&world, "archive");
-    let mut primary = Server::archiving(&world, "primary", archive.push_command());
+    let mut primary = Server::archiving(&world, "primary", &archive);
     primary.psql("create table acknowledged(id bigserial primary key, text text)");
     let backup = primary.base_backup("backup");
     let statements = world.path("statements.sql");

@@ -91,7 +91,7 @@ fn the_archive_of_another_cluster_stops_recovery_with_fatal() {
     let foreign = Archive::new(&world, "foreign");
     let _other_life = Recorded::new(&world, &foreign, 6);
     let own = Archive::new(&world, "own");
-    let mut server = Server::archiving(&world, "own_server", own.push_command());
+    let mut server = Server::archiving(&world, "own_server", &own);
     server.create_ledger();
     let backup = server.base_backup("own_backup");
     server.write(1);

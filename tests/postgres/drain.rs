@@ -12,7 +12,7 @@ use std::process::Command;
 
 /// A server with a base backup in its archive, whose archiving then stops.
 fn cut_off<'w>(world: &'w World, archive: &Archive<'w>) -> (Server<'w>, Backup) {
-    let mut primary = Server::archiving(world, "primary", archive.push_command());
+    let mut primary = Server::archiving(world, "primary", archive);
     primary.psql("create table acknowledged(id bigserial primary key, text text)");
     primary.create_ledger();
     let backup = primary.base_backup("backup");

@@ -13,7 +13,7 @@ struct Life {
 impl Life {
     fn record(world: &World, archive: &Archive) -> Life {
         let mut backups = Vec::new();
-        let mut primary = Server::archiving(world, "primary", archive.push_command());
+        let mut primary = Server::archiving(world, "primary", archive);
         primary.create_ledger();
         for batch in 1..=4 {
             primary.write(batch);

@@ -25,7 +25,7 @@ fn a_backlog_is_archived_whole_and_in_few_calls() {
     let push = archive.push("");
     let script =
         world.script("push.sh", &format!("echo \"$1\" >> '{}'\nexec {push} -vv \"$1\"", trace.display()));
-    let mut primary = Server::archiving(&world, "primary", "false");
+    let mut primary = Server::archiving_by(&world, "primary", &[&archive], "false");
     primary.create_ledger();
     grow(&mut primary, BACKLOG);
     primary.set("archive_command", format!("{} %p", script.display()));
@@ -43,7 +43,7 @@ fn a_backlog_is_archived_whole_and_in_few_calls() {
 fn a_server_stopped_in_any_way_while_it_looks_ahead_loses_no_segment_and_no_committed_row() {
     let Some(world) = World::open() else { return };
     let archive = Archive::new(&world, "archive");
-    let mut primary = Server::archiving(&world, "primary", archive.push_command());
+    let mut primary = Server::archiving(&world, "primary", &archive);
     primary.create_ledger();
     let backup = primary.base_backup("backup");
     let (mut committed, mut under_way) = (BTreeSet::new(), [0; 3]);
@@ -92,7 +92,7 @@ fn a_server_stopped_in_any_way_while_it_looks_ahead_loses_no_segment_and_no_comm
 fn a_cloned_cluster_with_its_spool_skips_no_push() {
     let Some(world) = World::open() else { return };
     let archive = Archive::new(&world, "archive");
-    let mut primary = Server::archiving(&world, "primary", "false");
+    let mut primary = Server::archiving_by(&world, "primary", &[&archive], "false");
     grow(&mut primary, 6);
     let first = primary.status_files(".ready").into_iter().min().unwrap();
     let mut push = world.command("sh");

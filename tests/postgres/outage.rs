@@ -202,7 +202,7 @@ fn a_full_disk_stops_archiving_cleanly_and_room_on_it_lets_archiving_go_on() {
     let Some(world) = World::open_with_mounts() else { return };
     let archive = Archive::new(&world, "archive");
     let mount = Mount::tmpfs(archive.root(), "8m", &world);
-    let mut primary = Server::archiving(&world, "primary", archive.push_command());
+    let mut primary = Server::archiving(&world, "primary", &archive);
     for _ in 0..12 {
         write_noise(&primary);
     }

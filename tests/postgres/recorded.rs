@@ -21,7 +21,7 @@ impl Recorded {
 
     /// The same, with the primary still alive.
     pub fn with_primary<'w>(world: &'w World, archive: &Archive, batches: u32) -> (Server<'w>, Self) {
-        let mut server = Server::archiving(world, "primary", archive.push_command());
+        let mut server = Server::archiving(world, "primary", archive);
         server.create_ledger();
         let backup = server.base_backup("backup");
         let record = |batch| {

@@ -13,6 +13,7 @@ fn every_segment_marked_done_is_archived_and_recovery_to_the_end_gives_every_row
     let Some(world) = World::open() else { return };
     let archive = Archive::new(&world, "archive");
     let mut primary = Server::init(&world, "primary");
+    archive.init(&primary);
     primary.set("archive_command", archive.push_command());
     primary.set("wal_keep_size", "2GB"); // keeps the marks
     primary.start();
@@ -72,7 +73,8 @@ fn what_one_destination_lost_comes_from_the_other() {
     let first = Archive::new(&world, "first");
     let second = Archive::new(&world, "second");
     let also_second = format!("--archive {}", second.root().display());
-    let mut primary = Server::archiving(&world, "primary", format!("{} %p", first.push(&also_second)));
+    let push_command = format!("{} %p", first.push(&also_second));
+    let mut primary = Server::archiving_by(&world, "primary", &[&first, &second], push_command);
     primary.create_ledger();
     let backup = primary.base_backup("backup");
     let segments: Vec<String> = (1..=5)

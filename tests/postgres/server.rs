@@ -1,5 +1,6 @@
 //! One scratch server: made, configured, started, watched, stopped.
 
+use crate::archive::Archive;
 use crate::world::{World, run, told, wait_for};
 use rustix::process::{Pid, Signal, kill_process};
 use std::fmt::Display;
@@ -57,9 +58,20 @@ impl<'w> Server<'w> {
         server
     }
 
-    /// A new cluster that archives by this command, started.
-    pub fn archiving(world: &'w World, name: &str, archive_command: impl Display) -> Self {
+    /// A new cluster and its new archive, started.
+    pub fn archiving(world: &'w World, name: &str, archive: &Archive<'_>) -> Self {
+        Server::archiving_by(world, name, &[archive], archive.push_command())
+    }
+
+    /// A new cluster and its new archives, started, that archives by this command.
+    pub fn archiving_by(
+        world: &'w World,
+        name: &str,
+        archives: &[&Archive<'_>],
+        archive_command: impl Display,
+    ) -> Self {
         let mut server = Server::init(world, name);
+        archives.iter().for_each(|archive| archive.init(&server));
         server.set("archive_command", archive_command);
         server.start();
         server

@@ -55,7 +55,7 @@ fn a_standby_follows_the_promotion_of_another_one_through_the_archive_alone() {
 fn two_promoted_standbys_leave_both_their_partial_segments_and_neither_is_stuck() {
     let Some(world) = World::open() else { return };
     let archive = Archive::new(&world, "archive");
-    let mut primary = Server::archiving(&world, "primary", archive.push_command());
+    let mut primary = Server::archiving(&world, "primary", &archive);
     primary.create_ledger();
     let backup = primary.base_backup_with_wal("backup");
     let mut promoted = ["first", "second"].map(|name| {
@@ -94,7 +94,7 @@ fn two_promoted_standbys_leave_both_their_partial_segments_and_neither_is_stuck(
 fn a_standby_that_always_archives_into_the_same_archive_causes_no_failure() {
     let Some(world) = World::open() else { return };
     let archive = Archive::new(&world, "archive");
-    let mut primary = Server::archiving(&world, "primary", archive.push_command());
+    let mut primary = Server::archiving(&world, "primary", &archive);
     primary.create_ledger();
     let backup = primary.base_backup_with_wal("backup");
 
@@ -125,7 +125,7 @@ fn a_standby_that_always_archives_into_the_same_archive_causes_no_failure() {
 fn a_cascading_standby_that_always_archives_is_not_stuck_when_its_upstream_is_promoted() {
     let Some(world) = World::open() else { return };
     let archive = Archive::new(&world, "archive");
-    let mut primary = Server::archiving(&world, "primary", archive.push_command());
+    let mut primary = Server::archiving(&world, "primary", &archive);
     primary.create_ledger();
     let backup = primary.base_backup_with_wal("backup");
     let standby = |name, upstream: &Server<'_>, mode: &str| {

@@ -100,6 +100,7 @@ pub fn rewind(world: &World, old: &Server<'_>, new: &Server<'_>) {
 /// 1 and 2; and the backup that it came from.
 pub fn diverged<'w>(world: &'w World, archive: &Archive) -> (Server<'w>, Server<'w>, Backup) {
     let mut old = Server::init(world, "old");
+    archive.init(&old);
     old.set("wal_log_hints", "on");
     old.set("archive_command", archive.push_command());
     old.set("restore_command", archive.fetch_command());

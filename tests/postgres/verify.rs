@@ -42,7 +42,7 @@ fn recovered<'w>(
 fn list_and_verify_say_exactly_what_was_done_to_an_archive() {
     let Some(world) = World::open() else { return };
     let archive = Archive::new(&world, "archive");
-    let mut first = Server::archiving(&world, "first", archive.push_command());
+    let mut first = Server::archiving(&world, "first", &archive);
     first.create_ledger();
     let base = first.base_backup("base");
     let mut segments = Vec::new();
@@ -222,6 +222,7 @@ fn records_end_where_pg_waldump_says_and_at_the_commit_that_the_server_knows() {
     let archive = Archive::new(&world, "archive");
     let raw = world.make_directory("raw");
     let mut server = Server::init(&world, "first");
+    archive.init(&server);
     server.set("track_commit_timestamp", "on");
     server.set("max_prepared_transactions", 4);
     server.set("archive_command", archive.push_command());

@@ -2,7 +2,7 @@
 
 use crate::support::proxy::{Fate, Plan, Proxy, Seen};
 use crate::support::s3::{ACCESS_KEY, BUCKET, SECRET_KEY, Server};
-use crate::util::{Run, Sandbox};
+use crate::util::{MIB, Run, Sandbox, init_arguments};
 use std::process::Command;
 
 pub struct Bucket {
@@ -12,15 +12,38 @@ pub struct Bucket {
 }
 
 impl Bucket {
-    /// With a proxy that passes everything on.
+    /// An archive of segments of a MiB, with a proxy that passes everything on.
     pub fn new() -> Option<Bucket> {
-        Bucket::with(Box::new(|_| Fate::Pass))
+        Bucket::with_segments_of(MIB)
     }
 
+    /// The same for a cluster with segments of another size.
+    pub fn with_segments_of(size: usize) -> Option<Bucket> {
+        let bucket = Bucket::without_archive()?;
+        bucket.init(size);
+        Some(bucket)
+    }
+
+    /// An archive, with a proxy that makes the faults of a plan.
     pub fn with(plan: Plan) -> Option<Bucket> {
+        let bucket = Bucket::without_archive()?;
+        bucket.init(MIB);
+        bucket.proxy.plan(plan);
+        Some(bucket)
+    }
+
+    /// A bucket in which there is nothing.
+    pub fn without_archive() -> Option<Bucket> {
         let server = Server::start()?;
-        let proxy = Proxy::start(server.address(), plan);
-        Some(Bucket { server, proxy, sandbox: Sandbox::new() })
+        let proxy = Proxy::start(server.address(), Box::new(|_| Fate::Pass));
+        Some(Bucket { server, proxy, sandbox: Sandbox::without_archive() })
+    }
+
+    /// Past the proxy, which counts what comes after.
+    fn init(&self, segment_size: usize) {
+        let mut init = self.program("wal-archive");
+        init.env("WAL_ARCHIVE_ENDPOINT", self.server.endpoint()).args(init_arguments(segment_size));
+        Run::of(&mut init).says(0, &["is now the archive"]);
     }
 
     /// The same bucket with another plan.

@@ -34,8 +34,7 @@ fn an_archive_of_wal_g_moves_into_a_bucket_and_out_again_and_is_repaired_there()
     }
     // The repeat reads trailers, and creates nothing.
     bucket.requests();
-    let back = bucket.sandbox.path("back");
-    fs::create_dir(&back).unwrap();
+    let back = bucket.sandbox.make_archive("back");
     let run = copy(&[], &bucket.url(), back.to_str().unwrap()).says(0, &["copied", "8"]);
     assert!(run.stderr.is_empty(), "{run:?}");
     bucket.requests();

@@ -2,7 +2,7 @@
 
 use crate::bucket::Bucket;
 use crate::support::proxy::{Fate, Seen};
-use crate::util::{CLUSTER, MIB, Run, segment};
+use crate::util::{CLUSTER, MIB, Run, init_arguments, segment};
 use std::time::{Duration, Instant};
 
 const ONE: &str = "000000010000000000000001";
@@ -235,6 +235,9 @@ fn a_store_that_ignores_the_condition_is_refused_before_the_first_push() {
         false => Fate::Pass,
     };
     let Some(bucket) = Bucket::with(Box::new(ignore)) else { return };
+    let mut init = bucket.program("wal-archive");
+    let init = Run::of(init.args(init_arguments(MIB)).arg("s3://bucket/new"));
+    init.fails(2, &["ignores If-None-Match", "silently overwrite", "conditional_writes"]);
     bucket.sandbox.segment(ONE);
     bucket.push(ONE, &[]).fails(13, &["ignores If-None-Match", "silently overwrite", "conditional_writes"]);
     assert!(
@@ -260,6 +263,9 @@ fn a_store_that_ignores_the_condition_on_multipart_only_is_refused_for_large_bod
     bucket.sandbox.segment(ONE);
     bucket.push(ONE, &[]).succeeds();
     const COMPLETED: &str = "<CompleteMultipartUploadResult><ETag>x</ETag></CompleteMultipartUploadResult>";
+    let mut init = bucket.program("wal-archive");
+    init.args(init_arguments(64 * MIB)).arg("s3://bucket/large");
+    Run::of(&mut init).says(0, &["is now the archive"]);
     bucket.planned(|seen| {
         let probe = seen.path.contains("wal-archive-probe") && seen.path.contains("uploadId");
         if seen.method == "POST" && probe { Fate::Answer(200, COMPLETED) } else { Fate::Pass }

@@ -66,7 +66,7 @@ fn a_push_needs_put_and_get_and_a_fetch_get_and_list() {
     let content = bucket.sandbox.segment(ONE);
     let large = "000000010000000000000009";
     let path = format!("pg_wal/{ONE}");
-    // The first push makes the archive; the second finds it; the third meets another file.
+    // The first push creates; the second finds the object; the third meets another file.
     run("push", "wal-push", &[&path]).succeeds();
     run("push", "wal-push", &[&path]).succeeds();
     std::fs::remove_dir_all(bucket.sandbox.path("data.wal-spool")).unwrap();

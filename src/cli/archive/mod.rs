@@ -7,6 +7,7 @@ mod copy;
 mod drain;
 mod expire;
 mod findings;
+mod init;
 mod list;
 mod progress;
 mod quarantine;
@@ -33,7 +34,8 @@ struct Subcommand {
 }
 
 /// All of them, in the order of the help.
-const SUBCOMMANDS: [Subcommand; 8] = [
+const SUBCOMMANDS: [Subcommand; 9] = [
+    Subcommand { command: init::command, run: init::run, could_not_tell: AdminExit::CouldNotTell },
     Subcommand { command: list::command, run: list::run, could_not_tell: AdminExit::CouldNotTell },
     Subcommand { command: verify::command, run: verify::run, could_not_tell: AdminExit::CouldNotTell },
     Subcommand {
