@@ -16,6 +16,7 @@
 //! | [`look_ahead`] | a push that looks ahead, and the server stopped under it |
 //! | [`prefetch`] | recovery from prefetched segments, prefetchers killed, process 1 of a container |
 //! | [`expire`] | every kept backup recovered after the rest of the WAL is gone |
+//! | [`cut`] | cut segments, histories first: promotions beside a living primary |
 //! | [`crash`] | the server killed while it archives |
 //! | [`drain`] | what a lost server, or a standby before its promotion, still holds |
 //!
@@ -34,6 +35,7 @@ mod world;
 mod bucket;
 mod check;
 mod crash;
+mod cut;
 mod damage;
 mod drain;
 mod expire;
