@@ -8,6 +8,9 @@
 //! No store offers "delete this very object", so the original is read once more right before it
 //! is deleted: whoever replaced it meanwhile is not deleted by mistake, but for a moment that is as
 //! long as one request.
+//!
+//! A push may believe its own mark for ten minutes without a look at a bucket, so nothing that was
+//! stored in a bucket a moment ago may go: [`young_since`].
 
 use crate::examine::{self, Examined, Expected, Verdict};
 use crate::lookup;
@@ -16,6 +19,19 @@ use crate::object::{Key, Sha256Sum, Stored};
 use crate::storage::{Error, Kind, Result, Storage};
 use crate::wal::WalName;
 use std::io;
+use std::time::{Duration, SystemTime};
+
+/// How long an object in a bucket is left alone: longer than a mark counts (`spool::marks`).
+const YOUNG: Duration = Duration::from_secs(15 * 60);
+
+/// Since when, by the store's clock, an object was stored that is too young to go: a push may still
+/// say 0 for it by a mark. `None` of a directory, which every mark is checked against.
+pub fn young_since(storage: &dyn Storage) -> Result<Option<SystemTime>> {
+    match storage.can_vanish() {
+        true => Ok(None),
+        false => storage.clock().map(|now| Some(now.checked_sub(YOUNG).unwrap_or(SystemTime::UNIX_EPOCH))),
+    }
+}
 
 /// What is to be moved.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -73,8 +89,11 @@ pub fn moved_before(storage: &dyn Storage, name: WalName) -> Result<Vec<String>>
     Ok(keys.into_iter().filter(own).collect())
 }
 
-/// Moves an object aside; its new key.
-pub fn set_aside(storage: &dyn Storage, found: &Examined, name: WalName) -> Result<Key> {
+/// Moves an object aside; its new key. A young one goes only with `force`.
+pub fn set_aside(storage: &dyn Storage, found: &Examined, name: WalName, force: bool) -> Result<Key> {
+    if !force && young_since(storage)?.is_some_and(|since| found.modified > since) {
+        return Err(too_young(storage, &found.key));
+    }
     let sum = |body: &crate::storage::Body| {
         let sum = Sha256Sum::of_reader(&mut body.reader());
         sum.map_err(|error| Error::new(Kind::Unavailable, "cannot read a temporary file").caused_by(error))
@@ -103,6 +122,17 @@ pub fn set_aside(storage: &dyn Storage, found: &Examined, name: WalName) -> Resu
     Ok(to)
 }
 
+fn too_young(storage: &dyn Storage, key: &Key) -> Error {
+    let what = format!(
+        "\"{}/{key}\" was stored less than 15 minutes ago, and a wal-push may not look at it again before it answers 0",
+        storage.place()
+    );
+    Error::new(Kind::Invalid, what).hint(
+        "repeat it in 15 minutes; \"wal-archive quarantine --force\" moves it at once, which is safe where no server \
+         archives to this place meanwhile",
+    )
+}
+
 /// Whether moving these and no others is what was asked for: the damaged ones, or with `force` the
 /// one that is there.
 pub fn chosen(found: &[Examined], force: bool) -> Vec<&Examined> {
@@ -127,6 +157,7 @@ mod tests {
         let memory = Arc::new(Memory::default());
         let subject = Subject::parse("00000002.history").unwrap();
         memory.create(&Key::of(subject.name()), &Body::from(b"junk".to_vec())).unwrap();
+        memory.advance(YOUNG);
         (memory, subject)
     }
 
@@ -172,10 +203,10 @@ mod tests {
                 };
                 let found = find(memory.as_ref(), &subject, &EXPECTED).unwrap().remove(0);
                 let faulty = Faulty::new(memory.clone(), Box::new(plan));
-                set_aside(&faulty, &found, subject.name()).unwrap_err();
+                set_aside(&faulty, &found, subject.name(), false).unwrap_err();
                 assert!(!keys(memory.as_ref()).is_empty());
                 if let Some(found) = find(memory.as_ref(), &subject, &EXPECTED).unwrap().first() {
-                    set_aside(memory.as_ref(), found, subject.name()).unwrap();
+                    set_aside(memory.as_ref(), found, subject.name(), false).unwrap();
                 }
                 let left = keys(memory.as_ref());
                 assert_eq!(left, moved_before(memory.as_ref(), subject.name()).unwrap());
@@ -191,7 +222,7 @@ mod tests {
         let found = find(memory.as_ref(), &subject, &EXPECTED).unwrap().remove(0);
         memory.delete(&own).unwrap();
         memory.create(&own, &Body::from(b"the good one".to_vec())).unwrap();
-        let error = set_aside(memory.as_ref(), &found, subject.name()).unwrap_err();
+        let error = set_aside(memory.as_ref(), &found, subject.name(), false).unwrap_err();
         assert!(error.to_string().contains("another object by now"), "{error}");
         assert!(keys(memory.as_ref()).contains(&own.to_string()));
     }
@@ -202,8 +233,34 @@ mod tests {
         let found = find(memory.as_ref(), &subject, &EXPECTED).unwrap().remove(0);
         let aside = Key::quarantine(subject.name(), &Sha256Sum::of(b"junk"));
         memory.create(&aside, &Body::from(b"other".to_vec())).unwrap();
-        assert_eq!(set_aside(memory.as_ref(), &found, subject.name()).unwrap_err().kind(), Kind::Damaged);
+        let error = set_aside(memory.as_ref(), &found, subject.name(), false).unwrap_err();
+        assert_eq!(error.kind(), Kind::Damaged);
         assert!(keys(memory.as_ref()).contains(&found.key.to_string()));
+    }
+
+    #[test]
+    fn what_a_bucket_got_less_than_15_minutes_ago_goes_only_by_force_and_a_directory_gives_it_at_once() {
+        let own = Key::of("00000002.history".parse().unwrap());
+        let (memory, subject) = damaged();
+        let find_one = |storage: &dyn Storage| find(storage, &subject, &EXPECTED).unwrap().remove(0);
+        let found = find_one(memory.as_ref());
+        memory.delete(&own).unwrap();
+        memory.create(&own, &Body::from(b"junk".to_vec())).unwrap();
+        let young = find_one(memory.as_ref());
+        for time in [Duration::ZERO, YOUNG - Duration::from_secs(60)] {
+            memory.advance(time);
+            let error = set_aside(memory.as_ref(), &young, subject.name(), false).unwrap_err();
+            assert!(error.to_string().contains("15 minutes"), "{error}");
+            assert!(error.hint_text().unwrap().contains("--force"));
+            assert!(keys(memory.as_ref()).contains(&own.to_string()));
+        }
+        assert!(found.modified < young.modified);
+        set_aside(memory.as_ref(), &young, subject.name(), true).unwrap();
+
+        let root = tempfile::tempdir().unwrap();
+        let local = crate::storage::local::Local::new(root.path().to_owned());
+        local.create(&own, &Body::from(b"junk".to_vec())).unwrap();
+        set_aside(&local, &find_one(&local), subject.name(), false).unwrap();
     }
 
     #[test]

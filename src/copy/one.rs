@@ -204,7 +204,7 @@ impl Copy<'_> {
                     return self.put(name, object, &Key::variant(name, &object.sha256), done);
                 }
                 Verdict::Damaged(_) if self.repair => {
-                    quarantine::set_aside(self.to, &there, name)?;
+                    quarantine::set_aside(self.to, &there, name, false)?;
                     set_aside = true;
                 }
                 verdict => {
@@ -231,7 +231,7 @@ impl Copy<'_> {
                 }
                 Verdict::Intact(_) if matches!(name, WalName::Partial(_)) => return Ok(Beside::OtherPartial),
                 Verdict::Damaged(_) if self.repair => {
-                    quarantine::set_aside(self.to, &there, name)?;
+                    quarantine::set_aside(self.to, &there, name, false)?;
                     repaired = true;
                 }
                 verdict => {

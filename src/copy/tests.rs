@@ -185,6 +185,9 @@ fn repair_moves_damaged_objects_aside_and_creates_them_and_the_missing_ones() {
     let (from, to) = (placed(source.clone(), "from"), placed(target.clone(), "to"));
     let blind = run(&from, &to, false);
     assert_eq!((blind.identical, blind.copied, blind.repaired), (2, 1, 0), "trailers alone say nothing");
+    let young = run(&from, &to, true);
+    assert!(young.failures.len() == 1 && young.repaired == 0, "a push may still count on it: {young:?}");
+    target.advance(std::time::Duration::from_secs(3600));
     let made = run(&from, &to, true);
     assert_eq!((made.identical, made.copied, made.repaired), (2, 0, 1));
     assert!(made.findings.is_empty(), "{made:?}");

@@ -13,11 +13,13 @@ pub mod plan;
 use crate::failure::Failure;
 use crate::inventory::{self, Content, Inventory, Item, Runs};
 use crate::object::{Key, Stored};
+use crate::quarantine;
 use crate::storage::{DeletionFailed, Result, Shared, Storage};
 use crate::wal::{BackupHistory, Branch, SegmentName, Timeline, WalName};
 use backups::Backup;
 use plan::{Facts, History, Line, Plan, Why};
 use std::collections::BTreeMap;
+use std::time::SystemTime;
 
 /// What all destinations hold together, and what their backup history files say.
 pub struct Archive {
@@ -124,10 +126,13 @@ pub struct Doomed {
 /// What goes from a destination by the plan.
 pub fn doomed(storage: &dyn Storage, plan: &Plan) -> Result<Vec<Doomed>> {
     let mut ranges: Vec<Doomed> = Vec::new();
-    let mut goes_on = false;
+    let (mut goes_on, mut young) = (false, 0);
+    let young_since = quarantine::young_since(storage)?;
     for item in inventory::items(storage)? {
         let item = item?;
-        let Some((segment, why)) = verdict(plan, &item) else {
+        let verdict = verdict(plan, &item);
+        let Some((segment, why)) = verdict.filter(|_| !is_young(&item, young_since)) else {
+            young += u64::from(verdict.is_some());
             // What never goes does not part what stands around it.
             goes_on &= item
                 .stored
@@ -144,6 +149,13 @@ pub fn doomed(storage: &dyn Storage, plan: &Plan) -> Result<Vec<Doomed>> {
             _ => ranges.push(Doomed { first: segment, last: segment, objects: 1, bytes: item.size, why }),
         }
         goes_on = true;
+    }
+    if young > 0 {
+        log::warn!(
+            "\"{}\": {young} more objects that no kept backup needs were stored less than 15 minutes ago and stay; the next \
+             run deletes them",
+            storage.place()
+        );
     }
     Ok(ranges)
 }
@@ -182,9 +194,10 @@ fn delete_in_batches(
         batch.clear();
         end
     };
+    let young_since = quarantine::young_since(storage)?;
     for item in inventory::items(storage)? {
         let item = item?;
-        if verdict(plan, &item).is_some() {
+        if verdict(plan, &item).is_some() && !is_young(&item, young_since) {
             batch.extend(item.key());
         }
         if batch.len() == BATCH {
@@ -192,6 +205,11 @@ fn delete_in_batches(
         }
     }
     if batch.is_empty() { Ok(()) } else { delete(&mut batch) }
+}
+
+/// Whether a push may still say 0 for it without a look.
+fn is_young(item: &Item, since: Option<SystemTime>) -> bool {
+    since.is_some_and(|since| item.modified > since)
 }
 
 /// Whether an object goes, and why.

@@ -487,6 +487,7 @@ fn archive() -> Arc<Memory> {
         );
         put(&memory, &format!("wal_005/{file}.zst"), &text_object(&file, &content));
     }
+    memory.advance(Duration::from_secs(3600));
     Arc::new(memory)
 }
 

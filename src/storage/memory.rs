@@ -6,7 +6,7 @@ use crate::stamp::Stamp;
 use std::collections::BTreeMap;
 use std::io::{Cursor, Read};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 type Objects = BTreeMap<String, (Arc<[u8]>, SystemTime)>;
 
@@ -14,9 +14,20 @@ type Objects = BTreeMap<String, (Arc<[u8]>, SystemTime)>;
 #[derive(Default)]
 pub struct Memory {
     objects: Mutex<Objects>,
+    /// How much faster than the machine's the clock went.
+    ahead: Mutex<Duration>,
 }
 
 impl Memory {
+    /// Lets time pass: what is there grows older.
+    pub fn advance(&self, time: Duration) {
+        *self.ahead.lock().unwrap_or_else(PoisonError::into_inner) += time;
+    }
+
+    fn now(&self) -> SystemTime {
+        SystemTime::now() + *self.ahead.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn objects(&self) -> MutexGuard<'_, Objects> {
         // Every change of the map is one call, so a poisoned lock still guards a whole map.
         self.objects.lock().unwrap_or_else(PoisonError::into_inner)
@@ -40,7 +51,7 @@ impl Storage for Memory {
         if objects.contains_key(key.as_str()) {
             return Err(Error::new(Kind::AlreadyExists, format!("\"{key}\" is already in memory")));
         }
-        objects.insert(key.as_str().to_owned(), (bytes.into(), SystemTime::now()));
+        objects.insert(key.as_str().to_owned(), (bytes.into(), self.now()));
         Ok(())
     }
 
@@ -64,7 +75,7 @@ impl Storage for Memory {
     }
 
     fn clock(&self) -> Result<SystemTime> {
-        Ok(SystemTime::now())
+        Ok(self.now())
     }
 
     fn list(&self, prefix: &str, after: &str) -> Result<Listing> {

@@ -209,9 +209,10 @@ impl Histories<'_> {
              of them is this server's: another server used the same timeline id, or its history was lost"
         );
         Err(Failure::new(Cause::Conflict, what).hint(format!(
-            "bring \"{history}\" back from where it was written or from another destination (\"wal-archive \
-             copy\"), and recover this server again, which then takes another id; or move those files aside with \
-             \"wal-archive quarantine --force --from {place} KEY\" if nobody needs them"
+            "bring \"{history}\" back from where it was written or from another destination (\"wal-archive copy\"), and \
+             recover this server again, which then takes another id; if those files are this server's own, copy its \
+             \"{history}\" to \"{place}/{WAL_FOLDER}\" by hand; if nobody needs them, move each aside with \"wal-archive \
+             quarantine --force --from {place} KEY\""
         )))
     }
 

@@ -147,6 +147,13 @@ fn a_history_is_refused_where_another_servers_files_of_its_timeline_stand_withou
     sandbox.segment(NEXT_OF_TWO);
     sandbox.push(NEXT_OF_TWO, &[]).fails(12, &words);
     assert_eq!(sandbox.objects(), objects(&[OF_TWO]));
+    // Whoever knows that they are this server's own says so by hand.
+    let by_hand = sandbox.archive().join("wal_005/00000002.history");
+    fs::copy(sandbox.data().join("pg_wal/00000002.history"), by_hand).unwrap();
+    sandbox.push(NEXT_OF_TWO, &[]).succeeds();
+    let (history, two) = ("00000002.history".to_owned(), format!("{OF_TWO}.zst"));
+    let next = format!("{NEXT_OF_TWO}.zst");
+    assert_eq!(sandbox.objects(), [history.clone(), format!("{history}.zst"), two, next]);
 
     // The same files are in its own pg_wal: only the history is lost.
     let sandbox = promoted();

@@ -217,10 +217,16 @@ fn of_two_servers_with_one_timeline_id_only_the_first_archives_anything_of_it() 
         let file = std::fs::read(own.join(&name)).unwrap_or_else(|error| panic!("{name}: {error}"));
         assert!(archive.read(&name) == file, "{name} is not the first server's");
     }
-    // Not even by hand, past the history that blocks PostgreSQL's own order.
-    let of_two = second.psql("select min(name) from pg_ls_waldir() where name ~ '^00000002.{16}$'");
+    // Not even one that the first has not written yet, past the history that blocks PostgreSQL's order.
+    let mut later = String::new();
+    for number in 0..4 {
+        second.psql(&format!("insert into rows values ({number}, 'own')"));
+        later = second.switch_segment();
+    }
+    assert!(!archive.holds(&later));
     let mut push = world.command("sh");
-    push.current_dir(second.data()).args(["-c", &format!("{} pg_wal/{of_two}", archive.push(""))]);
+    push.current_dir(second.data()).args(["-c", &format!("{} pg_wal/{later}", archive.push(""))]);
     assert_eq!(push.output().unwrap().status.code(), Some(12));
+    assert!(!archive.holds(&later));
     primary.stop();
 }

@@ -1,6 +1,7 @@
 //! `wal-archive copy` and `quarantine` with a bucket at either end.
 
 use crate::bucket::Bucket;
+use crate::support::proxy::Fate;
 use crate::util::{Run, flip, names};
 use std::fs;
 use std::path::Path;
@@ -50,12 +51,20 @@ fn an_archive_of_wal_g_moves_into_a_bucket_and_out_again_and_is_repaired_there()
     let good = fs::read(&object).unwrap();
     flip(&object, 300);
     assert_eq!(bucket.fetch(name, &[]).code, Some(221));
-    copy(&["--repair"], back.to_str().unwrap(), &bucket.url()).says(0, &["repaired", "1"]);
+    let repair = || copy(&["--repair"], back.to_str().unwrap(), &bucket.url());
+    let young = repair();
+    assert!(young.code == Some(2) && young.stderr.contains("15 minutes"), "{young:?}");
+    bucket.planned(|_| Fate::HourLater);
+    repair().says(0, &["repaired", "1"]);
+    bucket.planned(|_| Fate::Pass);
     assert!(fs::read(&object).unwrap() == good);
     let aside = bucket.server.file("archive/quarantine").unwrap();
     assert_eq!(names(&aside).len(), 1);
     flip(&object, 300);
-    let run = Run::of(bucket.program("wal-archive").args(["quarantine", name]));
-    run.says(0, &["damaged", "moved to \"quarantine/"]);
+    let quarantine =
+        |args: &[&str]| Run::of(bucket.program("wal-archive").args(["quarantine", name]).args(args));
+    assert_eq!(quarantine(&[]).code, Some(2));
+    assert!(object.exists());
+    quarantine(&["--force"]).says(0, &["damaged", "moved to \"quarantine/"]);
     assert!(!object.exists());
 }

@@ -219,3 +219,56 @@ fn a_push_that_looks_ahead_is_one_request_for_each_file_and_none_for_a_marked_on
     bucket.push(&names[3], &[]).succeeds();
     assert_eq!(sorted(bucket.requests()), puts(&names[3..]));
 }
+
+#[test]
+fn a_file_of_a_later_timeline_is_one_request_once_its_history_is_there() {
+    let Some(bucket) = Bucket::new() else { return };
+    bucket.sandbox.segment(ONE);
+    bucket.push(ONE, &[]).succeeds();
+    bucket.requests();
+    let (first, second) = ("000000020000000000000002", "000000020000000000000003");
+    bucket.sandbox.wal("00000002.history", b"1\t0/200300\tno recovery target specified\n");
+    bucket.sandbox.segment(first);
+    bucket.sandbox.segment(second);
+    bucket.push(first, &[]).succeeds();
+    let history = "wal_005/00000002.history.zst";
+    let brought = [format!("GET {history}"), "GET list".to_owned(), format!("PUT {history}")];
+    assert_eq!(bucket.requests(), [&brought[..], &[format!("PUT wal_005/{first}.zst")]].concat());
+    bucket.push(second, &[]).succeeds();
+    assert_eq!(bucket.requests(), [format!("PUT wal_005/{second}.zst")]);
+    bucket.push("00000002.history", &[]).succeeds();
+    assert_eq!(bucket.requests(), [format!("GET {history}")]);
+}
+
+#[test]
+fn whoever_may_not_list_a_bucket_stores_a_history_with_a_warning() {
+    let Some(bucket) = Bucket::new() else { return };
+    bucket.sandbox.segment(ONE);
+    bucket.push(ONE, &[]).succeeds();
+    bucket.planned(|seen| match seen.path.contains("list-type") {
+        true => Fate::Answer(403, "AccessDenied"),
+        false => Fate::Pass,
+    });
+    bucket.sandbox.wal("00000002.history", b"1\t0/200300\tno recovery target specified\n");
+    bucket
+        .push("00000002.history", &[])
+        .fails(0, &["warning", "timeline 2", "cannot be seen", "AccessDenied"]);
+    bucket.planned(|_| Fate::Pass);
+    bucket.fetch("00000002.history", &[]).succeeds();
+}
+
+#[test]
+fn only_an_object_that_the_call_created_leaves_a_mark_in_a_bucket() {
+    let Some(bucket) = Bucket::new() else { return };
+    for name in [ONE, TWO] {
+        bucket.sandbox.segment(name);
+        fs::write(bucket.sandbox.data().join(format!("pg_wal/archive_status/{name}.ready")), "").unwrap();
+    }
+    // A file that changed in this very moment is left to its own call.
+    std::thread::sleep(std::time::Duration::from_millis(50));
+    bucket.push(TWO, &["--look-ahead", "0"]).succeeds();
+    bucket.push(ONE, &[]).succeeds();
+    bucket.requests();
+    bucket.push(TWO, &["--look-ahead", "0"]).succeeds();
+    assert_eq!(bucket.requests(), [format!("PUT wal_005/{TWO}.zst"), format!("GET wal_005/{TWO}.zst")]);
+}

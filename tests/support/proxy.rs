@@ -1,11 +1,12 @@
 //! A fault-injecting HTTP layer between a program and the S3 server: it counts requests, and a
 //! plan decides what becomes of each.
 
+use aws_sdk_s3::primitives::{DateTime, DateTimeFormat};
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 /// One request, as far as a plan needs it.
 #[derive(Clone, Debug)]
@@ -46,6 +47,8 @@ pub enum Fate {
     CorruptRequest,
     /// One bit of the answer's body is flipped on its way back.
     CorruptAnswer,
+    /// The answer's `Date` is one hour later: everything was stored an hour ago.
+    HourLater,
 }
 
 pub type Plan = Box<dyn Fn(&Seen) -> Fate + Send + Sync>;
@@ -189,9 +192,19 @@ fn serve(
             flip_middle(&mut answer[start..]);
             client.write_all(&answer)?;
         }
+        Fate::HourLater => client.write_all(&hour_later(&answer, start))?,
         _ => client.write_all(&answer)?,
     }
     client.shutdown(Shutdown::Both)
+}
+
+fn hour_later(answer: &[u8], start: usize) -> Vec<u8> {
+    let now = SystemTime::now() + Duration::from_secs(3600);
+    let date = DateTime::from(now).fmt(DateTimeFormat::HttpDate).unwrap();
+    let head = String::from_utf8_lossy(&answer[..start]);
+    let other = head.trim_end().split("\r\n").filter(|line| !line.to_lowercase().starts_with("date:"));
+    let lines: Vec<String> = other.map(str::to_owned).chain([format!("Date: {date}\r\n\r\n")]).collect();
+    [lines.join("\r\n").as_bytes(), &answer[start..]].concat()
 }
 
 fn flip_middle(bytes: &mut [u8]) {

@@ -31,12 +31,9 @@ pub(super) fn command() -> Command {
                 .value_name("URL")
                 .help("Only at this destination (default: wherever it is damaged)"),
         )
-        .arg(
-            Arg::new("force")
-                .long("force")
-                .action(ArgAction::SetTrue)
-                .help("Also an object that is intact, or in an encoding that is not read"),
-        )
+        .arg(Arg::new("force").long("force").action(ArgAction::SetTrue).help(
+            "Also an object that is intact, in an encoding that is not read, or just stored in a bucket",
+        ))
         .arg(json_flag())
 }
 
@@ -177,7 +174,7 @@ fn work(
     let chosen = chosen(&found, force);
     for examined in &found {
         let moves = chosen.iter().any(|one| one.key == examined.key);
-        let to = moves.then(|| set_aside(storage, examined, name)).transpose()?;
+        let to = moves.then(|| set_aside(storage, examined, name, force)).transpose()?;
         rows.push(Row::of(storage, examined, to.as_ref()));
     }
     if !chosen.is_empty() {
