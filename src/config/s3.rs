@@ -36,6 +36,7 @@ impl Layers {
             keys,
             ca_bundle: self.s3_parse("ca-bundle", own, values::absolute_path)?,
             proxy: self.s3_parse("proxy", own, values::http_url)?,
+            no_proxy: text("no-proxy")?,
             storage_class: text("storage-class")?,
             encryption,
             tags: text("tags")?,

@@ -73,7 +73,7 @@ use Program::{Archive, Fetch, Push};
 use Takes::{Many, Nothing, One};
 
 /// All of them, in the order of the help.
-pub const SETTINGS: [Setting; 31] = [
+pub const SETTINGS: [Setting; 32] = [
     Setting {
         name: "archive",
         programs: &[Push, Fetch, Archive],
@@ -241,7 +241,13 @@ pub const SETTINGS: [Setting; 31] = [
     Setting {
         name: "proxy",
         takes: One("URL"),
-        help: "A proxy: http://host:port (default: HTTPS_PROXY, HTTP_PROXY, NO_PROXY)",
+        help: "A proxy: http://host:port (default: HTTPS_PROXY or HTTP_PROXY by the endpoint)",
+        ..S3
+    },
+    Setting {
+        name: "no-proxy",
+        takes: One("HOSTS"),
+        help: "Hosts, domains and networks that are reached without the proxy, with commas between (default: NO_PROXY)",
         ..S3
     },
     Setting {

@@ -7,6 +7,7 @@ mod support;
 #[path = "../cli/util.rs"]
 mod util;
 
+mod answers;
 mod bucket;
 mod check;
 mod copy;

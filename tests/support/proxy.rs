@@ -37,8 +37,17 @@ pub enum Fate {
     /// The server never sees it; this status with this S3 error code is the answer (empty: no
     /// body; one that begins with `<`: the body itself).
     Answer(u16, &'static str),
+    /// The server never sees it; these bytes are all of the answer, and the line is closed.
+    Raw(&'static str),
     /// The answer's body ends after so many bytes, though more were promised.
     Truncate(usize),
+    /// The answer's body ends after so many bytes, and as its length was never said, nobody can
+    /// tell by the connection: a proxy that speaks HTTP/1.0.
+    Cut(usize),
+    /// The answer with another body, without a length as above.
+    Body(fn(Vec<u8>) -> Vec<u8>),
+    /// The answer's body comes so slowly: one byte each time.
+    Drip(Duration),
     /// The answer's body stops after so many bytes, and nothing ends.
     Stall(usize),
     /// Nothing is ever answered.
@@ -163,6 +172,7 @@ fn serve(
                 xml.len()
             );
         }
+        Fate::Raw(answer) => return client.write_all(answer.as_bytes()),
         Fate::CorruptRequest => flip_middle(&mut body),
         _ => {}
     }
@@ -182,6 +192,24 @@ fn serve(
     match fate {
         Fate::ResetAfter => return reset(&client),
         Fate::Truncate(bytes) => client.write_all(&answer[..answer.len().min(start + bytes)])?,
+        Fate::Cut(bytes) => {
+            client.write_all(&without_length(&answer[..start]))?;
+            client.write_all(&answer[start..answer.len().min(start + bytes)])?;
+        }
+        Fate::Body(change) => {
+            client.write_all(&without_length(&answer[..start]))?;
+            client.write_all(&change(answer[start..].to_vec()))?;
+        }
+        Fate::Drip(pause) => {
+            client.write_all(&answer[..start])?;
+            for byte in &answer[start..] {
+                client.write_all(&[*byte])?;
+                std::thread::sleep(pause);
+                if stopped.load(Ordering::Relaxed) {
+                    return Ok(());
+                }
+            }
+        }
         Fate::Stall(bytes) => {
             client.write_all(&answer[..answer.len().min(start + bytes)])?;
             while !stopped.load(Ordering::Relaxed) {
@@ -205,6 +233,15 @@ fn hour_later(answer: &[u8], start: usize) -> Vec<u8> {
     let other = head.trim_end().split("\r\n").filter(|line| !line.to_lowercase().starts_with("date:"));
     let lines: Vec<String> = other.map(str::to_owned).chain([format!("Date: {date}\r\n\r\n")]).collect();
     [lines.join("\r\n").as_bytes(), &answer[start..]].concat()
+}
+
+/// The head of an answer as HTTP/1.0 has it: the body ends where the connection does.
+fn without_length(head: &[u8]) -> Vec<u8> {
+    let head = String::from_utf8_lossy(head).into_owned();
+    assert!(!head.to_lowercase().contains("transfer-encoding"), "a body in chunks is not understood here");
+    let kept = head.split("\r\n").filter(|line| !line.to_lowercase().starts_with("content-length:"));
+    let kept: Vec<_> = kept.collect();
+    kept.join("\r\n").replacen("HTTP/1.1", "HTTP/1.0", 1).into_bytes()
 }
 
 fn flip_middle(bytes: &mut [u8]) {

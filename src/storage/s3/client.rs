@@ -1,7 +1,10 @@
 //! From settings to a client: one runtime for the process, made by the first request.
 
 use super::dates::Dates;
+use super::proxy::Proxies;
+use super::resolved::Resolved;
 use super::settings::{RequestChecksums, S3Settings};
+use super::whole::Whole;
 use crate::storage::{Error, Kind, Result};
 use aws_config::BehaviorVersion;
 use aws_config::retry::RetryConfig;
@@ -54,9 +57,20 @@ pub(super) fn while_sending() -> aws_sdk_s3::config::Builder {
 }
 
 /// Makes a client. Nothing is sent to S3 yet, but the chain may ask for credentials' places.
-pub(super) async fn connect(settings: &S3Settings, dates: Dates) -> Result<Client> {
-    let http = http_client(settings)?;
-    let mut loader = aws_config::defaults(BehaviorVersion::latest()).http_client(http);
+pub(super) async fn connect(
+    bucket: &str,
+    settings: &S3Settings,
+    resolved: &Resolved,
+    dates: Dates,
+) -> Result<Client> {
+    refuse(bucket, resolved)?;
+    let proxies = Proxies::of(settings, resolved.is_plain())?;
+    let tls = !resolved.is_plain() || proxies.tls;
+    let store = http_client(tls.then(|| tls_context(settings)).transpose()?, proxies.store);
+    // Static keys are asked of nobody.
+    let tls = settings.keys.is_none().then(|| tls_context(settings)).transpose()?;
+    let mut loader =
+        aws_config::defaults(BehaviorVersion::latest()).http_client(http_client(tls, proxies.credentials));
     if let Some(profile) = &settings.profile {
         loader = loader.profile_name(profile);
     }
@@ -65,14 +79,19 @@ pub(super) async fn connect(settings: &S3Settings, dates: Dates) -> Result<Clien
         let (id, secret) = (keys.access_key_id.reveal(), keys.secret_access_key.reveal());
         loader = loader.credentials_provider(Credentials::new(id, secret, token, None, "wal-archive"));
     }
-    if let Some(region) = &settings.region {
+    if let Some(region) = &resolved.region {
+        // With an endpoint there always is one, so that no instance is asked for it.
         loader = loader.region(Region::new(region.clone()));
     }
     let shared = loader.load().await;
+    if shared.region().is_none() {
+        return Err(Error::new(Kind::Invalid, "no AWS region is known")
+            .hint("set region in the [s3] section, AWS_REGION, or the profile"));
+    }
     let mut config = aws_sdk_s3::config::Builder::from(&shared)
+        .http_client(store)
         // Repeating is the business of `storage::retry`, which says what it did.
         .retry_config(RetryConfig::disabled())
-        .interceptor(dates)
         .timeout_config(timeouts().read_timeout(STALL).build())
         .request_checksum_calculation(match settings.request_checksums {
             RequestChecksums::WhenSupported => RequestChecksumCalculation::WhenSupported,
@@ -80,43 +99,46 @@ pub(super) async fn connect(settings: &S3Settings, dates: Dates) -> Result<Clien
         })
         // What is read is proved by its own SHA-256.
         .response_checksum_validation(ResponseChecksumValidation::WhenRequired)
-        .force_path_style(settings.path_style.unwrap_or(settings.endpoint.is_some()));
-    if let Some(endpoint) = &settings.endpoint {
+        .interceptor(dates)
+        .interceptor(Whole)
+        .force_path_style(settings.path_style.unwrap_or(resolved.endpoint.is_some()));
+    if let Some(endpoint) = &resolved.endpoint {
         config = config.endpoint_url(endpoint);
-        if shared.region().is_none() {
-            // Stores of one region do not care, but a signature needs one.
-            config = config.region(Region::new("us-east-1"));
-        }
-    } else if shared.region().is_none() {
-        return Err(Error::new(Kind::Invalid, "no AWS region is known")
-            .hint("set region in the [s3] section, AWS_REGION, or the profile"));
     }
     Ok(Client::from_conf(config.build()))
 }
 
-/// The HTTP client: without TLS where it is not needed, as reading the system's certificates
-/// costs more than a request.
-fn http_client(settings: &S3Settings) -> Result<SharedHttpClient> {
-    let proxy = match &settings.proxy {
-        Some(url) => ProxyConfig::all(url.as_str()).map_err(|error| {
-            Error::new(Kind::Invalid, format!("proxy \"{url}\" is no URL")).caused_by(error)
-        })?,
-        None => ProxyConfig::from_env(),
-    };
-    let plain = settings.endpoint.as_deref().is_some_and(|endpoint| endpoint.starts_with("http://"));
-    // The chain may need TLS for STS even where the store does not; only static keys never do.
-    if plain && settings.keys.is_some() && settings.proxy.is_none() {
-        return Ok(Builder::new().build_with_connector_fn(move |config, components| {
+/// What could only fail later, and less clearly.
+fn refuse(bucket: &str, resolved: &Resolved) -> Result<()> {
+    if bucket.ends_with("--x-s3") {
+        let what =
+            format!("\"{bucket}\" is a directory bucket (S3 Express One Zone), which cannot hold an archive");
+        return Err(Error::new(Kind::Invalid, what)
+            .hint("use a general purpose bucket: a directory bucket does not list in the order of names"));
+    }
+    if let Some(way) = resolved.unsupported {
+        let what = format!("the profile takes its credentials from {way}, which this program does not do");
+        return Err(Error::new(Kind::Denied, what).hint(
+            "give keys (aws configure export-credentials shows what they are now), or use a role of this machine",
+        ));
+    }
+    Ok(())
+}
+
+/// An HTTP client; without TLS where it is not needed, as reading the system's certificates costs
+/// more than a request.
+fn http_client(tls: Option<TlsContext>, proxy: ProxyConfig) -> SharedHttpClient {
+    let Some(tls) = tls else {
+        return Builder::new().build_with_connector_fn(move |config, components| {
             let mut builder = Connector::builder().proxy_config(proxy.clone());
             builder.set_connector_settings(config.cloned());
             if let Some(components) = components {
                 builder.set_sleep_impl(components.sleep_impl());
             }
             builder.build_http()
-        }));
-    }
-    let tls = tls_context(settings)?;
-    Ok(Builder::new().build_with_connector_fn(move |config, components| {
+        });
+    };
+    Builder::new().build_with_connector_fn(move |config, components| {
         let mut builder = Connector::builder()
             .proxy_config(proxy.clone())
             .tls_provider(Provider::Rustls(CryptoMode::Ring))
@@ -126,7 +148,7 @@ fn http_client(settings: &S3Settings) -> Result<SharedHttpClient> {
             builder.set_sleep_impl(components.sleep_impl());
         }
         builder.build()
-    }))
+    })
 }
 
 fn tls_context(settings: &S3Settings) -> Result<TlsContext> {

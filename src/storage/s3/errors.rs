@@ -1,8 +1,9 @@
 //! What an S3 store's answer means: the only place that knows its codes.
 //!
 //! Source: the Amazon S3 API Reference, "Error responses", "PutObject", "GetObject",
-//! "CompleteMultipartUpload". Decisions are made by HTTP status and error code, never by text.
+//! "CompleteMultipartUpload". Decisions are made by error code, else by HTTP status, never by text.
 
+use super::whole::Flaw;
 use crate::storage::{Error, Kind};
 use aws_sdk_s3::config::http::HttpResponse;
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
@@ -15,15 +16,21 @@ where
     E: ProvideErrorMetadata + StdError + Send + Sync + 'static,
 {
     let what = format!("cannot {verb} \"{object}\"");
+    if let Some(flaw) = sources(&error).find_map(|source| source.downcast_ref()) {
+        return flawed(&what, flaw);
+    }
     match &error {
         SdkError::ServiceError(service) => {
-            let status = service.raw().status().as_u16();
-            answered(&what, status, service.err().code(), service.err().message())
+            let (raw, said) = (service.raw(), service.err());
+            if raw.status().as_u16() == 404 && raw.headers().get("x-amz-delete-marker") == Some("true") {
+                return deleted(&what);
+            }
+            answered(&what, raw.status().as_u16(), said.code(), said.message())
         }
         SdkError::ResponseError(response) => {
             let status = response.raw().status().as_u16();
             match status {
-                200..300 => Error::new(Kind::Unavailable, format!("{what}: the answer broke off"))
+                200..=299 => Error::new(Kind::Unavailable, format!("{what}: the answer broke off"))
                     .caused_by(chain(&error)),
                 _ => answered(&what, status, None, None),
             }
@@ -36,6 +43,43 @@ where
             error.hint("check the credentials and settings that \"wal-archive config\" shows")
         }
     }
+}
+
+/// An answer of success that is not to be believed.
+fn flawed(what: &str, flaw: &Flaw) -> Error {
+    if let Flaw::Failed { code, message } = flaw {
+        return answered(what, 200, code.as_deref(), message.as_deref());
+    }
+    let error = Error::new(Kind::Unavailable, format!("{what}: {flaw}"));
+    match flaw {
+        Flaw::Foreign(_) => {
+            error.hint("check the endpoint; a proxy or a sign-in page may stand before the store")
+        }
+        _ => error.hint("look at the network and any proxy between this machine and the store"),
+    }
+}
+
+/// The key has versions, and the newest says that it was deleted: its bytes may well be there.
+fn deleted(what: &str) -> Error {
+    Error::new(Kind::Denied, format!("{what}: it was deleted in a bucket that keeps versions")).hint(
+        "remove its delete marker to bring it back (aws s3api list-object-versions shows the versions), or delete \
+         every version of it if it is meant to be gone",
+    )
+}
+
+/// What the store says of one object of many.
+pub(super) fn refused(verb: &str, object: &str, code: Option<&str>, message: Option<&str>) -> Error {
+    let (kind, hint) = code.and_then(by_code).unwrap_or((Kind::Denied, ""));
+    let reason = format!("{}: {}", code.unwrap_or("no code"), message.unwrap_or("no reason given"));
+    let error = Error::new(kind, format!("cannot {verb} \"{object}\": {reason}"));
+    if hint.is_empty() { error } else { error.hint(hint) }
+}
+
+/// An acknowledgement that names nothing.
+pub(super) fn unconfirmed(verb: &str, object: &str) -> Error {
+    let what = format!("cannot {verb} \"{object}\": the store did not confirm it: its answer has no ETag");
+    Error::new(Kind::Unavailable, what)
+        .hint("check the endpoint; a proxy or a sign-in page may stand before the store")
 }
 
 /// Whether the store closed the line before it had all of the request: one that refuses at once
@@ -51,54 +95,10 @@ fn late(what: &str) -> Error {
         .hint("look at the store and the network between")
 }
 
-/// The store answered with an error.
+/// The store answered with an error. Its code says more than the status, which is 200 where the
+/// error was noticed late.
 fn answered(what: &str, status: u16, code: Option<&str>, message: Option<&str>) -> Error {
-    use Kind::{AlreadyExists, Denied, Invalid, NotFound, Unavailable};
-    let (kind, hint) = match (status, code.unwrap_or_default()) {
-        (_, "NoSuchBucket") => (Invalid, "there is no such bucket: correct the URL, or create it"),
-        (_, "NoSuchUpload") => (AlreadyExists, ""),
-        (_, "ExpiredToken" | "ExpiredTokenException" | "TokenRefreshRequired") => {
-            (Denied, "the session token has expired: renew the credentials")
-        }
-        (_, "InvalidAccessKeyId" | "InvalidToken" | "UnrecognizedClientException") => {
-            (Denied, "the store does not know these credentials: check access key and session token")
-        }
-        (_, "SignatureDoesNotMatch") => {
-            (Denied, "the secret key is wrong, or something between changes the request")
-        }
-        (_, "RequestTimeTooSkewed" | "RequestExpired") => {
-            (Denied, "the clocks of this machine and the store differ by minutes: set this one by NTP")
-        }
-        (_, "AuthorizationHeaderMalformed" | "IllegalLocationConstraintException" | "PermanentRedirect")
-        | (301 | 307, _) => {
-            (Invalid, "the bucket is in another region or at another endpoint: set region (and endpoint)")
-        }
-        (_, "BadDigest" | "InvalidDigest" | "XAmzContentSHA256Mismatch" | "XAmzContentChecksumMismatch") => {
-            (Unavailable, "the bytes changed on the way to the store: look at the network between")
-        }
-        (_, "SlowDown" | "Throttling" | "RequestLimitExceeded") | (429 | 503, _) => {
-            (Unavailable, "the store asks for fewer requests; they are repeated by themselves")
-        }
-        (_, "RequestTimeout") => (Unavailable, "the store waited too long for the request's bytes"),
-        (_, "QuotaExceeded" | "InsufficientStorage" | "XMinioStorageFull") | (507, _) => {
-            (Unavailable, "the store is full: make room; PostgreSQL asks again by itself")
-        }
-        (404, _) => (NotFound, ""),
-        (412, _) => (AlreadyExists, ""),
-        // Another conditional write of the key is under way; the whole create is to be repeated.
-        (409, _) => (
-            Unavailable,
-            "another server writes the same name at this moment; PostgreSQL asks again by itself",
-        ),
-        (401 | 403, _) => (
-            Denied,
-            "allow s3:GetObject and s3:ListBucket (without ListBucket S3 answers 403 for a missing object), \
-             and s3:PutObject to archive",
-        ),
-        (501, _) => (Invalid, "the store lacks this function: see docs/providers.md"),
-        (500..600, _) => (Unavailable, "the store has a fault of its own: look at its state"),
-        _ => (Invalid, ""),
-    };
+    let (kind, hint) = code.and_then(by_code).unwrap_or_else(|| by_status(status));
     let said = match (code, message) {
         (Some(code), Some(message)) => format!("{code}: {message}"),
         (Some(code), None) => code.to_owned(),
@@ -106,6 +106,76 @@ fn answered(what: &str, status: u16, code: Option<&str>, message: Option<&str>) 
     };
     let error = Error::new(kind, format!("{what}: the store answered {status}, {said}"));
     if hint.is_empty() { error } else { error.hint(hint) }
+}
+
+const RIGHTS: &str = "allow s3:GetObject and s3:ListBucket (without ListBucket S3 answers 403 for a missing object), \
+                      and s3:PutObject to archive";
+const RACE: &str = "another server writes the same name at this moment; PostgreSQL asks again by itself";
+const ELSEWHERE: &str = "the bucket is in another region or at another endpoint: set region (and endpoint)";
+const SLOWER: &str = "the store asks for fewer requests; they are repeated by themselves";
+const LACKS: &str = "the store lacks this function: see docs/providers.md";
+const FULL: &str = "the store is full: make room; PostgreSQL asks again by itself";
+const FAULT: &str = "the store has a fault of its own: look at its state";
+
+fn by_code(code: &str) -> Option<(Kind, &'static str)> {
+    use Kind::{AlreadyExists, Denied, Invalid, NotFound, Unavailable};
+    Some(match code {
+        "NoSuchKey" => (NotFound, ""),
+        "NoSuchBucket" => (Invalid, "there is no such bucket: correct the URL, or create it"),
+        "PreconditionFailed" | "NoSuchUpload" => (AlreadyExists, ""),
+        "ConditionalRequestConflict" | "OperationAborted" => (Unavailable, RACE),
+        "InternalError" | "ServiceUnavailable" => (Unavailable, FAULT),
+        "AccessDenied" | "AllAccessDisabled" => (Denied, RIGHTS),
+        "InvalidObjectState" => (
+            Denied,
+            "its storage class (GLACIER, DEEP_ARCHIVE) cannot be read at once: restore the object and copy it to \
+             STANDARD, and let no lifecycle rule move WAL or archive.json there",
+        ),
+        "ExpiredToken" | "ExpiredTokenException" | "TokenRefreshRequired" => {
+            (Denied, "the session token has expired: renew the credentials")
+        }
+        "InvalidAccessKeyId" | "InvalidToken" | "UnrecognizedClientException" => {
+            (Denied, "the store does not know these credentials: check access key and session token")
+        }
+        "SignatureDoesNotMatch" => {
+            (Denied, "the secret key is wrong, or something between changes the request")
+        }
+        "RequestTimeTooSkewed" | "RequestExpired" => {
+            (Denied, "the clocks of this machine and the store differ by minutes: set this one by NTP")
+        }
+        "AuthorizationHeaderMalformed" | "IllegalLocationConstraintException" | "PermanentRedirect" => {
+            (Invalid, ELSEWHERE)
+        }
+        "BadDigest" | "InvalidDigest" | "XAmzContentSHA256Mismatch" | "XAmzContentChecksumMismatch" => {
+            (Unavailable, "the bytes changed on the way to the store: look at the network between")
+        }
+        "SlowDown" | "Throttling" | "RequestLimitExceeded" => (Unavailable, SLOWER),
+        "RequestTimeout" => (Unavailable, "the store waited too long for the request's bytes"),
+        "QuotaExceeded" | "InsufficientStorage" | "XMinioStorageFull" => (Unavailable, FULL),
+        "NotImplemented" | "MethodNotAllowed" => (Invalid, LACKS),
+        _ => return None,
+    })
+}
+
+fn by_status(status: u16) -> (Kind, &'static str) {
+    use Kind::{AlreadyExists, Denied, Invalid, Unavailable};
+    match status {
+        301 | 307 => (Invalid, ELSEWHERE),
+        401 | 403 => (Denied, RIGHTS),
+        // A proxy says so, too: only the code makes it a missing object.
+        404 => {
+            (Unavailable, "an S3 store would name the reason: check the endpoint and what stands before it")
+        }
+        405 | 501 => (Invalid, LACKS),
+        // Another conditional write of the key is under way; the whole create is to be repeated.
+        409 => (Unavailable, RACE),
+        412 => (AlreadyExists, ""),
+        429 | 503 => (Unavailable, SLOWER),
+        507 => (Unavailable, FULL),
+        500..=599 => (Unavailable, FAULT),
+        200..=299 => (Unavailable, "check the endpoint and what stands before the store"),
+        _ => (Invalid, ""),
+    }
 }
 
 /// No answer came.
@@ -160,15 +230,20 @@ fn chain(error: &(dyn StdError + 'static)) -> String {
 mod tests {
     use super::*;
 
+    fn kind(status: u16, code: Option<&str>) -> Kind {
+        answered("x", status, code, None).kind()
+    }
+
     #[test]
     fn each_answer_has_its_kind() {
-        let kind = |status, code| answered("x", status, code, None).kind();
         assert_eq!(kind(404, Some("NoSuchKey")), Kind::NotFound);
         assert_eq!(kind(404, Some("NoSuchBucket")), Kind::Invalid, "a missing bucket is no missing key");
         assert_eq!(kind(404, Some("NoSuchUpload")), Kind::AlreadyExists);
         assert_eq!(kind(412, Some("PreconditionFailed")), Kind::AlreadyExists);
+        assert_eq!(kind(412, None), Kind::AlreadyExists);
         assert_eq!(kind(409, Some("ConditionalRequestConflict")), Kind::Unavailable);
         assert_eq!(kind(403, Some("AccessDenied")), Kind::Denied);
+        assert_eq!(kind(403, Some("InvalidObjectState")), Kind::Denied);
         assert_eq!(kind(403, None), Kind::Denied);
         assert_eq!(kind(400, Some("ExpiredToken")), Kind::Denied);
         assert_eq!(kind(403, Some("RequestTimeTooSkewed")), Kind::Denied);
@@ -177,6 +252,29 @@ mod tests {
         assert_eq!(kind(400, Some("BadDigest")), Kind::Unavailable);
         assert_eq!(kind(503, Some("SlowDown")), Kind::Unavailable);
         assert_eq!(kind(500, None), Kind::Unavailable);
+        assert_eq!(kind(501, Some("NotImplemented")), Kind::Invalid);
         assert_eq!(kind(400, None), Kind::Invalid);
+    }
+
+    #[test]
+    fn a_404_is_a_missing_key_only_where_the_store_says_so() {
+        assert_eq!(kind(404, None), Kind::Unavailable);
+        assert_eq!(kind(404, Some("404 Not Found")), Kind::Unavailable);
+        assert_eq!(deleted("x").kind(), Kind::Denied, "a delete marker hides bytes that may be there");
+    }
+
+    #[test]
+    fn an_error_behind_a_status_of_success_is_that_error() {
+        let kind = |code: Option<&str>| {
+            flawed("x", &Flaw::Failed { code: code.map(str::to_owned), message: None }).kind()
+        };
+        assert_eq!(kind(Some("PreconditionFailed")), Kind::AlreadyExists);
+        assert_eq!(kind(Some("InternalError")), Kind::Unavailable);
+        assert_eq!(kind(Some("AccessDenied")), Kind::Denied);
+        assert_eq!(kind(Some("NeverHeardOf")), Kind::Unavailable);
+        assert_eq!(kind(None), Kind::Unavailable);
+        for flaw in [Flaw::Cut, Flaw::Foreign("a page".to_owned()), Flaw::OtherBytes] {
+            assert_eq!(flawed("x", &flaw).kind(), Kind::Unavailable);
+        }
     }
 }

@@ -7,32 +7,40 @@
 
 mod client;
 mod dates;
+mod deletion;
 mod errors;
+mod incoming;
+mod listing;
 mod multipart;
+mod proxy;
+mod resolved;
 mod sending;
 mod settings;
+mod whole;
 
-pub use settings::{ConditionalWrites, Encryption, Keys, RequestChecksums, S3Settings, Secret};
+pub use settings::{
+    ConditionalWrites, Encryption, Keys, RequestChecksums, S3Settings, Secret, without_password,
+};
 
 use super::{Body, DeletionFailed, Entry, Error, Kind, Listing, Object, Range, Result, Storage};
 use crate::object::Key;
 use crate::object::key::PROBE;
 use crate::stamp::Stamp;
 use aws_sdk_s3::Client;
-use aws_sdk_s3::operation::list_objects_v2::ListObjectsV2Output;
 use aws_sdk_s3::primitives::{ByteStream, DateTime};
-use aws_sdk_s3::types::{Delete, ObjectIdentifier, ServerSideEncryption, StorageClass};
+use aws_sdk_s3::types::{ServerSideEncryption, StorageClass};
 use dates::Dates;
 use errors::classify;
+use incoming::Incoming;
+use listing::Pages;
+use resolved::Resolved;
 use std::io::{self, Read};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 /// Bodies up to this size are one request; a segment of 16 MiB that cannot be compressed fits.
 const SINGLE: u64 = 20 << 20;
-
-/// Objects that one request deletes at most, by the API.
-const BATCH: usize = 1000;
 
 const PROBE_CONTENT: &[u8] =
     b"wal-archive asks whether this store refuses to create what exists; keep this object\n";
@@ -48,7 +56,11 @@ struct Inner {
     prefix: String,
     place: String,
     settings: S3Settings,
+    resolved: OnceLock<Resolved>,
+    address: OnceLock<String>,
     client: OnceLock<Client>,
+    /// Whether the store was found to lack the request that deletes many objects.
+    one_by_one: AtomicBool,
     /// Of the answers.
     dates: Dates,
 }
@@ -59,8 +71,21 @@ impl S3 {
         let place =
             if prefix.is_empty() { format!("s3://{bucket}") } else { format!("s3://{bucket}/{prefix}") };
         let prefix = if prefix.is_empty() { prefix } else { format!("{prefix}/") };
-        let (client, dates) = (OnceLock::new(), Dates::default());
-        S3 { inner: Arc::new(Inner { bucket, prefix, place, settings, client, dates }) }
+        let (resolved, address, client) = (OnceLock::new(), OnceLock::new(), OnceLock::new());
+        let (one_by_one, dates) = (AtomicBool::new(false), Dates::default());
+        S3 {
+            inner: Arc::new(Inner {
+                bucket,
+                prefix,
+                place,
+                settings,
+                resolved,
+                address,
+                client,
+                one_by_one,
+                dates,
+            }),
+        }
     }
 }
 
@@ -69,8 +94,18 @@ impl Inner {
         if let Some(client) = self.client.get() {
             return Ok(client);
         }
-        let client = client::runtime()?.block_on(client::connect(&self.settings, self.dates.clone()))?;
+        let client = client::runtime()?.block_on(client::connect(
+            &self.bucket,
+            &self.settings,
+            self.resolved(),
+            self.dates.clone(),
+        ))?;
         Ok(self.client.get_or_init(|| client))
+    }
+
+    /// What settings and machine say about the store.
+    fn resolved(&self) -> &Resolved {
+        self.resolved.get_or_init(|| Resolved::of(&self.settings))
     }
 
     /// One conditional request; without the condition where the user said that it is of no use.
@@ -84,20 +119,21 @@ impl Inner {
             .key(self.full(key))
             .body(body)
             .set_if_none_match(conditional.then(|| "*".to_owned()))
-            .set_storage_class(self.storage_class())
+            .set_storage_class(self.storage_class(key))
             .set_server_side_encryption(self.encryption().0)
             .set_ssekms_key_id(self.encryption().1)
             .set_tagging(settings.tags.clone())
             .customize()
             .config_override(client::while_sending());
         // TLS and the checksum protect the body already; hashing it once more costs 1 ms per MiB.
-        let tls = !settings.endpoint.as_deref().is_some_and(|endpoint| endpoint.starts_with("http://"));
-        let request = if tls { request.disable_payload_signing() } else { request };
-        let sent = client::runtime()?.block_on(request.send());
-        sent.map(|_| ()).map_err(|error| match errors::was_cut(&error) && self.is_there(key) {
-            true => Error::new(Kind::AlreadyExists, format!("\"{}\" already exists", self.object(key))),
-            false => classify("create", &self.object(key), error),
-        })
+        let request = if self.resolved().is_plain() { request } else { request.disable_payload_signing() };
+        match client::runtime()?.block_on(request.send()) {
+            Ok(output) => confirmed("create", &self.object(key), output.e_tag()),
+            Err(error) if errors::was_cut(&error) && self.is_there(key) => {
+                Err(Error::new(Kind::AlreadyExists, format!("\"{}\" already exists", self.object(key))))
+            }
+            Err(error) => Err(classify("create", &self.object(key), error)),
+        }
     }
 
     /// Whether the store says that there is such a key; for what no other answer told.
@@ -116,8 +152,16 @@ impl Inner {
         format!("{}/{key}", self.place)
     }
 
-    fn storage_class(&self) -> Option<StorageClass> {
-        self.settings.storage_class.as_deref().map(StorageClass::from)
+    /// Without the destination's prefix.
+    fn short<'a>(&self, full: &'a str) -> &'a str {
+        full.strip_prefix(&self.prefix).unwrap_or(full)
+    }
+
+    /// What every call may ask for must be readable at once, whatever becomes of the WAL.
+    fn storage_class(&self, key: &str) -> Option<StorageClass> {
+        let class = self.settings.storage_class.as_deref().map(StorageClass::from);
+        let of_the_archive = key == PROBE || key == Key::identity().as_str();
+        class.map(|class| if of_the_archive { StorageClass::Standard } else { class })
     }
 
     fn encryption(&self) -> (Option<ServerSideEncryption>, Option<String>) {
@@ -127,24 +171,13 @@ impl Inner {
             Some(Encryption::Kms(key)) => (Some(ServerSideEncryption::AwsKms), key.clone()),
         }
     }
+}
 
-    fn page(&self, prefix: &str, after: &str, token: Option<String>) -> Result<ListObjectsV2Output> {
-        // The service refuses both, and the token remembers where the listing began.
-        let after = (token.is_none() && !after.is_empty()).then(|| self.full(after));
-        let request = self
-            .client()?
-            .list_objects_v2()
-            .bucket(&self.bucket)
-            .prefix(self.full(prefix))
-            .delimiter("/")
-            .set_start_after(after)
-            .set_continuation_token(token);
-        let sent = client::runtime()?.block_on(request.send());
-        sent.map_err(|error| match classify("list", &self.object(prefix), error) {
-            // A listing of nothing is empty; what is missing is the bucket.
-            missing if missing.kind() == Kind::NotFound => Error { kind: Kind::Invalid, ..missing },
-            other => other,
-        })
+/// Only an answer with an ETag says that something was stored.
+fn confirmed(verb: &str, object: &str, e_tag: Option<&str>) -> Result<()> {
+    match e_tag.map(|tag| tag.trim_matches('"')) {
+        Some(tag) if !tag.is_empty() => Ok(()),
+        _ => Err(errors::unconfirmed(verb, object)),
     }
 }
 
@@ -157,14 +190,25 @@ fn total_of(content_range: &str) -> Option<u64> {
     content_range.rsplit_once('/')?.1.parse().ok()
 }
 
+impl S3 {
+    /// An object's length where a first answer came without: with a range it must be named.
+    fn size_by_range(&self, key: &Key, asked: Range) -> Result<u64> {
+        if asked == Range::Last(1) {
+            let what = format!("\"{}\" came without a length", self.inner.object(key.as_str()));
+            return Err(Error::new(Kind::Unavailable, what)
+                .hint("something between this machine and the store takes the Content-Length away"));
+        }
+        self.get(key, Range::Last(1)).map(|object| object.size)
+    }
+}
+
 impl Storage for S3 {
     fn place(&self) -> &str {
         &self.inner.place
     }
 
     fn address(&self) -> String {
-        let endpoint = self.inner.settings.endpoint.as_deref().unwrap_or_default();
-        format!("{} at {endpoint}", self.inner.place)
+        self.inner.address.get_or_init(|| resolved::address(&self.inner.place, &self.inner.settings)).clone()
     }
 
     fn create(&self, key: &Key, body: &Body) -> Result<()> {
@@ -193,8 +237,7 @@ impl Storage for S3 {
                     Range::Last(count) => Some(format!("bytes=-{count}")),
                 },
             );
-        let runtime = client::runtime()?;
-        let output = match runtime.block_on(request.send()) {
+        let output = match client::runtime()?.block_on(request.send()) {
             Ok(output) => output,
             Err(error) => {
                 // The last bytes of an empty object cannot be had: 416.
@@ -207,17 +250,16 @@ impl Storage for S3 {
         };
         let length = output.content_length().and_then(|length| u64::try_from(length).ok());
         let total = output.content_range().and_then(total_of);
-        let Some(size) = total.or(length) else {
-            let what = format!("\"{}\" came without a length", inner.object(key.as_str()));
-            return Err(Error::new(Kind::Damaged, what));
-        };
         let modified = time(output.last_modified());
-        let mut body = Incoming {
-            stream: output.body,
-            piece: io::Cursor::default(),
-            left: length,
-            place: inner.place.clone(),
+        let size = match total.or(length) {
+            Some(size) => size,
+            None => self.size_by_range(key, range)?,
         };
+        let len = match (range, total) {
+            (Range::Last(count), Some(total)) => count.min(total),
+            _ => size,
+        };
+        let mut body = Incoming::new(output.body, len, inner.place.clone());
         if let (Range::Last(count), None) = (range, total) {
             // A store that does not know ranges sends it all.
             let skipped = io::copy(&mut body.by_ref().take(size.saturating_sub(count)), &mut io::sink());
@@ -229,21 +271,18 @@ impl Storage for S3 {
     fn head(&self, key: &Key) -> Result<Entry> {
         let inner = &self.inner;
         let request = inner.client()?.head_object().bucket(&inner.bucket).key(inner.full(key.as_str()));
+        let entry = |size, modified| Ok(Entry { key: key.as_str().to_owned(), size, modified });
         match client::runtime()?.block_on(request.send()) {
-            Ok(output) => Ok(Entry {
-                key: key.as_str().to_owned(),
-                size: output.content_length().and_then(|length| u64::try_from(length).ok()).unwrap_or(0),
-                modified: time(output.last_modified()),
-            }),
-            Err(error) => {
-                let error = classify("look at", &inner.object(key.as_str()), error);
-                if error.kind() != Kind::NotFound {
-                    return Err(error);
-                }
-                // A HEAD has no body that could tell a missing bucket from a missing key.
+            Ok(output) => match output.content_length().and_then(|length| u64::try_from(length).ok()) {
+                Some(size) => entry(size, time(output.last_modified())),
+                None => entry(self.size_by_range(key, Range::Whole)?, time(output.last_modified())),
+            },
+            // It has no body that could tell a missing bucket from a missing key.
+            Err(error) if error.raw_response().is_some_and(|raw| raw.status().as_u16() == 404) => {
                 let object = self.get(key, Range::Last(1))?;
-                Ok(Entry { key: key.as_str().to_owned(), size: object.size, modified: object.modified })
+                entry(object.size, object.modified)
             }
+            Err(error) => Err(classify("look at", &inner.object(key.as_str()), error)),
         }
     }
 
@@ -267,55 +306,15 @@ impl Storage for S3 {
             return Ok(Box::new(std::iter::empty()));
         }
         let after = if after.starts_with(prefix) { after } else { "" };
-        let first = self.inner.page(prefix, after, None)?;
-        Ok(Box::new(
-            Pages {
-                inner: Arc::clone(&self.inner),
-                prefix: prefix.to_owned(),
-                entries: Vec::new().into_iter(),
-                next: None,
-            }
-            .with(first),
-        ))
+        Ok(Box::new(Pages::first(&self.inner, prefix, after)?))
     }
 
     fn delete(&self, key: &Key) -> Result<()> {
-        let inner = &self.inner;
-        let request = inner.client()?.delete_object().bucket(&inner.bucket).key(inner.full(key.as_str()));
-        match client::runtime()?.block_on(request.send()) {
-            Ok(_) => Ok(()),
-            Err(error) => match classify("delete", &inner.object(key.as_str()), error) {
-                missing if missing.kind() == Kind::NotFound => Ok(()),
-                other => Err(other),
-            },
-        }
+        deletion::delete(&self.inner, key)
     }
 
     fn delete_all(&self, keys: &[Key]) -> std::result::Result<(), DeletionFailed> {
-        let inner = &self.inner;
-        let mut deleted = 0;
-        for batch in keys.chunks(BATCH) {
-            let failed = |error| DeletionFailed { deleted, error };
-            let invalid =
-                |error| failed(Error::new(Kind::Invalid, "cannot name what to delete").caused_by(error));
-            let named =
-                batch.iter().map(|key| ObjectIdentifier::builder().key(inner.full(key.as_str())).build());
-            let named = named.collect::<std::result::Result<Vec<_>, _>>().map_err(invalid)?;
-            let delete = Delete::builder().set_objects(Some(named)).quiet(true).build().map_err(invalid)?;
-            let request =
-                inner.client().map_err(failed)?.delete_objects().bucket(&inner.bucket).delete(delete);
-            let sent = client::runtime().map_err(failed)?.block_on(request.send());
-            let output = sent.map_err(|error| failed(classify("delete from", &inner.place, error)))?;
-            if let Some(first) = output.errors().first() {
-                let object = inner.object(first.key().unwrap_or_default());
-                let reason = format!("{}: {}", first.code().unwrap_or("?"), first.message().unwrap_or("?"));
-                let gone = batch.len().saturating_sub(output.errors().len()) as u64;
-                let error = Error::new(Kind::Denied, format!("cannot delete \"{object}\"")).caused_by(reason);
-                return Err(DeletionFailed { deleted: deleted + gone, error });
-            }
-            deleted += batch.len() as u64;
-        }
-        Ok(())
+        deletion::delete_all(&self.inner, keys)
     }
 
     fn prove_create(&self) -> Result<()> {
@@ -344,98 +343,4 @@ fn not_conditional(inner: &Inner, what: &str) -> Error {
         "use a store that honours conditional writes (docs/providers.md), or accept the race between two servers with \
          conditional_writes = \"unsupported\"",
     )
-}
-
-/// The entries of a listing, a page at a time.
-struct Pages {
-    inner: Arc<Inner>,
-    prefix: String,
-    entries: std::vec::IntoIter<Entry>,
-    next: Option<String>,
-}
-
-impl Pages {
-    fn with(mut self, page: ListObjectsV2Output) -> Self {
-        let entry = |object: &aws_sdk_s3::types::Object| {
-            Some(Entry {
-                key: object.key()?.strip_prefix(&self.inner.prefix)?.to_owned(),
-                size: object.size().and_then(|size| u64::try_from(size).ok()).unwrap_or(0),
-                modified: time(object.last_modified()),
-            })
-        };
-        // Some stores show a folder as an object of its own.
-        let entries: Vec<_> = page
-            .contents()
-            .iter()
-            .filter_map(entry)
-            .filter(|entry| !entry.key.is_empty() && !entry.key.ends_with('/'))
-            .collect();
-        self.entries = entries.into_iter();
-        self.next =
-            page.next_continuation_token().filter(|_| page.is_truncated() == Some(true)).map(str::to_owned);
-        self
-    }
-}
-
-impl Iterator for Pages {
-    type Item = Result<Entry>;
-
-    fn next(&mut self) -> Option<Result<Entry>> {
-        loop {
-            if let Some(entry) = self.entries.next() {
-                return Some(Ok(entry));
-            }
-            let token = self.next.take()?;
-            match self.inner.page(&self.prefix, "", Some(token)) {
-                Ok(page) => {
-                    let empty = Pages {
-                        inner: Arc::clone(&self.inner),
-                        prefix: self.prefix.clone(),
-                        entries: Vec::new().into_iter(),
-                        next: None,
-                    };
-                    *self = empty.with(page);
-                }
-                Err(error) => return Some(Err(error)),
-            }
-        }
-    }
-}
-
-/// A body on its way in.
-struct Incoming {
-    stream: ByteStream,
-    piece: io::Cursor<Vec<u8>>,
-    /// Bytes that must still come, where the store said how many.
-    left: Option<u64>,
-    place: String,
-}
-
-/// Until the next piece of a body.
-const PIECE: Duration = Duration::from_secs(15);
-
-impl Read for Incoming {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        loop {
-            let read = self.piece.read(buffer)?;
-            if read > 0 || buffer.is_empty() {
-                return Ok(read);
-            }
-            let broken = |what: &str| Error::new(Kind::Unavailable, format!("\"{}\": {what}", self.place));
-            let runtime = client::runtime().map_err(io::Error::other)?;
-            let next = runtime.block_on(async { tokio::time::timeout(PIECE, self.stream.next()).await });
-            match next {
-                Ok(Some(Ok(bytes))) => {
-                    self.left = self.left.map(|left| left.saturating_sub(bytes.len() as u64));
-                    self.piece = io::Cursor::new(bytes.into());
-                }
-                Ok(None) if self.left.is_none_or(|left| left == 0) => return Ok(0),
-                Ok(None) => return Err(io::Error::other(broken("a body was cut"))),
-                Ok(Some(Err(error))) => {
-                    return Err(io::Error::other(broken("a body broke off").caused_by(error)));
-                }
-                Err(_) => return Err(io::Error::other(broken("a body stalled"))),
-            }
-        }
-    }
 }

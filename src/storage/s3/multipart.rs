@@ -1,6 +1,8 @@
 //! Large bodies in parts, published by a conditional completion.
 
-use super::{ConditionalWrites, Inner, PROBE_CONTENT, client, errors::classify, not_conditional, sending};
+use super::{
+    ConditionalWrites, Inner, PROBE_CONTENT, client, confirmed, errors::classify, not_conditional, sending,
+};
 use crate::object::key::PROBE;
 use crate::storage::{Body, Error, Kind, Result};
 use aws_sdk_s3::primitives::ByteStream;
@@ -43,7 +45,7 @@ fn upload(inner: &Inner, key: &str, body: &mut dyn Read, len: u64) -> Result<()>
         .key(inner.full(key))
         // Without it some stores do not accept the parts' checksums at completion.
         .checksum_algorithm(ChecksumAlgorithm::Crc32)
-        .set_storage_class(inner.storage_class())
+        .set_storage_class(inner.storage_class(key))
         .set_server_side_encryption(inner.encryption().0)
         .set_ssekms_key_id(inner.encryption().1)
         .set_tagging(inner.settings.tags.clone());
@@ -77,6 +79,7 @@ fn parts(inner: &Inner, key: &str, id: &str, body: &mut dyn Read, len: u64) -> R
         let part = client::runtime()?
             .block_on(request.send())
             .map_err(|error| classify("upload a part of", &object, error))?;
+        confirmed("upload a part of", &object, part.e_tag())?;
         parts.push(
             CompletedPart::builder()
                 .part_number(number)
@@ -99,7 +102,9 @@ fn complete(inner: &Inner, key: &str, id: &str, parts: Vec<CompletedPart>) -> Re
         .set_if_none_match(conditional.then(|| "*".to_owned()))
         .multipart_upload(CompletedMultipartUpload::builder().set_parts(Some(parts)).build());
     let sent = client::runtime()?.block_on(request.send());
-    sent.map(|_| ()).map_err(|error| classify("complete the upload of", &inner.object(key), error))
+    let (verb, object) = ("complete the upload of", inner.object(key));
+    let completed = sent.map_err(|error| classify(verb, &object, error))?;
+    confirmed(verb, &object, completed.e_tag())
 }
 
 /// What fails here is left to the bucket's lifecycle rule for unfinished uploads.

@@ -24,6 +24,16 @@ impl fmt::Debug for Secret {
     }
 }
 
+/// A URL without the user and password that may be in it, for messages.
+pub fn without_password(url: &str) -> String {
+    let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
+    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    match rest.get(..end).and_then(|authority| authority.rfind('@')) {
+        Some(at) => format!("{scheme}://********{}", rest.get(at..).unwrap_or_default()),
+        None => url.to_owned(),
+    }
+}
+
 /// How uploads carry a checksum of the SDK's own, beside the object's.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum RequestChecksums {
@@ -81,6 +91,8 @@ pub struct S3Settings {
     pub ca_bundle: Option<PathBuf>,
     /// `http://host:port` of a proxy.
     pub proxy: Option<String>,
+    /// Hosts, domains and networks that are reached without a proxy, with commas between.
+    pub no_proxy: Option<String>,
     /// Such as `STANDARD_IA`.
     pub storage_class: Option<String>,
     /// By default the bucket's.
@@ -91,4 +103,23 @@ pub struct S3Settings {
     pub request_checksums: RequestChecksums,
     /// See there.
     pub conditional_writes: ConditionalWrites,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_is_shown_without_its_password() {
+        for (url, shown) in [
+            ("http://host:1/path", "http://host:1/path"),
+            ("http://me:hush@host:1/path", "http://********@host:1/path"),
+            ("https://hush@host", "https://********@host"),
+            ("http://me:hu@sh@host/a@b", "http://********@host/a@b"),
+            ("http://host/a@b", "http://host/a@b"),
+            ("not a URL", "not a URL"),
+        ] {
+            assert_eq!(without_password(url), shown);
+        }
+    }
 }
