@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 use wal_archive::storage::deadline::Deadline;
 use wal_archive::storage::faulty::{Fault, Faulty};
+use wal_archive::storage::giving_up::GivingUp;
 use wal_archive::storage::local::Local;
 use wal_archive::storage::memory::Memory;
 use wal_archive::storage::retry::{Attempts, Retry};
@@ -52,6 +53,16 @@ fn deadline_over_memory_keeps_the_contract() {
 fn deadline_over_local_keeps_the_contract() {
     let (_folder, fresh) = local_stores();
     conformance::run(&|| Arc::new(Deadline::new(fresh(), far_away())));
+}
+
+#[test]
+fn patience_and_giving_up_over_memory_and_local_keep_the_contract() {
+    let (_folder, fresh) = local_stores();
+    let patient = |store| -> Shared {
+        Arc::new(GivingUp::new(Arc::new(Deadline::each(store, Duration::from_secs(600)))))
+    };
+    conformance::run(&|| patient(Arc::new(Memory::default())));
+    conformance::run(&|| patient(fresh()));
 }
 
 #[test]

@@ -1,4 +1,6 @@
-//! A wrapper that ends every request by a moment in time, even one that hangs in the kernel.
+//! A wrapper that ends every request by a moment in time, even one that hangs in the kernel; or,
+//! for commands that take as long as the archive is large, every wait for an answer or for the
+//! next piece of one.
 //!
 //! A hung NFS mount blocks its caller without limit, so each request runs on a thread of its
 //! own; when the moment comes the caller gets [`Kind::TimedOut`] and the thread is left behind
@@ -10,7 +12,7 @@ use crate::stamp::Stamp;
 use std::io::{self, Read};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 /// Bytes handed over at once.
 const BLOCK: usize = 64 * 1024;
@@ -18,13 +20,53 @@ const BLOCK: usize = 64 * 1024;
 /// See the module.
 pub struct Deadline {
     inner: Shared,
-    at: Instant,
+    limit: Limit,
 }
+
+/// When waiting ends.
+#[derive(Clone, Copy)]
+enum Limit {
+    At(Instant),
+    /// So long after it began.
+    Each(Duration),
+}
+
+impl Limit {
+    /// For what begins now.
+    fn moment(self) -> Instant {
+        match self {
+            Limit::At(at) => at,
+            Limit::Each(patience) => Instant::now() + patience,
+        }
+    }
+
+    /// With so much more for a request that is many.
+    fn longer(self, more: Duration) -> Limit {
+        match self {
+            Limit::At(at) => Limit::At(at),
+            Limit::Each(patience) => Limit::Each(patience + more),
+        }
+    }
+}
+
+/// What a body of one more MiB, and the deletion of ten more objects, may take longer.
+const MORE: Duration = Duration::from_secs(1);
 
 impl Deadline {
     /// Every request to `inner` ends at `at`.
     pub fn new(inner: Shared, at: Instant) -> Self {
-        Deadline { inner, at }
+        Deadline { inner, limit: Limit::At(at) }
+    }
+
+    /// Every answer of `inner`, and every further 64 KiB of a body, comes within `patience`.
+    pub fn each(inner: Shared, patience: Duration) -> Self {
+        Deadline { inner, limit: Limit::Each(patience) }
+    }
+
+    /// The same, for a request of `count` times the usual size.
+    fn longer(&self, count: u64) -> Self {
+        let more = MORE.saturating_mul(u32::try_from(count).unwrap_or(u32::MAX));
+        Deadline { inner: Arc::clone(&self.inner), limit: self.limit.longer(more) }
     }
 
     fn timed_out(&self) -> Error {
@@ -47,7 +89,7 @@ impl Deadline {
     }
 
     fn wait<T>(&self, receive: &Receiver<T>) -> Result<Option<T>> {
-        wait(receive, self.at).map_err(|()| self.timed_out())
+        wait(receive, self.limit.moment()).map_err(|()| self.timed_out())
     }
 
     /// One question, one answer.
@@ -84,7 +126,7 @@ impl Deadline {
         })?;
         // The first answer says whether the listing could be had at all.
         let first = self.wait(&receive)?;
-        let (at, late) = (self.at, self.timed_out());
+        let (limit, late) = (self.limit, self.timed_out());
         let mut next = match first {
             Some(Some(Err(error))) => return Err(error),
             Some(item) => Some(item),
@@ -94,7 +136,7 @@ impl Deadline {
         Ok(Box::new(std::iter::from_fn(move || {
             let item = next.take()?;
             if matches!(item, Some(Ok(_))) {
-                next = match wait(&receive, at) {
+                next = match wait(&receive, limit.moment()) {
                     Ok(Some(item)) => Some(item),
                     Ok(None) => {
                         Some(Some(Err(Error::new(Kind::Unavailable, "a listing ended without an end"))))
@@ -128,7 +170,7 @@ enum Piece {
 struct Pieces {
     receive: Receiver<Piece>,
     place: String,
-    at: Instant,
+    limit: Limit,
     current: io::Cursor<Vec<u8>>,
     ended: bool,
 }
@@ -141,7 +183,7 @@ impl Read for Pieces {
                 return Ok(read);
             }
             let interrupted = |kind, what| io::Error::other(Error::new(kind, what));
-            match wait(&self.receive, self.at) {
+            match wait(&self.receive, self.limit.moment()) {
                 Ok(Some(Piece::Bytes(bytes))) => self.current = io::Cursor::new(bytes),
                 Ok(Some(Piece::End)) => self.ended = true,
                 Ok(Some(Piece::Failed(error))) => return Err(error),
@@ -195,7 +237,7 @@ impl Storage for Deadline {
 
     fn create(&self, key: &Key, body: &Body) -> Result<()> {
         let (key, body) = (key.clone(), body.clone());
-        self.ask(move |inner| inner.create(&key, &body))
+        self.longer(body.len() >> 20).ask(move |inner| inner.create(&key, &body))
     }
 
     fn get(&self, key: &Key, range: Range) -> Result<Object> {
@@ -211,7 +253,7 @@ impl Storage for Deadline {
             }
         };
         let place = self.place().to_owned();
-        let body = Pieces { receive, place, at: self.at, current: io::Cursor::default(), ended: false };
+        let body = Pieces { receive, place, limit: self.limit, current: io::Cursor::default(), ended: false };
         Ok(Object { size, modified, body: Box::new(body) })
     }
 
@@ -246,7 +288,8 @@ impl Storage for Deadline {
 
     fn delete_all(&self, keys: &[Key]) -> std::result::Result<(), DeletionFailed> {
         let keys = keys.to_vec();
-        self.ask(move |inner| Ok(inner.delete_all(&keys)))
+        self.longer(keys.len() as u64 / 10)
+            .ask(move |inner| Ok(inner.delete_all(&keys)))
             .unwrap_or_else(|error| Err(DeletionFailed::of_all(error)))
     }
 
@@ -269,5 +312,34 @@ impl Storage for Deadline {
 
     fn lists_slowly(&self) -> bool {
         self.inner.lists_slowly()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::faulty::{Fault, Faulty, Request};
+    use super::super::memory::Memory;
+    use super::*;
+
+    fn key(text: &str) -> Key {
+        Key::parse(text).unwrap()
+    }
+
+    #[test]
+    fn each_answer_has_its_own_patience_and_they_may_be_many() {
+        let memory: Shared = Arc::new(Memory::default());
+        let keys: Vec<Key> = (0..20).map(|number| key(&format!("wal_005/{number}"))).collect();
+        keys.iter().for_each(|key| memory.create(key, &Body::from(vec![1; 10])).unwrap());
+        // Together far more than one of them may take.
+        let slow = |_: Request, _: &str| Fault::Slow(Duration::from_millis(50));
+        let each = Deadline::each(
+            Arc::new(Faulty::new(Arc::clone(&memory), Box::new(slow))),
+            Duration::from_secs(600),
+        );
+        keys.iter().for_each(|key| drop(each.head(key).unwrap()));
+        let never = |_: Request, _: &str| Fault::Slow(Duration::from_secs(3600));
+        let each = Deadline::each(Arc::new(Faulty::new(memory, Box::new(never))), Duration::from_millis(20));
+        assert_eq!(each.head(&keys[0]).unwrap_err().kind(), Kind::TimedOut);
+        assert_eq!(each.get(&keys[0], Range::Whole).err().unwrap().kind(), Kind::TimedOut);
     }
 }

@@ -18,6 +18,7 @@ pub mod body;
 pub mod conformance;
 pub mod deadline;
 pub mod faulty;
+pub mod giving_up;
 pub mod local;
 pub mod memory;
 pub mod open;

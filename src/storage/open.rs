@@ -1,5 +1,7 @@
 //! From what a person writes to a storage: `/path`, `file:///path`, `s3://bucket/prefix`.
 
+use super::deadline::Deadline;
+use super::giving_up::GivingUp;
 use super::local::Local;
 use super::retry::{Attempts, Retry};
 use super::s3::{S3, S3Settings};
@@ -7,6 +9,7 @@ use super::{Error, Kind, Result, Shared};
 use std::fmt;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Where a destination is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,6 +44,13 @@ impl Destination {
                 Arc::new(Retry::new(Arc::new(s3), Attempts::default()))
             }
         }
+    }
+
+    /// Prepares the storage for a command that takes as long as the archive is large: no answer, and
+    /// no piece of one, takes longer than `patience`, and a store that fails again and again is
+    /// asked no more.
+    pub fn open_patiently(&self, patience: Duration) -> Shared {
+        Arc::new(GivingUp::new(Arc::new(Deadline::each(self.open(), patience))))
     }
 }
 

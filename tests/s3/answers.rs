@@ -154,6 +154,7 @@ fn only_an_etag_says_that_an_object_was_stored() {
     let Some(bucket) = archived() else { return };
     for answer in NOT_STORED {
         bucket.planned(move |seen| if is_object(seen) { Fate::Raw(answer) } else { Fate::Pass });
+        println!("{answer}");
         let run = bucket.push(TWO, &[]).fails(13, &[TWO, "HINT:"]);
         assert_eq!(run.stderr.lines().count(), 1, "{run:?}");
     }

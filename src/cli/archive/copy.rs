@@ -3,6 +3,7 @@
 use super::super::exit::AdminExit;
 use super::super::{args, report};
 use super::answer::{json_flag, show, show_json};
+use super::patience;
 use super::progress::Progress;
 use crate::config::{Layers, Program};
 use crate::copy::{Found, Report, Request, copy};
@@ -42,6 +43,7 @@ pub(super) fn command() -> Command {
                 .default_value("4")
                 .help("Files at once"),
         )
+        .arg(patience::arg())
         .arg(json_flag())
 }
 
@@ -55,8 +57,8 @@ pub(super) fn run(matches: &ArgMatches) -> Result<AdminExit, Failure<()>> {
     for (from, to) in pairs {
         let progress = Progress::new();
         let made = copy(&Request {
-            from: &from.open(),
-            to: &to.open(),
+            from: &patience::open(&from, matches)?,
+            to: &patience::open(&to, matches)?,
             checks,
             level,
             repair: matches.get_flag("repair"),

@@ -3,6 +3,7 @@
 use super::super::exit::AdminExit;
 use super::super::{args, log as log_settings, report};
 use super::answer::{json_flag, show, show_json};
+use super::patience;
 use super::table::{counted, time};
 use crate::config::Program;
 use crate::failure::{Failure, size};
@@ -10,7 +11,7 @@ use crate::object::Key;
 use crate::retention::backups::{Backup, list};
 use crate::retention::plan::{Before, Fate, Plan, Rules, Why, plan};
 use crate::retention::{Archive, Doomed, apply, doomed, look};
-use crate::storage::{DeletionFailed, Destination, Storage};
+use crate::storage::{DeletionFailed, Shared, Storage};
 use crate::wal::WalName;
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use serde_json::{Value, json};
@@ -49,6 +50,7 @@ pub(super) fn command() -> Command {
         ))
         .arg(flag("yes", "Delete"))
         .arg(flag("dry-run", "Only show it (the default)").conflicts_with("yes"))
+        .arg(patience::arg())
         .arg(json_flag())
 }
 
@@ -56,7 +58,8 @@ pub(super) fn run(matches: &ArgMatches) -> Result<AdminExit, Failure<()>> {
     let layers = args::layers(matches, Program::Archive)?;
     let (acts, json) = (matches.get_flag("yes"), matches.get_flag("json"));
     let rules = rules(matches)?;
-    let destinations: Vec<_> = layers.admin()?.0.iter().map(Destination::open).collect();
+    let destinations: Vec<Shared> =
+        layers.admin()?.0.iter().map(|place| patience::open(place, matches)).collect::<Result<_, _>>()?;
     let archive = look(&destinations)?;
     let plan = plan(&archive.facts, named(matches, &archive)?, &rules, SystemTime::now())?;
     let mut places = Vec::new();

@@ -4,12 +4,13 @@ use super::super::args;
 use super::super::exit::AdminExit;
 use super::answer::{json_flag, show, show_json};
 use super::findings;
+use super::patience;
 use super::table::{Align, Cell, Table, Tone, colour, counted, time};
 use crate::config::Program;
 use crate::failure::{Failure, size};
 use crate::inventory::{Backup, Content, Gap, Inventory, Item, TimelineFiles, Total, items};
 use crate::object::Stored;
-use crate::storage::{Destination, Shared};
+use crate::storage::Shared;
 use crate::verify::{Scope, by_names, verdict};
 use crate::wal::{Timeline, TimelineHistory};
 use clap::{Arg, ArgAction, ArgMatches, Command};
@@ -24,12 +25,14 @@ pub(super) fn command() -> Command {
                 .action(ArgAction::SetTrue)
                 .help("Every object instead; with --json one line of JSON each"),
         )
+        .arg(patience::arg())
         .arg(json_flag())
 }
 
 pub(super) fn run(matches: &ArgMatches) -> Result<AdminExit, Failure<()>> {
     let (archive, _) = args::layers(matches, Program::Archive)?.admin()?;
-    let storages: Vec<Shared> = archive.iter().map(Destination::open).collect();
+    let storages: Vec<Shared> =
+        archive.iter().map(|place| patience::open(place, matches)).collect::<Result<_, _>>()?;
     let json = matches.get_flag("json");
     if matches.get_flag("segments") {
         return storages.iter().try_for_each(|storage| every_object(storage, json)).map(|()| AdminExit::Fine);

@@ -9,6 +9,7 @@ mod expire;
 mod findings;
 mod init;
 mod list;
+mod patience;
 mod progress;
 mod quarantine;
 mod table;

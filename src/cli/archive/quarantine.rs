@@ -3,6 +3,7 @@
 use super::super::exit::AdminExit;
 use super::super::{args, report};
 use super::answer::{json_flag, show, show_json};
+use super::patience;
 use super::table::time;
 use crate::archive;
 use crate::config::{Layers, Program};
@@ -34,6 +35,7 @@ pub(super) fn command() -> Command {
         .arg(Arg::new("force").long("force").action(ArgAction::SetTrue).help(
             "Also an object that is intact, in an encoding that is not read, or just stored in a bucket",
         ))
+        .arg(patience::arg())
         .arg(json_flag())
 }
 
@@ -45,7 +47,7 @@ pub(super) fn run(matches: &ArgMatches) -> Result<AdminExit, Failure<()>> {
         Failure::new((), format!("\"{text}\" is neither the name of a WAL file nor the key of an object of one"))
             .hint("a key is \"wal_005/NAME\" or \"NAME\" with the extension of its encoding; other objects are never touched")
     })?;
-    let (destinations, checks) = destinations(&layers, matches.get_one::<String>("from"))?;
+    let (destinations, checks) = destinations(&layers, matches.get_one::<String>("from"), matches)?;
     if force && destinations.len() > 1 {
         return Err(Failure::new((), "--force with several destinations could move every intact copy aside")
             .hint("name the destination with --from URL"));
@@ -85,12 +87,16 @@ fn subject_text(subject: &Subject) -> String {
     }
 }
 
-fn destinations(layers: &Layers, from: Option<&String>) -> Result<(Vec<Shared>, Checks), Failure<()>> {
+fn destinations(
+    layers: &Layers,
+    from: Option<&String>,
+    matches: &ArgMatches,
+) -> Result<(Vec<Shared>, Checks), Failure<()>> {
     Ok(match from {
-        Some(url) => (vec![layers.destination(url)?.open()], layers.admin_checks()?),
+        Some(url) => (vec![patience::open(&layers.destination(url)?, matches)?], layers.admin_checks()?),
         None => {
             let (archive, checks) = layers.admin()?;
-            (archive.iter().map(crate::storage::Destination::open).collect(), checks)
+            (archive.iter().map(|place| patience::open(place, matches)).collect::<Result<_, _>>()?, checks)
         }
     })
 }

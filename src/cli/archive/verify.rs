@@ -4,12 +4,13 @@ use super::super::args;
 use super::super::exit::AdminExit;
 use super::answer::{json_flag, show, show_json};
 use super::findings;
+use super::patience;
 use super::progress::Progress;
 use super::table::{Align, Cell, Table, Tone, colour, counted, exact_time, paint};
 use crate::config::{Program, duration};
 use crate::failure::{Failure, size};
 use crate::object::Checks;
-use crate::storage::{Destination, Shared};
+use crate::storage::Shared;
 use crate::verify::{Depth, Options, Recoverable, Report, Since, Verdict, verdict, verify};
 use crate::wal::SegmentName;
 use clap::{Arg, ArgAction, ArgMatches, Command};
@@ -52,6 +53,7 @@ pub(super) fn command() -> Command {
             )
             .conflicts_with("records"),
         )
+        .arg(patience::arg())
         .arg(json_flag())
 }
 
@@ -63,7 +65,8 @@ pub(super) fn run(matches: &ArgMatches) -> Result<AdminExit, Failure<()>> {
             "with no_header_check nothing is known of WAL pages, so --records cannot walk them",
         ));
     }
-    let storages: Vec<Shared> = archive.iter().map(Destination::open).collect();
+    let storages: Vec<Shared> =
+        archive.iter().map(|place| patience::open(place, matches)).collect::<Result<_, _>>()?;
     let text = |name: &str| matches.get_one::<String>(name).map(String::as_str);
     let gaps = matches.get_many::<String>("accept-gap").unwrap_or_default();
     let processors = || std::thread::available_parallelism().map_or(1, |count| count.get());

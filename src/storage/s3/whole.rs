@@ -5,9 +5,12 @@
 //! with any body counts as success: a captive portal's page would be a stored object. So every
 //! answer of success passes here before anyone believes it: [`Whole`] sees its raw bytes.
 
-use aws_sdk_s3::config::interceptors::AfterDeserializationInterceptorContextRef;
+use aws_sdk_s3::config::interceptors::{
+    AfterDeserializationInterceptorContextRef, BeforeTransmitInterceptorContextRef,
+};
 use aws_sdk_s3::config::{ConfigBag, Intercept, RuntimeComponents};
 use aws_sdk_s3::error::BoxError;
+use aws_smithy_types::config_bag::{Storable, StoreReplace};
 use std::error::Error as StdError;
 use std::fmt;
 
@@ -51,11 +54,24 @@ impl Intercept for Whole {
         "Whole"
     }
 
+    fn read_before_transmit(
+        &self,
+        context: &BeforeTransmitInterceptorContextRef<'_>,
+        _: &RuntimeComponents,
+        config: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        let headers = context.request().headers().iter();
+        let sums = headers.filter(|(name, _)| name.starts_with("x-amz-checksum-"));
+        let sent = sums.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+        config.interceptor_state().store_put(Sent(sent));
+        Ok(())
+    }
+
     fn read_after_deserialization(
         &self,
         context: &AfterDeserializationInterceptorContextRef<'_>,
         _: &RuntimeComponents,
-        _: &mut ConfigBag,
+        config: &mut ConfigBag,
     ) -> Result<(), BoxError> {
         let response = context.response();
         if !response.status().is_success() {
@@ -67,13 +83,22 @@ impl Intercept for Whole {
         }
         // A streamed object is not in memory; its length proves it.
         document(response.body().bytes().unwrap_or_default())?;
-        let sent = context.inner().request().into_iter().flat_map(|request| request.headers().iter());
-        let differs = |(name, value): (&str, &str)| {
-            name.starts_with("x-amz-checksum-")
-                && response.headers().get(name).is_some_and(|stored| stored != value)
+        let differs = |(name, value): &(String, String)| {
+            response.headers().get(name).is_some_and(|stored| stored != value)
         };
-        if sent.into_iter().any(differs) { Err(Flaw::OtherBytes.into()) } else { Ok(()) }
+        match config.load::<Sent>() {
+            Some(Sent(sums)) if sums.iter().any(differs) => Err(Flaw::OtherBytes.into()),
+            _ => Ok(()),
+        }
     }
+}
+
+/// The checksums that a request carried.
+#[derive(Debug)]
+struct Sent(Vec<(String, String)>);
+
+impl Storable for Sent {
+    type Storer = StoreReplace<Self>;
 }
 
 /// The roots of the documents that this program asks for.

@@ -1,0 +1,26 @@
+//! `--timeout` of the commands that take as long as an archive is large, and how they open one.
+
+use crate::config::duration;
+use crate::failure::Failure;
+use crate::storage::{Destination, Shared};
+use clap::{Arg, ArgMatches};
+
+/// Told apart from the setting of wal-push, which may stand in the file.
+const PATIENCE: &str = "patience";
+
+/// The option.
+pub(super) fn arg() -> Arg {
+    Arg::new(PATIENCE)
+        .long("timeout")
+        .value_name("DURATION")
+        .default_value("2min")
+        .help("The longest that a destination may take for one answer, or for the next 64 KiB of one")
+}
+
+/// Opens a destination for a command that has the option.
+pub(super) fn open(destination: &Destination, matches: &ArgMatches) -> Result<Shared, Failure<()>> {
+    let text = matches.get_one::<String>(PATIENCE).map_or("2min", String::as_str);
+    let patience =
+        duration(text).map_err(|right| Failure::new((), format!("--timeout: \"{text}\" is not {right}")))?;
+    Ok(destination.open_patiently(patience))
+}
