@@ -1,8 +1,9 @@
 //! A failed workflow: the kind for the exit code, a sentence and a hint for people, and how
-//! sentences say a size.
+//! sentences say a size and a time.
 
 use crate::storage;
 use std::fmt;
+use std::time::{Duration, SystemTime};
 
 /// What a workflow returns instead of its result; `K` is the workflow's own set of kinds.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,9 +62,34 @@ pub fn size(count: u64) -> String {
     format!("{size:.1} {}", unit.unwrap_or(&""))
 }
 
+/// RFC 3339 in UTC, to the second; `None` for a time before 1970 or after 9999, as a clock that was
+/// never set leaves behind: it has no such form.
+pub fn time(time: SystemTime) -> Option<String> {
+    sayable(time).map(|time| humantime::format_rfc3339_seconds(time).to_string())
+}
+
+/// RFC 3339 in UTC, to the microsecond, as PostgreSQL keeps times.
+pub fn exact_time(time: SystemTime) -> Option<String> {
+    sayable(time).map(|time| humantime::format_rfc3339_micros(time).to_string())
+}
+
+fn sayable(time: SystemTime) -> Option<SystemTime> {
+    let since = time.duration_since(SystemTime::UNIX_EPOCH).ok()?;
+    (since < Duration::from_secs(253_402_300_800)).then_some(time)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_time_beyond_all_calendars_is_none() {
+        let at = |seconds| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
+        assert_eq!(time(at(0)).unwrap(), "1970-01-01T00:00:00Z");
+        assert_eq!(time(at(253_402_300_800)), None);
+        assert_eq!(time(SystemTime::UNIX_EPOCH - Duration::from_secs(1)), None);
+        assert_eq!(exact_time(at(1)).unwrap(), "1970-01-01T00:00:01.000000Z");
+    }
 
     #[test]
     fn sizes_have_one_digit_after_the_point() {

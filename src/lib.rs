@@ -12,6 +12,8 @@ pub mod object;
 
 // Effects: where bytes live.
 
+// The same work for several things at once.
+pub mod side_by_side;
 // File primitives that survive a crash.
 pub mod durable;
 // What tells a file from every other one, and from itself after a change.

@@ -7,6 +7,7 @@ use super::psql;
 use super::{Check, Cluster, Finding, Metric, Place, Report, State, told};
 use crate::failure::Failure;
 use crate::object::Key;
+use crate::side_by_side::side_by_side;
 use crate::storage::Storage;
 use crate::storage::deadline::Deadline;
 use crate::wal::{SystemId, WalName};
@@ -270,11 +271,7 @@ fn arrival(connection: &str, server: &Told, places: &[Place], at: Instant) -> Re
         }
     };
     let start = Instant::now();
-    let waits: Vec<_> = std::thread::scope(|scope| {
-        let waits: Vec<_> =
-            places.iter().map(|place| scope.spawn(move || wait_for(place, name, at))).collect();
-        waits.into_iter().map(super::join).collect()
-    });
+    let waits = side_by_side(places, |place| wait_for(place, name, at));
     for (place, arrived) in places.iter().zip(waits) {
         let of = place.storage.place();
         let finding = match arrived {

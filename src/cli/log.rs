@@ -61,7 +61,8 @@ impl Log for Sink {
                     Some((message, hint)) => (message, Some(hint)),
                     None => (message.as_str(), None),
                 };
-                let time = humantime::format_rfc3339_millis(SystemTime::now()).to_string();
+                let time = humantime::format_rfc3339_millis(SystemTime::now().max(SystemTime::UNIX_EPOCH))
+                    .to_string();
                 let mut event = serde_json::json!({
                     "time": time, "program": self.program, "level": level, "message": message,
                 });

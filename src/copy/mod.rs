@@ -17,6 +17,7 @@ use crate::examine::Expected;
 use crate::failure::Failure;
 use crate::inventory::STRANGERS_KEPT;
 use crate::object::Checks;
+use crate::side_by_side::by_many;
 use crate::storage::{Error, Shared, Storage};
 use crate::wal::WalName;
 use names::{Item, Named};
@@ -255,13 +256,7 @@ impl Copy<'_> {
                 }
             }
         };
-        std::thread::scope(|scope| {
-            let workers: Vec<_> = (1..jobs.max(1)).map(|_| scope.spawn(work)).collect();
-            work();
-            for worker in workers {
-                worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-            }
-        });
+        by_many(jobs, work);
     }
 }
 

@@ -1,7 +1,7 @@
 //! What stands under a key already, against what is to be stored there.
 
 use super::{Result, failed};
-use crate::failure::Failure;
+use crate::failure::{self, Failure};
 use crate::lookup;
 use crate::object::{DecodeError, Decoded, Encoding, Key, decode_as};
 use crate::source::{Cause, Rules, Source};
@@ -185,5 +185,6 @@ impl Source {
 fn describe(system_id: Option<SystemId>, page: Option<&FirstPage>, size: u64, time: SystemTime) -> String {
     let cluster = system_id.map_or_else(|| "unknown cluster".to_owned(), |id| format!("cluster {id}"));
     let timeline = page.map_or_else(String::new, |page| format!(", timeline {}", page.timeline()));
-    format!("of {cluster}{timeline}, {size} bytes, of {}", humantime::format_rfc3339_seconds(time))
+    let time = failure::time(time).map_or_else(String::new, |time| format!(", of {time}"));
+    format!("of {cluster}{timeline}, {size} bytes{time}")
 }

@@ -13,6 +13,7 @@ mod histories;
 use crate::archive::{self, Claimant, Refusal};
 use crate::failure::Failure;
 use crate::object::{Encoding, Identity, Key};
+use crate::side_by_side::side_by_side;
 use crate::source::{Cause, Rules, Source};
 use crate::spool::Stored;
 use crate::storage::deadline::Deadline;
@@ -39,17 +40,7 @@ impl Source {
         let store = |destination: &Shared| {
             self.store(&shape, rules, &Deadline::new(Arc::clone(destination), deadline))
         };
-        let outcomes: Vec<Result<Stored>> = match destinations {
-            [only] => vec![store(only)],
-            _ => std::thread::scope(|scope| {
-                let stores: Vec<_> =
-                    destinations.iter().map(|destination| scope.spawn(move || store(destination))).collect();
-                let join = |store: std::thread::ScopedJoinHandle<'_, _>| {
-                    store.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-                };
-                stores.into_iter().map(join).collect()
-            }),
-        };
+        let outcomes: Vec<Result<Stored>> = side_by_side(destinations, store);
         let (mut stored, mut failures) = (Vec::new(), Vec::new());
         for outcome in outcomes {
             match outcome {
