@@ -159,10 +159,6 @@ pub fn claim(
     }
     if !proved {
         remember(storage, &Fresh { identity: found, writable: true }, spool, now);
-        // Once a day is often enough to look for what a kill left behind.
-        if let Err(error) = storage.sweep(now) {
-            log::debug!("{error}");
-        }
     }
     Ok(found)
 }

@@ -138,7 +138,8 @@ fn start(work: impl FnOnce() + Send + 'static) {
     }
 }
 
-fn destinations_are_proved(request: &Push<'_>) -> bool {
+/// Whether all destinations were proved today.
+pub(super) fn destinations_are_proved(request: &Push<'_>) -> bool {
     let id = request.data_directory.and_then(|directory| directory.system_id().ok().flatten());
     let Some((spool, id)) = request.spool.zip(id) else { return false };
     let now = SystemTime::now();

@@ -27,6 +27,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
+/// How long what a kill left is looked for: PostgreSQL waits.
+const SWEEP: Duration = Duration::from_secs(5);
+
 /// One call of `archive_command`.
 pub struct Push<'a> {
     /// By the last part of the path.
@@ -65,12 +68,28 @@ pub fn push(request: &Push<'_>) -> Result<(), Vec<Failure<Cause>>> {
         return Ok(());
     }
     tidy(request);
+    // Without a spool nobody knows; then only a full disk is a reason.
+    let proved = request.spool.is_none() || look_ahead::destinations_are_proved(request);
     let look_ahead = LookAhead::start(request, size, marks, deadline);
     let outcome = store(request, deadline);
     if let Some(look_ahead) = look_ahead {
         look_ahead.finish(outcome.is_ok());
     }
+    if outcome.is_ok() && !proved {
+        sweep(request, deadline);
+    }
     outcome
+}
+
+/// Once a day is often enough to look for what a kill left behind, and never before the file is
+/// durable: a large directory may take long to read.
+fn sweep(request: &Push<'_>, deadline: Instant) {
+    let by = deadline.min(Instant::now() + SWEEP);
+    for destination in within(request.destinations, by) {
+        if let Err(error) = destination.sweep(SystemTime::now()) {
+            log::debug!("{error}");
+        }
+    }
 }
 
 /// The destinations, each of which answers by the deadline.

@@ -15,13 +15,16 @@ use std::io::{self, Seek, SeekFrom};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 /// Names held at once while a directory is listed in order; a larger directory is read again.
 const NAMES_PER_PASS: usize = 200_000;
 
 /// Unfinished files older than this belong to nobody any more.
 const SWEEP_AGE: Duration = Duration::from_secs(24 * 3600);
+
+/// How long they are looked for.
+const SWEEP_TIME: Duration = Duration::from_secs(2);
 
 /// A directory as a destination.
 pub struct Local {
@@ -55,6 +58,21 @@ impl Local {
         path.ancestors().skip(1).take_while(|folder| folder.starts_with(root)).collect()
     }
 
+    /// Removes what killed pushes left, as far as it is found in a moment.
+    fn sweep_all(&self, now: SystemTime) {
+        let (root, until) = (self.root.path(), Instant::now() + SWEEP_TIME);
+        for folder in [root.join(crate::object::key::WAL_FOLDER), root.to_owned()] {
+            match durable::sweep(&folder, SWEEP_AGE, now, until) {
+                Ok(removed) => {
+                    for path in removed {
+                        log::info!("removed \"{}\", left by an interrupted push", path.display());
+                    }
+                }
+                Err(error) => log::debug!("cannot sweep \"{}\": {error}", folder.display()),
+            }
+        }
+    }
+
     fn open(&self, key: &Key) -> Result<(File, Entry)> {
         self.root.hold()?;
         let path = self.path(key);
@@ -79,13 +97,9 @@ impl Local {
 fn failed(verb: &str, path: &Path, error: io::Error) -> Error {
     use io::ErrorKind as Io;
     let (kind, hint) = match error.kind() {
-        // link(2) on a file system that has no hard links.
         Io::PermissionDenied if error.raw_os_error() == Some(rustix::io::Errno::PERM.raw_os_error()) => (
             Kind::Denied,
-            Some(
-                "the file system does not allow it: it is marked immutable, or has neither RENAME_NOREPLACE nor hard \
-                 links, so that nothing could be published without the risk of replacing; use another one",
-            ),
+            Some("the system forbids it to everybody: look for the attribute \"immutable\" (lsattr)"),
         ),
         Io::NotFound => (Kind::NotFound, None),
         Io::AlreadyExists => (Kind::AlreadyExists, None),
@@ -99,9 +113,7 @@ fn failed(verb: &str, path: &Path, error: io::Error) -> Error {
         }
         Io::Unsupported => (
             Kind::Invalid,
-            Some(
-                "the file system has neither RENAME_NOREPLACE nor hard links, so nothing can be published without the risk of replacing; use another one",
-            ),
+            Some("nothing can be published there without the risk of replacing: use another file system"),
         ),
         _ => (Kind::Unavailable, None),
     };
@@ -197,7 +209,7 @@ impl Storage for Local {
         published.map_err(|error| {
             if matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) {
                 // What fills the disk may be a file that nobody will finish.
-                let _ = self.sweep(SystemTime::now()); // the full disk is reported either way
+                self.sweep_all(SystemTime::now()); // the full disk is reported either way
             }
             match failed("cannot create", &path, error) {
                 // The folder went away under us: that is no answer about the key.
@@ -332,18 +344,7 @@ impl Storage for Local {
     }
 
     fn sweep(&self, now: SystemTime) -> Result<()> {
-        let root = self.root.path();
-        for folder in [root.to_owned(), root.join(crate::object::key::WAL_FOLDER)] {
-            match durable::sweep(&folder, SWEEP_AGE, now) {
-                Ok(removed) => {
-                    for path in removed {
-                        log::info!("removed \"{}\", left by an interrupted push", path.display());
-                    }
-                }
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => return Err(failed("cannot sweep", &folder, error)),
-            }
-        }
+        self.sweep_all(now);
         Ok(())
     }
 

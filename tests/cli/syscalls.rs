@@ -7,17 +7,18 @@ use std::process::Command;
 
 const ONE: &str = "000000010000000000000001";
 
-/// The traced calls of a push.
-fn traced(sandbox: &Sandbox) -> Vec<String> {
+/// The traced calls of a push. Further arguments are strace's.
+fn traced(sandbox: &Sandbox, inject: &[&str]) -> Vec<String> {
     let program = env!("CARGO_BIN_EXE_wal-push");
     traced_of(
         sandbox,
+        inject,
         Command::new(program).arg("--archive").arg(sandbox.archive()).arg(format!("pg_wal/{ONE}")),
     )
 }
 
 /// The traced calls of a program that succeeds, in order, each with the paths of its descriptors.
-fn traced_of(sandbox: &Sandbox, command: &Command) -> Vec<String> {
+fn traced_of(sandbox: &Sandbox, inject: &[&str], command: &Command) -> Vec<String> {
     let trace = sandbox.path("trace");
     let run = Run::of(
         Command::new("strace")
@@ -28,6 +29,7 @@ fn traced_of(sandbox: &Sandbox, command: &Command) -> Vec<String> {
                 "-e",
                 "trace=openat,write,fsync,fdatasync,rename,renameat,renameat2,link,linkat,unlink,exit_group",
             ])
+            .args(inject)
             .arg("-o")
             .arg(&trace)
             .arg(command.get_program())
@@ -63,44 +65,88 @@ fn only(calls: &[String], start: &str, words: &[&str]) -> usize {
     found[0]
 }
 
-#[test]
-fn data_is_durable_before_it_is_published_and_its_folders_before_success() {
-    let sandbox = Sandbox::new();
-    sandbox.segment(ONE);
-    let calls = traced(&sandbox);
+/// The order of a push into a new archive.
+#[track_caller]
+fn is_ordered(sandbox: &Sandbox, calls: &[String]) {
     let root = sandbox.archive().display().to_string();
     let folder = format!("{root}/wal_005");
-    let temporary = format!("<{folder}/.wal-archive.");
+    // What has no name yet, or a temporary one.
+    let unfinished = |call: &String| {
+        call.contains(&format!("<{folder}/#")) || call.contains(&format!("<{folder}/.wal-archive."))
+    };
+    let text = calls.join("\n");
+    let last_write = calls.iter().rposition(|call| call.starts_with("write(") && unfinished(call)).unwrap();
+    let syncs = |start: &str| -> Vec<usize> {
+        let sync =
+            |call: &String| call.starts_with("fsync(") && call.contains(start) && call.ends_with("= 0");
+        calls.iter().enumerate().filter(|(_, call)| sync(call)).map(|(at, _)| at).collect()
+    };
+    let publish = publication(calls, &format!("{ONE}.zst"));
+    let data =
+        calls[..publish].iter().rposition(|call| call.starts_with("fsync(") && unfinished(call)).unwrap();
+    let (folder_sync, root_syncs) = (syncs(&format!("<{folder}>")), syncs(&format!("<{root}>")));
+    let exit = only(calls, "exit_group(0)", &[]);
+    let order = [last_write, data, publish, *folder_sync.last().unwrap(), *root_syncs.last().unwrap(), exit];
+    assert!(order.is_sorted(), "{order:?} in\n{text}");
 
-    let last_write =
-        calls.iter().rposition(|call| call.starts_with("write(") && call.contains(&temporary)).unwrap();
-    let data = only(&calls, "fsync(", &[&temporary, "= 0"]);
-    let publish = only(&calls, "renameat2(", &[&format!("{ONE}.zst\""), "RENAME_NOREPLACE", "= 0"]);
-    let folder_sync = only(&calls, "fsync(", &[&format!("<{folder}>"), "= 0"]);
-    let root_syncs: Vec<_> = (0..calls.len())
-        .filter(|at| calls[*at].starts_with("fsync(") && calls[*at].contains(&format!("<{root}>")))
-        .collect();
-    let exit = only(&calls, "exit_group(0)", &[]);
-    let order = [last_write, data, publish, folder_sync, *root_syncs.last().unwrap(), exit];
-    assert!(order.is_sorted(), "{order:?} in\n{}", calls.join("\n"));
+    // What had no name is synced once more when it has one.
+    if calls[publish].starts_with("linkat(") {
+        let again = calls.iter().rposition(|call| call.starts_with("fsync(") && unfinished(call)).unwrap();
+        assert!(publish < again && again < *folder_sync.last().unwrap(), "{text}");
+    }
 
-    // Nothing below the root is ever moved by a call that could replace.
+    // Nothing below the root is ever moved by a call that could replace; a link cannot.
     let replacing = |call: &&String| {
-        let moves = ["rename(", "renameat(", "link(", "linkat("].iter().any(|start| call.starts_with(start));
+        let moves = ["rename(", "renameat("].iter().any(|start| call.starts_with(start));
         (moves || call.starts_with("renameat2(") && !call.contains("RENAME_NOREPLACE"))
             && call.contains(&root)
     };
     assert_eq!(calls.iter().find(replacing), None);
 }
 
+/// Where a name was given, in the one way or the other.
+#[track_caller]
+fn publication(calls: &[String], name: &str) -> usize {
+    let name = format!("\"{name}\"");
+    let gives = |call: &String| {
+        let linked = call.starts_with("linkat(") && call.contains("\"/proc/self/fd/");
+        let renamed = call.starts_with("renameat2(") && call.contains("RENAME_NOREPLACE");
+        (linked || renamed) && call.contains(&name) && call.ends_with("= 0")
+    };
+    let found: Vec<_> = calls.iter().enumerate().filter(|(_, call)| gives(call)).map(|(at, _)| at).collect();
+    assert_eq!(found.len(), 1, "{name} in\n{}", calls.join("\n"));
+    found[0]
+}
+
+#[test]
+fn data_is_durable_before_it_is_published_and_its_folders_before_success() {
+    let sandbox = Sandbox::new();
+    sandbox.segment(ONE);
+    is_ordered(&sandbox, &traced(&sandbox, &[]));
+}
+
+#[test]
+fn the_order_is_the_same_where_every_file_needs_a_name() {
+    let sandbox = Sandbox::new();
+    sandbox.segment(ONE);
+    let calls = traced(&sandbox, &["-e", "inject=linkat:error=EPERM"]);
+    assert!(calls[publication(&calls, &format!("{ONE}.zst"))].starts_with("renameat2("));
+    is_ordered(&sandbox, &calls);
+}
+
 #[test]
 fn a_new_archive_is_durable_before_init_ends() {
     let sandbox = Sandbox::without_archive();
     let program = env!("CARGO_BIN_EXE_wal-archive");
-    let calls = traced_of(&sandbox, Command::new(program).args(init_arguments(MIB)).arg(sandbox.archive()));
+    let init = init_arguments(MIB);
+    let calls = traced_of(&sandbox, &[], Command::new(program).args(init).arg(sandbox.archive()));
     let root = sandbox.archive().display().to_string();
-    let data = only(&calls, "fsync(", &[&format!("<{root}/.wal-archive."), "= 0"]);
-    let publish = only(&calls, "renameat2(", &["archive.json\"", "RENAME_NOREPLACE", "= 0"]);
+    let publish = publication(&calls, "archive.json");
+    let unfinished = |call: &String| {
+        call.contains(&format!("<{root}/#")) || call.contains(&format!("<{root}/.wal-archive."))
+    };
+    let data =
+        calls[..publish].iter().rposition(|call| call.starts_with("fsync(") && unfinished(call)).unwrap();
     let folder = only(&calls, "fsync(", &[&format!("<{root}>"), "= 0"]);
     let exit = only(&calls, "exit_group(0)", &[]);
     assert!([data, publish, folder, exit].is_sorted(), "{}", calls.join("\n"));
@@ -111,7 +157,7 @@ fn an_identical_object_is_made_durable_again_before_success() {
     let sandbox = Sandbox::new();
     sandbox.segment(ONE);
     sandbox.push(ONE, &[]).succeeds();
-    let calls = traced(&sandbox);
+    let calls = traced(&sandbox, &[]);
     let root = sandbox.archive().display().to_string();
     let object = only(&calls, "fsync(", &[&format!("<{root}/wal_005/{ONE}.zst>"), "= 0"]);
     let folder = only(&calls, "fsync(", &[&format!("<{root}/wal_005>"), "= 0"]);
