@@ -4,9 +4,9 @@
 //! others leave: what is urgent must not need a temporary file on a full disk because of them.
 
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::FileExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -153,19 +153,34 @@ impl Read for BodyReader {
     }
 }
 
+/// Where the rest of a large body may be kept: one full disk is no reason not to archive.
+pub fn overflow_folders(first: Option<&Path>) -> Vec<PathBuf> {
+    let temporary = [std::env::temp_dir(), PathBuf::from("/var/tmp"), PathBuf::from("/tmp")];
+    let mut folders: Vec<PathBuf> = Vec::new();
+    for folder in first.map(Path::to_owned).into_iter().chain(temporary) {
+        if !folders.contains(&folder) {
+            folders.push(folder);
+        }
+    }
+    folders
+}
+
 /// Collects a [`Body`]: as much as there is room for in memory, the rest in a temporary file
-/// without a name, which the system removes whatever becomes of this process.
+/// without a name, which the system removes whatever becomes of this process. Where its disk is
+/// full, the file is moved to the next folder.
 pub struct BodyWriter {
     memory: Memory,
     rest: Option<File>,
-    folders: Vec<PathBuf>,
+    /// Those that were not tried yet.
+    folders: std::vec::IntoIter<PathBuf>,
     sharing: bool,
     len: u64,
 }
 
 impl BodyWriter {
-    /// `folders`: where the temporary file may stand, the first that takes it.
+    /// `folders`: where the temporary file may stand, in this order.
     pub fn new(folders: Vec<PathBuf>) -> Self {
+        let folders = folders.into_iter();
         BodyWriter { memory: Memory::take(), rest: None, folders, sharing: false, len: 0 }
     }
 
@@ -184,22 +199,53 @@ impl BodyWriter {
         let room = !self.sharing || all().held + STEP <= TOGETHER;
         if room && self.memory.0.capacity() + STEP <= IN_MEMORY {
             self.memory.grow();
-        } else {
-            self.rest = Some(self.spill()?);
+            return Ok(());
         }
-        Ok(())
+        self.move_on(io::Error::other("no folder for large bodies"))
     }
 
-    fn spill(&self) -> io::Result<File> {
-        let mut last = io::Error::other("no folder for large bodies");
-        for folder in &self.folders {
-            match tempfile::tempfile_in(folder) {
-                Ok(file) => return Ok(file),
-                Err(error) => last = error,
+    /// Begins the file in the next folder that takes all of it so far; else the last reason why
+    /// none did, at first the one given.
+    fn move_on(&mut self, mut reason: io::Error) -> io::Result<()> {
+        while let Some(folder) = self.folders.next() {
+            match self.moved_to(&folder) {
+                Ok(file) => {
+                    self.rest = Some(file);
+                    return Ok(());
+                }
+                Err(error) => {
+                    log::debug!("no room for a large body in \"{}\": {error}", folder.display());
+                    reason = error;
+                }
             }
         }
-        Err(last)
+        Err(reason)
     }
+
+    fn moved_to(&self, folder: &Path) -> io::Result<File> {
+        let mut file = tempfile::tempfile_in(folder)?;
+        if let Some(mut rest) = self.rest.as_ref() {
+            rest.rewind()?;
+            io::copy(&mut rest, &mut file)?;
+        }
+        Ok(file)
+    }
+
+    fn write_to_rest(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        loop {
+            let Some(rest) = &mut self.rest else { return Err(io::ErrorKind::NotFound.into()) };
+            match rest.write(bytes) {
+                Err(error) if is_full(&error) => self.move_on(error)?,
+                other => return other,
+            }
+        }
+    }
+}
+
+/// Whether another file system may have what this one lacks.
+fn is_full(error: &io::Error) -> bool {
+    use io::ErrorKind as Io;
+    matches!(error.kind(), Io::StorageFull | Io::QuotaExceeded | Io::FileTooLarge)
 }
 
 impl Write for BodyWriter {
@@ -207,14 +253,13 @@ impl Write for BodyWriter {
         if self.rest.is_none() && self.memory.0.len() == self.memory.0.capacity() {
             self.grow()?;
         }
-        let written = match &mut self.rest {
-            Some(rest) => rest.write(bytes)?,
-            None => {
-                let memory = &mut self.memory.0;
-                let piece = bytes.get(..memory.capacity() - memory.len()).unwrap_or(bytes);
-                memory.extend_from_slice(piece);
-                piece.len()
-            }
+        let written = if self.rest.is_some() {
+            self.write_to_rest(bytes)?
+        } else {
+            let memory = &mut self.memory.0;
+            let piece = bytes.get(..memory.capacity() - memory.len()).unwrap_or(bytes);
+            memory.extend_from_slice(piece);
+            piece.len()
         };
         self.len += written as u64;
         Ok(written)
@@ -230,11 +275,15 @@ mod tests {
     use super::*;
     use std::time::Duration;
 
+    fn noise(len: usize) -> Vec<u8> {
+        (0..len).map(|i| ((i * 7) >> 4) as u8).collect()
+    }
+
     #[test]
     fn a_body_reads_back_as_often_as_asked_from_memory_and_from_disk() {
         let folder = tempfile::tempdir().unwrap();
         for len in [0, 1, STEP - 1, STEP, STEP + 1, IN_MEMORY, IN_MEMORY + 1, IN_MEMORY + 3 * STEP] {
-            let data: Vec<u8> = (0..len).map(|i| ((i * 7) >> 4) as u8).collect();
+            let data = noise(len);
             let mut writer = BodyWriter::new(vec!["/nonexistent".into(), folder.path().into()]);
             for piece in data.chunks(100_003) {
                 writer.write_all(piece).unwrap();
@@ -279,6 +328,30 @@ mod tests {
         drop(held);
         waiter.join().unwrap();
         assert!(start.elapsed() < Duration::from_secs(60));
+    }
+
+    #[test]
+    fn a_body_moves_on_to_the_next_folder_with_all_that_was_written() {
+        let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let data = noise(IN_MEMORY + 3 * STEP);
+        let mut writer = BodyWriter::new(vec![one.path().into(), "/nonexistent".into(), two.path().into()]);
+        writer.write_all(&data[..IN_MEMORY + STEP]).unwrap();
+        let device_full = || io::Error::from(io::ErrorKind::StorageFull);
+        writer.move_on(device_full()).unwrap();
+        writer.write_all(&data[IN_MEMORY + STEP..]).unwrap();
+        assert_eq!(writer.move_on(device_full()).unwrap_err().kind(), io::ErrorKind::StorageFull);
+        let mut back = Vec::new();
+        writer.finish().reader().read_to_end(&mut back).unwrap();
+        assert!(back == data);
+    }
+
+    #[test]
+    fn a_folder_for_the_rest_is_tried_once() {
+        let folders = overflow_folders(Some(Path::new("/var/tmp")));
+        assert_eq!(folders.first().map(PathBuf::as_path), Some(Path::new("/var/tmp")));
+        let unique: std::collections::BTreeSet<_> = folders.iter().collect();
+        assert_eq!(unique.len(), folders.len());
+        assert!(folders.contains(&"/tmp".into()));
     }
 
     #[test]
