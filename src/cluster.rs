@@ -8,6 +8,7 @@ use rustix::process::Pid;
 use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, Read};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 /// A PostgreSQL data directory: one that holds `PG_VERSION`.
@@ -99,10 +100,9 @@ impl DataDirectory {
     pub fn server(&self) -> Option<RunningServer> {
         let content = fs::read_to_string(self.0.join("postmaster.pid")).ok()?;
         let mut lines = content.lines();
-        Some(RunningServer {
-            pid: lines.next()?.to_owned(),
-            start: lines.nth(1).unwrap_or_default().to_owned(),
-        })
+        let pid = lines.next()?.to_owned();
+        let seen = is_gone(&pid) == Some(false);
+        Some(RunningServer { pid, start: lines.nth(1).unwrap_or_default().to_owned(), seen })
     }
 
     /// Whether a server runs here, as far as its pid file tells.
@@ -110,18 +110,54 @@ impl DataDirectory {
         self.server().is_some_and(|server| is_gone(&server.pid) != Some(true))
     }
 
-    /// Whether that server is gone: its process has ended, or another one runs here.
+    /// Whether that server is gone: another one runs here, or none, or its process has ended. Of a
+    /// process that was never seen nobody knows: it may be one of another PID namespace.
     pub fn is_abandoned_by(&self, asked: Option<&RunningServer>) -> bool {
-        asked.is_some_and(|asked| self.server().as_ref() != Some(asked) || is_gone(&asked.pid) == Some(true))
+        asked.is_some_and(|asked| {
+            self.server().as_ref() != Some(asked) || asked.seen && is_gone(&asked.pid) == Some(true)
+        })
+    }
+
+    /// Whether a path leads into the data directory, or into what belongs to it and is reached
+    /// through its symbolic links: pg_wal and the tablespaces. By device and inode, as one directory
+    /// may have several names. Of a path that is not there yet the part counts that is.
+    pub fn contains(&self, path: &Path) -> bool {
+        let tablespaces = fs::read_dir(self.0.join("pg_tblspc")).into_iter().flatten().flatten();
+        let parts = [self.0.clone(), self.0.join("pg_wal")].into_iter();
+        let parts: Vec<_> =
+            parts.chain(tablespaces.map(|entry| entry.path())).filter_map(|part| place(&part)).collect();
+        let Some(real) = path.ancestors().find_map(|above| above.canonicalize().ok()) else { return false };
+        real.ancestors().filter_map(place).any(|above| parts.contains(&above))
+    }
+
+    /// Whether a file lies in its pg_wal.
+    pub fn holds(&self, wal_file: &Path) -> bool {
+        let around = wal_file.parent().filter(|folder| *folder != Path::new("")).unwrap_or(Path::new("."));
+        place(&self.0.join("pg_wal")).is_some_and(|own| place(around) == Some(own))
     }
 }
 
+/// What tells a directory from every other one, by whatever name.
+pub fn place(path: &Path) -> Option<(u64, u64)> {
+    fs::metadata(path).ok().map(|metadata| (metadata.dev(), metadata.ino()))
+}
+
 /// One run of a server, told from every other one.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct RunningServer {
     pid: String,
     start: String,
+    /// Whether its process was seen alive when this was read.
+    seen: bool,
 }
+
+impl PartialEq for RunningServer {
+    fn eq(&self, other: &Self) -> bool {
+        (&self.pid, &self.start) == (&other.pid, &other.start)
+    }
+}
+
+impl Eq for RunningServer {}
 
 impl RunningServer {
     /// Whether all that tells this run from others is known, and its process is alive.
@@ -144,10 +180,23 @@ impl fmt::Display for RunningServer {
     }
 }
 
-/// Whether no process has this number; `None` where it is no number of a process.
+/// Whether no process has this number, or one that has ended; `None` where it is no number of a
+/// process. Only processes of this PID namespace can be seen.
 pub fn is_gone(pid: &str) -> Option<bool> {
-    let pid = Pid::from_raw(pid.trim().parse().ok().filter(|pid| *pid > 0)?)?;
-    Some(rustix::process::test_kill_process(pid) == Err(Errno::SRCH))
+    let number = pid.trim().parse().ok().filter(|number| *number > 0)?;
+    if rustix::process::test_kill_process(Pid::from_raw(number)?) == Err(Errno::SRCH) {
+        return Some(true);
+    }
+    // Where /proc does not tell, it is there.
+    Some(fs::read(format!("/proc/{number}/stat")).is_ok_and(|stat| has_ended(&stat)))
+}
+
+/// Whether `/proc/PID/stat` is that of a process that has ended and that its parent has not asked
+/// about: "Z" or "X" behind the name, which is in parentheses and may hold some itself.
+fn has_ended(stat: &[u8]) -> bool {
+    let name_end = stat.iter().rposition(|byte| *byte == b')');
+    let state = name_end.and_then(|end| stat.get(end + 2));
+    matches!(state, Some(b'Z' | b'X' | b'x'))
 }
 
 /// The segment size by a segment of the cluster that lies in this folder (pg_wal always has one).
@@ -248,11 +297,94 @@ mod tests {
         pid_file(std::process::id(), 2);
         assert!(found.is_abandoned_by(asked.as_ref()), "started again");
         // No process has a number beyond PID_MAX_LIMIT, 2^22.
-        let dead = pid_file(4_194_305, 1);
+        pid_file(4_194_305, 1);
         assert!(!found.is_running());
-        assert!(found.is_abandoned_by(dead.as_ref()));
         fs::remove_file(found.path().join("postmaster.pid")).unwrap();
         assert!(found.is_abandoned_by(asked.as_ref()), "stopped");
+    }
+
+    #[test]
+    fn a_process_that_was_never_seen_is_not_gone() {
+        // As from another container: the server's number means nothing here.
+        let base = tempfile::tempdir().unwrap();
+        let found = DataDirectory::at(&data_directory(base.path(), "x", 7)).unwrap();
+        let pid_file = found.path().join("postmaster.pid");
+        fs::write(&pid_file, "4194305\n/data\n1\n").unwrap();
+        let asked = found.server();
+        assert!(!found.is_abandoned_by(asked.as_ref()));
+        assert!(!asked.as_ref().unwrap().is_known_and_alive());
+        fs::write(&pid_file, "4194305\n/data\n2\n").unwrap();
+        assert!(found.is_abandoned_by(asked.as_ref()), "started again");
+    }
+
+    #[test]
+    fn a_process_that_has_ended_is_gone_before_its_parent_asks() {
+        let base = tempfile::tempdir().unwrap();
+        let found = DataDirectory::at(&data_directory(base.path(), "x", 7)).unwrap();
+        let mut child =
+            std::process::Command::new("cat").stdin(std::process::Stdio::piped()).spawn().unwrap();
+        let line = format!("{}\n/data\n1\n", child.id());
+        fs::write(found.path().join("postmaster.pid"), line).unwrap();
+        let asked = found.server();
+        assert!(found.is_running() && !found.is_abandoned_by(asked.as_ref()));
+        drop(child.stdin.take());
+        while !fs::read(format!("/proc/{}/stat", child.id())).is_ok_and(|stat| has_ended(&stat)) {
+            std::thread::yield_now();
+        }
+        assert!(!found.is_running() && found.is_abandoned_by(asked.as_ref()));
+        child.wait().unwrap();
+        assert!(!found.is_running());
+    }
+
+    #[test]
+    fn the_state_of_a_process_stands_behind_its_name() {
+        for (stat, ended) in [
+            ("7 (postgres) S 1 7", false),
+            ("7 (postgres) Z 1 7", true),
+            ("7 (a) Z (b) S 1 7", false),
+            ("7 (a) S) X 1", true),
+            ("7 (", false),
+            ("7 ()", false),
+            ("", false),
+        ] {
+            assert_eq!(has_ended(stat.as_bytes()), ended, "{stat}");
+        }
+    }
+
+    #[test]
+    fn a_data_directory_holds_what_its_links_lead_to() {
+        let base = tempfile::tempdir().unwrap();
+        let data = data_directory(base.path(), "data", 7);
+        let path = |name: &str| base.path().join(name);
+        for folder in ["wal/archive", "space/archive", "other", "data/pg_tblspc"] {
+            fs::create_dir_all(path(folder)).unwrap();
+        }
+        fs::remove_dir(data.join("pg_wal")).unwrap();
+        let link = |to: &str, from: &str| std::os::unix::fs::symlink(path(to), path(from)).unwrap();
+        link("wal", "data/pg_wal");
+        link("space", "data/pg_tblspc/16384");
+        link("wal/archive", "link");
+        link("data", "same");
+        for directory in ["data", "same"] {
+            let found = DataDirectory::at(&path(directory)).unwrap();
+            for inside in [
+                "data",
+                "data/new/archive",
+                "wal",
+                "wal/archive",
+                "wal/new",
+                "space/archive",
+                "link",
+                "same/x",
+            ] {
+                assert!(found.contains(&path(inside)), "{directory} {inside}");
+            }
+            for outside in ["", "other", "other/new", "data-archive"] {
+                assert!(!found.contains(&path(outside)), "{directory} {outside}");
+            }
+            assert!(found.holds(&path("wal/x")) && found.holds(&path("same/pg_wal/x")));
+            assert!(!found.holds(&path("other/x")) && !found.holds(Path::new("x")));
+        }
     }
 
     #[test]

@@ -10,7 +10,7 @@ use crate::failure::Failure;
 use crate::object::proof::MAX_TEXT;
 use crate::object::{Checks, EncodeError, Encoder, Trailer};
 use crate::spool::{Spool, Stamp};
-use crate::storage::{Body, BodyWriter};
+use crate::storage::{Body, BodyWriter, body};
 use crate::wal::{BackupHistory, FirstPage, SegmentSize, SystemId, TimelineHistory, WalName};
 use std::fs::File;
 use std::io::{Cursor, Read};
@@ -90,11 +90,9 @@ impl Source {
         let mut head = Vec::new();
         let head_len = if name.is_pages() { FirstPage::LEN as u64 } else { MAX_TEXT };
         file.by_ref().take(head_len).read_to_end(&mut head).map_err(unreadable)?;
-        let checked = check(name, path, rules.checks, before.len(), &head, control)?;
+        let checked = check(name, path, rules, before.len(), &head, control)?;
 
-        let mut folders: Vec<PathBuf> =
-            rules.spool.map(|spool| spool.folder().to_owned()).into_iter().collect();
-        folders.push(std::env::temp_dir());
+        let folders = body::overflow_folders(rules.spool.map(Spool::folder));
         let mut body = if rules.urgent { BodyWriter::new(folders) } else { BodyWriter::sharing(folders) };
         let mut content = Cursor::new(&head).chain(file.by_ref());
         let encoded = encoder.encode(name, before.len(), checked.system_id, &mut content, &mut body);
@@ -103,11 +101,16 @@ impl Source {
             EncodeError::Length(read) => {
                 changed(path, &format!("{read} bytes were read of {}", before.len()))
             }
-            EncodeError::Write(error) => Failure::new(
-                Cause::Source,
-                format!("cannot keep the compressed form of \"{path}\": {error}", path = path.display()),
-            )
-            .hint("make room for a temporary file in the spool directory or $TMPDIR"),
+            EncodeError::Write(error) => {
+                let hint = match error.kind() {
+                    std::io::ErrorKind::WouldBlock => {
+                        "raise the limits of processes and threads (ulimit -u, TasksMax)"
+                    }
+                    _ => "make room for a temporary file in the spool directory, $TMPDIR, /var/tmp or /tmp",
+                };
+                let what = format!("cannot keep the compressed form of \"{}\": {error}", path.display());
+                Failure::new(Cause::Source, what).hint(hint)
+            }
         })?;
         let after = file.metadata().and_then(|open| Ok((open, std::fs::metadata(path)?)));
         let (open, named) = after.map_err(unreadable)?;
@@ -143,7 +146,7 @@ struct Checked {
 fn check(
     name: WalName,
     path: &Path,
-    checks: Checks,
+    rules: &Rules<'_>,
     len: u64,
     head: &[u8],
     control: Option<SystemId>,
@@ -158,7 +161,7 @@ fn check(
     };
     match name {
         WalName::Segment(segment) | WalName::Partial(segment) => {
-            if checks == Checks::NoHeader {
+            if rules.checks == Checks::NoHeader {
                 let size = SegmentSize::new(len)
                     .ok_or_else(|| invalid(format!("{len} bytes is no size of a segment")))?;
                 return Ok(Checked { page: None, segment_size: Some(size), system_id: control });
@@ -172,11 +175,18 @@ fn check(
             if let Some(control) = control
                 && control != page.system_id()
             {
+                let own = rules.data_directory.filter(|directory| directory.holds(path));
                 return Err(invalid(format!(
-                    "it is of the cluster with system identifier {}, the data directory has {control}",
-                    page.system_id()
+                    "it is of the cluster with system identifier {}, the data directory {}has {control}",
+                    page.system_id(),
+                    rules.data_directory.map_or_else(String::new, |directory| {
+                        format!("\"{}\" ", directory.path().display())
+                    })
                 ))
-                .hint("a file of another cluster, or from before pg_upgrade or initdb, lies in pg_wal: remove it and its .ready file"));
+                .hint(match own {
+                    Some(_) => "a file of another cluster, or from before pg_upgrade or initdb, lies in pg_wal: remove it and its .ready file",
+                    None => "the file lies elsewhere and may be good: run wal-push in the data directory that it comes from, or correct PGDATA",
+                }));
             }
             odd(page.oddities());
             Ok(Checked { page: Some(page), segment_size: Some(size), system_id: Some(page.system_id()) })

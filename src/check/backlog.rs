@@ -53,7 +53,7 @@ pub(super) fn look(path: &Path, request: &Check<'_>, at: Instant) -> (Report, Cl
         }
     };
     let now = SystemTime::now();
-    report.push(inside(path, request).unwrap_or_else(|| backlog.judge(&of, &request.thresholds, now)));
+    report.push(backlog.judge(&of, &request.thresholds, now));
     report.metrics.append(&mut backlog.metrics(&request.thresholds, now));
     report.append(room::look(&path.join("pg_wal"), &format!("{of}/pg_wal"), request.thresholds.free, at));
     (report, cluster(system_id, &backlog))
@@ -61,18 +61,6 @@ pub(super) fn look(path: &Path, request: &Check<'_>, at: Instant) -> (Report, Cl
 
 fn cluster(system_id: Option<SystemId>, backlog: &Backlog) -> Cluster {
     Cluster { system_id, archived_before: backlog.last_done.is_some() }
-}
-
-/// An archive inside the data directory dies with it.
-fn inside(path: &Path, request: &Check<'_>) -> Option<Finding> {
-    let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
-    let mut roots = request.places.iter().filter_map(|place| place.directory.as_deref());
-    let root = roots.find(|root| real(root).starts_with(real(path)))?;
-    let what = format!("the archive \"{}\" lies inside the data directory", root.display());
-    let finding = Finding::new(State::Critical, "backlog", &path.display().to_string(), what);
-    Some(finding.hint(
-        "wal-push refuses it, as it would be lost together with the server: use a directory on another disk",
-    ))
 }
 
 impl Backlog {

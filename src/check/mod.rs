@@ -1,9 +1,10 @@
 //! `wal-archive check`: does archiving work? For cron, Nagios and Prometheus.
 //!
-//! Three parts that run side by side, each bounded in time:
+//! Four parts that run side by side, each bounded in time:
 //!
 //! * `destination`: it answers, is this cluster's archive, takes a new object, refuses a second
 //!   one of the same name, gives back what it took, lets it be deleted; room and clock;
+//! * `directories`: an archive inside the data directory, a spool that cannot be had;
 //! * `backlog`: what waits in a data directory, and for how long;
 //! * `server`: what a running PostgreSQL says of itself, through `psql`.
 //!
@@ -13,6 +14,7 @@
 mod backlog;
 mod command;
 mod destination;
+mod directories;
 mod psql;
 mod room;
 mod server;
@@ -173,6 +175,10 @@ pub struct Thresholds {
 pub struct Check<'a> {
     /// All of them.
     pub places: &'a [Place],
+    /// Those of the destinations that are directories, of wal-push and of wal-fetch.
+    pub directories: &'a [Vec<PathBuf>],
+    /// Where wal-push and wal-fetch have their spools, where that is known.
+    pub spools: &'a [crate::spool::Place],
     /// Whose rights.
     pub rights: Rights,
     /// With its `pg_wal`.
@@ -199,9 +205,10 @@ pub fn check(request: &Check<'_>) -> Report {
             .iter()
             .map(|place| scope.spawn(move || destination::look(place, request, at)))
             .collect();
+        let directories = directories::look(request, at);
         let places: Vec<_> = places.into_iter().map(join).collect();
         let (backlog, server) = (backlog.map(join), server.map(join));
-        conclude(places, backlog, server)
+        conclude(directories, places, backlog, server)
     })
 }
 
@@ -218,11 +225,11 @@ struct Cluster {
 
 /// What only the parts together tell.
 fn conclude(
+    mut report: Report,
     places: Vec<destination::Looked>,
     backlog: Option<(Report, Cluster)>,
     server: Option<(Report, Cluster)>,
 ) -> Report {
-    let mut report = Report::default();
     let clusters: Vec<Cluster> =
         [&backlog, &server].into_iter().flatten().map(|(_, cluster)| *cluster).collect();
     for place in places {
@@ -239,7 +246,9 @@ fn conclude(
 /// the end of the process.
 fn within<T: Send + 'static>(at: Instant, work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
     let (send, receive) = mpsc::sync_channel(1);
-    std::thread::spawn(move || send.send(work()));
+    if let Err(error) = std::thread::Builder::new().spawn(move || send.send(work())) {
+        log::warn!("cannot start a thread: {error}");
+    }
     receive.recv_timeout(at.saturating_duration_since(Instant::now())).ok()
 }
 

@@ -108,9 +108,7 @@ fn run(args: Vec<OsString>, set_form: &dyn Fn(Form)) -> FetchExit {
     };
     let working = env::current_dir().unwrap_or_default();
     let data_directory = DataDirectory::find(&path, &working, None);
-    if let Some(directory) = &data_directory
-        && let Err(failure) = settings.common.refuse_inside(directory.path())
-    {
+    if let Err(failure) = settings.common.check_directories(data_directory.as_ref()) {
         report(&failure);
         return FetchExit::Usage;
     }

@@ -10,7 +10,7 @@ pub mod push;
 
 use crate::cluster::DataDirectory;
 use crate::failure::Failure;
-use crate::spool::Spool;
+use crate::spool::{Place, Spool};
 use std::panic;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -35,17 +35,14 @@ fn report<K>(failure: &Failure<K>) {
     ::log::error!("{failure}");
 }
 
-/// Without a spool everything works, one proof at a time.
+/// Without a spool everything works, one proof at a time; "wal-archive check" says why there is
+/// none.
 fn open_spool(configured: Option<PathBuf>, data_directory: Option<&DataDirectory>) -> Option<Spool> {
-    let beside = || {
-        let path = data_directory?.path();
-        Some(Spool::beside(&path.canonicalize().unwrap_or_else(|_| path.to_owned())))
-    };
-    let folder = configured.or_else(beside)?;
-    match Spool::open(folder.clone()) {
+    let place = Place::of(configured.as_deref(), data_directory)?;
+    match place.open() {
         Ok(spool) => Some(spool),
         Err(error) => {
-            ::log::debug!("no spool in \"{}\": {error}", folder.display());
+            ::log::info!("no spool in \"{}\": {error}", place.folder().display());
             None
         }
     }

@@ -47,9 +47,7 @@ fn run() -> PushExit {
         let working = env::current_dir().unwrap_or_default();
         let pgdata = env::var_os("PGDATA").map(PathBuf::from);
         let data_directory = DataDirectory::find(&path, &working, pgdata.as_deref());
-        if let Some(directory) = &data_directory {
-            settings.common.refuse_inside(directory.path())?;
-        }
+        settings.common.check_directories(data_directory.as_ref())?;
         Ok((settings, name, data_directory))
     });
     let (settings, name, data_directory) = match prepared {

@@ -1,6 +1,7 @@
 //! The TOML file: read whole, every key known, every value of the right shape.
 
 use super::table::{Program, SETTINGS, Setting, Takes};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use toml::{Table, Value};
 
@@ -16,6 +17,22 @@ impl ConfigFile {
         let text = std::fs::read_to_string(path);
         let text = text.map_err(|error| format!("cannot read \"{}\": {error}", path.display()))?;
         ConfigFile::parse(path, &text)
+    }
+
+    /// The same for a file that need not be there. Only "no such file" means that it is not: one
+    /// that cannot be reached may say something.
+    pub(super) fn read_if_there(path: &Path) -> Result<Option<Self>, String> {
+        match std::fs::symlink_metadata(path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => match dangling_above(path) {
+                None => Ok(None),
+                Some(link) => Err(format!(
+                    "cannot read \"{}\": the link \"{}\" leads nowhere",
+                    path.display(),
+                    link.display()
+                )),
+            },
+            _ => ConfigFile::read(path).map(Some),
+        }
     }
 
     pub(super) fn parse(path: &Path, text: &str) -> Result<Self, String> {
@@ -89,6 +106,12 @@ impl ConfigFile {
         let value = self.table.get(&key).filter(|_| setting.is_common())?;
         Some((values(setting, value).ok()?, key))
     }
+}
+
+/// The nearest thing above a path that is there, if it is a link to nothing.
+fn dangling_above(path: &Path) -> Option<&Path> {
+    let above = path.ancestors().skip(1).find(|above| std::fs::symlink_metadata(above).is_ok())?;
+    std::fs::metadata(above).is_err().then_some(above)
 }
 
 fn section_is_known(program: Program, section: &Table) -> Result<(), String> {

@@ -15,6 +15,7 @@ pub use file::ConfigFile;
 pub use table::{Program, SETTINGS, Setting, Takes};
 pub use values::{LogFormat, OnError, duration};
 
+use crate::cluster::{self, DataDirectory};
 use crate::failure::Failure;
 use crate::object::Checks;
 use crate::storage::s3::S3Settings;
@@ -87,10 +88,9 @@ impl Layers {
                 ConfigFile::read(Path::new(&path))
                     .map_err(|error| Error::new((), format!("{origin}: {error}")))?,
             ),
-            None if Path::new(DEFAULT_FILE).exists() => {
-                Some(ConfigFile::read(Path::new(DEFAULT_FILE)).map_err(|error| Error::new((), error))?)
+            None => {
+                ConfigFile::read_if_there(Path::new(DEFAULT_FILE)).map_err(|error| Error::new((), error))?
             }
-            None => None,
         };
         Ok(layers)
     }
@@ -282,29 +282,46 @@ pub struct Common {
 }
 
 impl Common {
-    /// See [`refuse_inside`].
-    pub fn refuse_inside(&self, data_directory: &Path) -> Result<(), Error> {
-        refuse_inside(&self.archive, data_directory)
+    /// See [`check_directories`].
+    pub fn check_directories(&self, data_directory: Option<&DataDirectory>) -> Result<(), Error> {
+        check_directories(&self.archive, data_directory)
     }
 }
 
-/// An archive inside the data directory dies with it, and base backups copy it.
-pub fn refuse_inside(archive: &[Destination], data_directory: &Path) -> Result<(), Error> {
-    let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
-    let data_directory = real(data_directory);
+/// Refuses destinations that are none: one inside the data directory dies with it, and base
+/// backups copy it; one that is another one by a second name is no second copy. Asks the file
+/// system, so it may take as long as the archive does.
+pub fn check_directories(
+    archive: &[Destination],
+    data_directory: Option<&DataDirectory>,
+) -> Result<(), Error> {
+    let mut seen: Vec<(&Path, (u64, u64))> = Vec::new();
     for destination in archive {
         let Location::Directory(path) = &destination.location else { continue };
-        if real(path).starts_with(&data_directory) {
+        if let Some(directory) = data_directory
+            && directory.contains(path)
+        {
             return Err(Error::new(
                 (),
                 format!(
                     "the archive \"{}\" lies inside the data directory \"{}\"",
                     path.display(),
-                    data_directory.display()
+                    directory.path().display()
                 ),
             )
             .hint("it would be lost together with it: use a directory on another disk"));
         }
+        let Some(place) = cluster::place(path) else { continue };
+        if let Some((other, _)) = seen.iter().find(|(_, other)| *other == place) {
+            return Err(Error::new(
+                (),
+                format!("\"{}\" and \"{}\" are the same directory", other.display(), path.display()),
+            )
+            .hint(
+                "two names of one directory are one copy: name it once, or use a directory on another disk",
+            ));
+        }
+        seen.push((path, place));
     }
     Ok(())
 }

@@ -151,13 +151,55 @@ fn an_archive_inside_the_data_directory_is_refused() {
     let base = tempfile::tempdir().unwrap();
     let data = base.path().join("data");
     std::fs::create_dir_all(data.join("archive")).unwrap();
+    std::fs::create_dir_all(base.path().join("wal/archive")).unwrap();
+    std::fs::write(data.join("PG_VERSION"), "15\n").unwrap();
     std::os::unix::fs::symlink(data.join("archive"), base.path().join("link")).unwrap();
+    std::os::unix::fs::symlink(base.path().join("wal"), data.join("pg_wal")).unwrap();
+    let directory = DataDirectory::at(&data);
     let refused = |path: &Path| {
         let settings = layers(&[("archive", path.to_str().unwrap())], &[], None).push().unwrap();
-        settings.common.refuse_inside(&data).is_err()
+        settings.common.check_directories(directory.as_ref()).is_err()
     };
     assert!(refused(&data.join("archive")) && refused(&base.path().join("link")) && refused(&data));
+    assert!(refused(&data.join("pg_wal/archive")) && refused(&base.path().join("wal/archive")));
     assert!(!refused(&base.path().join("data-archive")));
+}
+
+#[test]
+fn one_directory_by_two_names_is_one_copy() {
+    let base = tempfile::tempdir().unwrap();
+    let path = |name: &str| base.path().join(name);
+    std::fs::create_dir(path("one")).unwrap();
+    std::fs::create_dir(path("two")).unwrap();
+    std::os::unix::fs::symlink(path("one"), path("link")).unwrap();
+    let check = |names: [&str; 2]| {
+        let names = names.map(|name| path(name).to_str().unwrap().to_owned());
+        let settings = layers(&names.each_ref().map(|name| ("archive", name.as_str())), &[], None);
+        settings.fetch().unwrap().common.check_directories(None)
+    };
+    let error = check(["one", "link"]).unwrap_err();
+    assert!(error.message.contains("are the same directory"), "{error}");
+    check(["one", "two"]).unwrap();
+    check(["one", "unmounted"]).unwrap();
+}
+
+#[test]
+fn only_a_file_that_is_not_there_is_no_configuration() {
+    use std::os::unix::fs::symlink;
+    let base = tempfile::tempdir().unwrap();
+    let path = |name: &str| base.path().join(name);
+    let read = |name: &str| ConfigFile::read_if_there(&path(name)).map(|file| file.is_some());
+    assert_eq!(read("config.toml"), Ok(false));
+    assert_eq!(read("no/config.toml"), Ok(false));
+    std::fs::write(path("config.toml"), "").unwrap();
+    assert_eq!(read("config.toml"), Ok(true));
+    symlink(path("nowhere"), path("link")).unwrap();
+    let message = |name: &str| read(name).unwrap_err();
+    assert!(message("link").starts_with("cannot read"));
+    assert!(message("link/config.toml").contains("leads nowhere"));
+    assert!(message("config.toml/config.toml").starts_with("cannot read"), "not a directory");
+    std::fs::create_dir(path("directory")).unwrap();
+    assert!(message("directory").starts_with("cannot read"));
 }
 
 fn s3(layers: &Layers) -> Vec<S3Settings> {

@@ -19,6 +19,7 @@ use crate::cluster::DataDirectory;
 use crate::failure::Failure;
 use crate::lookup;
 use crate::object::{Checks, Encoder, Key, decode};
+use crate::side_by_side::by_many;
 use crate::source::{self, Cause, Rules, Source};
 use crate::spool::Spool;
 use crate::storage::deadline::Deadline;
@@ -166,12 +167,7 @@ fn store_all(request: &Drain<'_>, foreign: &[bool], items: Vec<Item>) -> Vec<Dra
     };
     work(texts);
     next.store(texts, Ordering::Relaxed);
-    std::thread::scope(|scope| {
-        let workers: Vec<_> = (0..request.jobs.max(1)).map(|_| scope.spawn(|| work(items.len()))).collect();
-        for worker in workers {
-            worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-        }
-    });
+    by_many(request.jobs, || work(items.len()));
     let mut done = done.into_inner().unwrap_or_else(PoisonError::into_inner);
     done.sort_by_key(|(index, _)| *index);
     items.into_iter().zip(done).map(|(item, (_, became))| Drained { item, became }).collect()

@@ -10,7 +10,7 @@
 //!
 //! Whatever is wrong with a mark, the file is pushed; a mark that was read is gone.
 
-use super::{Spool, Stamp, make_private, open};
+use super::{Spool, Stamp, open};
 use crate::durable;
 use crate::object::{Key, Sha256Sum};
 use crate::storage::{Result, Shared, Storage};
@@ -99,12 +99,12 @@ impl Marks {
         let mark = self.path(name);
         let Ok(content) = read(&mark) else { return false };
         let found = serde_json::from_slice(&content).ok().filter(|found: &Mark| {
-            let age = now.duration_since(SystemTime::UNIX_EPOCH + found.made);
+            let made = SystemTime::UNIX_EPOCH.checked_add(found.made);
             let file = fs::symlink_metadata(path);
             found.version == VERSION
                 && found.name == name.to_string()
                 && found.scope == self.scope.to_string()
-                && age.is_ok_and(|age| age < FRESH)
+                && made.is_some_and(|made| now.duration_since(made).is_ok_and(|age| age < FRESH))
                 && file.is_ok_and(|file| Stamp::of(&file) == found.file)
                 && destinations.iter().all(|storage| found.still_holds(storage.as_ref()))
         });
@@ -137,7 +137,7 @@ impl Marks {
             directories,
             made: now.duration_since(SystemTime::UNIX_EPOCH).map_err(io::Error::other)?,
         };
-        make_private(&self.folder)?;
+        durable::make_private_folder(&self.folder, None)?;
         durable::replace_cached(&self.path(name), &serde_json::to_vec(&mark)?)?;
         Ok(true)
     }
@@ -419,6 +419,11 @@ mod tests {
             |mark: &Path| {
                 let text = fs::read_to_string(mark).unwrap();
                 fs::write(mark, text.replace("mark\":2", "mark\":1")).unwrap();
+            },
+            |mark: &Path| {
+                let mut found: Mark = serde_json::from_slice(&fs::read(mark).unwrap()).unwrap();
+                found.made = Duration::MAX;
+                fs::write(mark, serde_json::to_vec(&found).unwrap()).unwrap();
             },
         ] {
             let world = World::new();

@@ -7,10 +7,12 @@
 mod histories;
 mod marks;
 mod partials;
+mod place;
 mod prefetched;
 
 pub use crate::stamp::Stamp;
 pub use marks::{Marks, Stored};
+pub use place::Place;
 pub use prefetched::{Hit, Prefetched, Purpose};
 
 use crate::durable;
@@ -18,9 +20,8 @@ use crate::object::{Identity, Sha256Sum};
 use crate::wal::SystemId;
 use rustix::fs::{Mode, OFlags};
 use serde::{Deserialize, Serialize};
-use std::fs::{self, DirBuilder, File};
+use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -52,26 +53,12 @@ pub struct Fresh {
 }
 
 impl Spool {
-    /// The default place: beside the data directory, on the same file system and outside of
-    /// pg_wal, where a stranger breaks pg_rewind.
-    pub fn beside(data_directory: &Path) -> PathBuf {
-        let mut name = data_directory.file_name().unwrap_or_default().to_owned();
-        name.push(".wal-spool");
-        data_directory.with_file_name(name)
-    }
-
-    /// Opens the spool, making it where its parent exists.
+    /// Opens a spool of this user's, making it where its parent exists.
     pub fn open(folder: PathBuf) -> io::Result<Self> {
-        make_private(&folder)?;
-        let metadata = fs::symlink_metadata(&folder)?;
-        let mine = metadata.is_dir() && metadata.uid() == rustix::process::geteuid().as_raw();
-        if !mine || metadata.mode() & 0o077 != 0 {
-            return Err(io::Error::new(
-                io::ErrorKind::PermissionDenied,
-                "it is not a directory of this user alone (mode 0700)",
-            ));
+        match Place::of(Some(&folder), None) {
+            Some(place) => place.open(),
+            None => Err(io::ErrorKind::NotFound.into()),
         }
-        Ok(Spool { folder })
     }
 
     /// Where it is.
@@ -89,7 +76,7 @@ impl Spool {
     /// What was proved, where that is fresh.
     pub fn fresh(&self, place: &str, system_id: SystemId, now: SystemTime) -> Option<Fresh> {
         let remembered = self.read(&self.path(place, system_id), place, system_id)?;
-        let proved = SystemTime::UNIX_EPOCH + Duration::from_secs(remembered.proved);
+        let proved = SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(remembered.proved))?;
         now.duration_since(proved).ok().filter(|age| *age < FRESH)?;
         let identity = Identity::read(remembered.identity.as_bytes()).ok()?;
         Some(Fresh { identity, writable: remembered.writable })
@@ -121,14 +108,6 @@ impl Spool {
     }
 }
 
-/// Makes a folder for this user alone where none is there.
-fn make_private(folder: &Path) -> io::Result<()> {
-    match DirBuilder::new().mode(0o700).create(folder) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
-        _ => Ok(()),
-    }
-}
-
 /// Opens a file to read it: never through a link, and never waiting for the writer of a pipe.
 fn open(path: &Path) -> io::Result<File> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
@@ -139,7 +118,6 @@ fn open(path: &Path) -> io::Result<File> {
 mod tests {
     use super::*;
     use crate::wal::SegmentSize;
-    use std::os::unix::fs::PermissionsExt;
 
     #[test]
     fn a_proof_is_remembered_for_its_place_and_cluster_only_and_is_fresh_for_a_day() {
@@ -158,28 +136,13 @@ mod tests {
         assert!(spool.expects("/a", id).is_some(), "an old proof is still a reason to expect an archive");
         assert_eq!(spool.expects("/b", id), None);
         assert_eq!(spool.expects("/a", SystemId(8)), None);
-        fs::write(spool.expects("/a", id).unwrap(), "junk").unwrap();
+        let path = spool.expects("/a", id).unwrap();
+        let text = fs::read_to_string(&path).unwrap();
+        let seconds = now.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs().to_string();
+        fs::write(&path, text.replace(&seconds, &u64::MAX.to_string())).unwrap();
+        assert!(spool.expects("/a", id).is_some());
+        assert_eq!(spool.fresh("/a", id, now), None, "a time that there cannot be");
+        fs::write(path, "junk").unwrap();
         assert_eq!(spool.expects("/a", id), None);
-    }
-
-    #[test]
-    fn a_spool_that_others_can_write_is_refused() {
-        let base = tempfile::tempdir().unwrap();
-        let folder = base.path().join("spool");
-        Spool::open(folder.clone()).unwrap();
-        fs::set_permissions(&folder, fs::Permissions::from_mode(0o770)).unwrap();
-        assert_eq!(Spool::open(folder.clone()).unwrap_err().kind(), io::ErrorKind::PermissionDenied);
-        let link = base.path().join("link");
-        std::os::unix::fs::symlink(&folder, &link).unwrap();
-        assert!(Spool::open(link).is_err());
-        assert!(Spool::open(base.path().join("no/parent")).is_err());
-    }
-
-    #[test]
-    fn the_default_is_a_sibling_of_the_data_directory() {
-        assert_eq!(
-            Spool::beside(Path::new("/var/lib/pg/15/main")),
-            Path::new("/var/lib/pg/15/main.wal-spool")
-        );
     }
 }

@@ -5,7 +5,7 @@
 //! it puts it into place, durably, and wal-push looks here for every segment. The one thing in the
 //! spool that is no cache: where it cannot be noted, nothing may be delivered.
 
-use super::{Spool, make_private};
+use super::Spool;
 use crate::durable;
 use crate::object::Sha256Sum;
 use crate::wal::SegmentName;
@@ -16,7 +16,7 @@ impl Spool {
     /// Notes, durably, that a file with this content is not the whole segment.
     pub fn note_partial(&self, segment: SegmentName, sha256: &Sha256Sum) -> io::Result<()> {
         let folder = self.partials();
-        make_private(&folder)?;
+        durable::make_private_folder(&folder, None)?;
         match durable::publish_new(&self.partial(segment, sha256), &[&folder, &self.folder], |_| Ok(())) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                 durable::sync_existing(&self.partial(segment, sha256), &[&folder, &self.folder])

@@ -13,16 +13,16 @@
 //! server, so what one run proved is nothing to any other. Knows nothing of destinations: the
 //! proof is the caller's. Nothing is fsynced: after a crash of the system the boot is another one.
 
-use super::{Spool, Stamp, make_private, open};
+use super::{Spool, Stamp, open};
 use crate::cluster::RunningServer;
 use crate::durable;
 use crate::object::{Checks, Sha256Sum};
 use crate::wal::{FirstPage, SegmentName, SegmentSize, SystemId};
 use fs2::FileExt;
 use serde::{Deserialize, Serialize};
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -61,8 +61,13 @@ impl Purpose<'_> {
 }
 
 impl Spool {
-    /// The place of what is prefetched for this purpose; it may not be there yet.
+    /// The place of what is prefetched for this purpose; it may not be there yet. In the spool of
+    /// another user, which only root can open, is nothing for this one, and the server believes
+    /// only what is its own.
     pub fn prefetched(&self, purpose: &Purpose<'_>) -> io::Result<Prefetched> {
+        if fs::symlink_metadata(&self.folder)?.uid() != rustix::process::geteuid().as_raw() {
+            return Err(io::ErrorKind::PermissionDenied.into());
+        }
         let folder = self.folder.join(format!("{FOLDER}{}", purpose.key()?));
         Ok(Prefetched { folder })
     }
@@ -76,8 +81,7 @@ impl Spool {
     /// Becomes the prefetcher of this spool, until the end of the process or of the file; `None`
     /// where there is one.
     pub fn be_prefetcher(&self) -> io::Result<Option<File>> {
-        let path = self.folder.join(LOCK);
-        let lock = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(path)?;
+        let lock = durable::open_cached(&self.folder.join(LOCK))?;
         match FileExt::try_lock_exclusive(&lock) {
             Ok(()) => Ok(Some(lock)),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
@@ -149,7 +153,7 @@ pub struct Hit {
 impl Prefetched {
     /// Makes the folder where it is not there.
     pub fn create(&self) -> io::Result<()> {
-        make_private(&self.folder)
+        durable::make_private_folder(&self.folder, None)
     }
 
     /// Where it is.
@@ -207,8 +211,9 @@ impl Prefetched {
         seal.take(MAX_SEAL).read_to_end(&mut text).map_err(|error| error.to_string())?;
         let seal: Seal = serde_json::from_slice(&text).map_err(|error| error.to_string())?;
         let sha256 = seal.sha256.parse().map_err(|_| "its seal has no sum")?;
-        let made = SystemTime::UNIX_EPOCH + Duration::from_millis(seal.made);
-        if seal.name != name.to_string() || !now.duration_since(made).is_ok_and(|age| age < FRESH) {
+        let made = SystemTime::UNIX_EPOCH.checked_add(Duration::from_millis(seal.made));
+        let age = made.and_then(|made| now.duration_since(made).ok());
+        if seal.name != name.to_string() || age.is_none_or(|age| age >= FRESH) {
             return Err("its seal is of another name or time".to_owned());
         }
         let path = self.path(name);
@@ -276,14 +281,11 @@ impl Prefetched {
     /// Tells the prefetcher what PostgreSQL got last. In place, since it is read every few
     /// milliseconds and has one length: a torn read is no name, or one that is corrected at once.
     pub fn set_position(&self, name: SegmentName, size: SegmentSize) -> io::Result<()> {
-        let open = || {
-            let path = self.folder.join(POSITION);
-            OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(path)
-        };
-        let mut file = match open() {
+        let path = self.folder.join(POSITION);
+        let mut file = match durable::open_cached(&path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 self.create()?;
-                open()?
+                durable::open_cached(&path)?
             }
             other => other?,
         };

@@ -142,7 +142,9 @@ fn config_checks_the_settings_and_the_files_they_name() {
     check(&["--archive", path], &[("WAL_ARCHIVE_LEVEL", "a lot")]).fails(2, &["WAL_ARCHIVE_LEVEL"]);
     check(&["--archive", "s3://bucket", "--ca-bundle", "/nonexistent/ca.pem"], &[])
         .fails(2, &["CA bundle", "ca.pem"]);
-    check(&["--archive", path], &[("PGDATA", sandbox.path("").to_str().unwrap())])
+    let inside = sandbox.data().join("archive");
+    fs::create_dir(&inside).unwrap();
+    check(&["--archive", inside.to_str().unwrap()], &[("PGDATA", sandbox.data().to_str().unwrap())])
         .fails(2, &["inside the data directory"]);
     // Root may use what nobody else may.
     if !rustix::process::geteuid().is_root() {

@@ -259,8 +259,10 @@ fn two_clusters_that_share_a_spool_keep_their_marks_apart() {
         assert!(archive.join("wal_005").join(format!("{}.zst", name(number))).exists());
     }
     // The first cluster's marks are still there, and good.
-    fs::write(sandbox.data().join("global/pg_control"), "cut").unwrap();
+    let left = || names(&sandbox.path("shared").join(CLUSTER.to_string()).join("marks")).len();
+    assert_eq!(left(), 2);
     sandbox.push(&name(2), &spool).succeeds();
+    assert_eq!(left(), 1);
 }
 
 #[test]

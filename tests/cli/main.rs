@@ -12,6 +12,7 @@ mod check;
 mod config;
 mod copy;
 mod cut;
+mod disks;
 mod drain;
 mod expire;
 mod faults;

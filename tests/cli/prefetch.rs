@@ -329,8 +329,9 @@ fn a_spool_on_another_file_system_serves_as_well() {
         return;
     }
     let base = tempfile::tempdir_in(other).unwrap();
-    let spool = base.path().join("spool");
-    let args = ["--spool-dir", spool.to_str().unwrap()];
+    let shared = base.path().join("spool");
+    let spool = shared.join(CLUSTER.to_string());
+    let args = ["--spool-dir", shared.to_str().unwrap()];
     sandbox.fetch(&name(1), &args).succeeds();
     sandbox.fetched();
     let all_sealed = || {

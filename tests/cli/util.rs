@@ -309,6 +309,17 @@ pub fn hang(path: &Path) {
     assert!(Command::new("mkfifo").arg(path).status().unwrap().success());
 }
 
+/// Whether this is root, which alone mounts file systems and gives files away. Else the test is
+/// skipped, or fails where nothing may be.
+pub fn is_root() -> bool {
+    let root = rustix::process::geteuid().is_root();
+    if !root {
+        assert!(std::env::var_os("WAL_ARCHIVE_REQUIRE_ALL").is_none(), "this test needs root");
+        eprintln!("SKIPPED: this test needs root");
+    }
+    root
+}
+
 /// A count that a long campaign sets and that is short in CI.
 pub fn rounds(variable: &str, short: usize) -> usize {
     std::env::var(variable).map_or(short, |text| text.parse().expect("a number"))

@@ -4,6 +4,7 @@ use super::super::args;
 use super::super::exit::AdminExit;
 use super::answer::{json_flag, show, show_json};
 use super::table::{Align, Table};
+use crate::cluster::DataDirectory;
 use crate::config::{Layers, Program, SETTINGS};
 use crate::failure::Failure;
 use crate::object::key::WAL_FOLDER;
@@ -102,9 +103,9 @@ fn check(layers: &Layers) -> Result<AdminExit, Failure<()>> {
     for destination in fetch.archive.iter().filter(|destination| !push.archive.contains(destination)) {
         wrong.extend(unusable(destination, false).err());
     }
-    if let Some(data_directory) = std::env::var_os("PGDATA") {
-        wrong.extend(push.refuse_inside(Path::new(&data_directory)).err());
-    }
+    let data_directory = std::env::var_os("PGDATA").and_then(|path| DataDirectory::at(Path::new(&path)));
+    let directories = [&push, &fetch].map(|common| common.check_directories(data_directory.as_ref()));
+    wrong.extend(directories.into_iter().find_map(Result::err));
     wrong.iter().for_each(|failure| log::error!("{failure}"));
     if !wrong.is_empty() {
         return Ok(AdminExit::CouldNotTell);

@@ -3,15 +3,15 @@
 use super::super::args;
 use super::super::exit::AdminExit;
 use super::answer::{json_flag, show, show_json};
-use super::table::{Align, Cell, Table, Tone, colour, exact_time};
+use super::table::{Align, Cell, Table, Tone, colour};
 use crate::cluster::DataDirectory;
 use crate::config::{Program, duration};
 use crate::drain::plan::Branch;
 use crate::drain::{Became, Drain, Drained, Report, drain};
-use crate::failure::Failure;
+use crate::failure::{Failure, exact_time};
 use crate::object::Checks;
 use crate::source::Cause;
-use crate::spool::Spool;
+use crate::spool::Place;
 use crate::storage::{Destination, Shared};
 use crate::wal::WalName;
 use clap::{Arg, ArgAction, ArgGroup, ArgMatches, Command};
@@ -60,13 +60,10 @@ pub(super) fn run(matches: &ArgMatches) -> Result<AdminExit, Failure<()>> {
         .hint("push each file that has a .ready file with wal-push instead"));
     }
     let (pg_wal, data_directory) = from(matches)?;
-    if let Some(directory) = &data_directory {
-        settings.common.refuse_inside(directory.path())?;
-    }
+    settings.common.check_directories(data_directory.as_ref())?;
     // A dead server's: believed where it is there, and not made.
-    let beside = data_directory.as_ref().map(|directory| Spool::beside(directory.path()));
-    let folder = settings.common.spool_dir.or(beside).filter(|folder| folder.exists());
-    let spool = folder.and_then(|folder| Spool::open(folder).ok());
+    let place = Place::of(settings.common.spool_dir.as_deref(), data_directory.as_ref());
+    let spool = place.filter(|place| place.folder().exists()).and_then(|place| place.open().ok());
     let destinations: Vec<Shared> = settings.common.archive.iter().map(Destination::open).collect();
     let live = matches.get_flag("live");
     let report = drain(&Drain {

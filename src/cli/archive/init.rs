@@ -5,7 +5,7 @@ use super::super::{args, report};
 use super::answer::{json_flag, show, show_json};
 use crate::archive::{self, Made, Refusal};
 use crate::cluster::{self, DataDirectory};
-use crate::config::{Layers, Program, duration, refuse_inside};
+use crate::config::{Layers, Program, check_directories, duration};
 use crate::failure::Failure;
 use crate::object::Checks;
 use crate::storage::deadline::Deadline;
@@ -77,9 +77,7 @@ pub(super) fn run(matches: &ArgMatches) -> Result<AdminExit, Failure<()>> {
     let layers = args::layers(matches, Program::Archive)?;
     let destinations = destinations(&layers, matches)?;
     let cluster = cluster(matches)?;
-    if let Some(directory) = &cluster.data_directory {
-        refuse_inside(&destinations, directory.path())?;
-    }
+    check_directories(&destinations, cluster.data_directory.as_ref())?;
     let checks = layers.admin_checks()?;
     let timeout = matches.get_one::<Duration>(TIMEOUT).copied().unwrap_or(Duration::from_secs(120));
     let mut outcome = AdminExit::Fine;

@@ -1,5 +1,6 @@
 use super::*;
 use crate::cluster::DataDirectory;
+use std::fs::OpenOptions;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::time::Instant;
 use tempfile::TempDir;

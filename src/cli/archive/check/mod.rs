@@ -6,9 +6,11 @@ use super::super::args;
 use super::super::exit::AdminExit;
 use super::answer::{self, json_flag};
 use crate::check::{Check, Finding, Least, Place, Report, Rights, State, Thresholds, check};
-use crate::config::{Layers, Program, duration};
+use crate::cluster::DataDirectory;
+use crate::config::{Common, Layers, Program, duration};
 use crate::durable;
 use crate::failure::Failure;
+use crate::spool;
 use crate::storage::s3::ConditionalWrites;
 use crate::storage::{Destination, Location};
 use clap::{Arg, ArgAction, ArgMatches, Command};
@@ -63,8 +65,10 @@ pub(super) fn run(matches: &ArgMatches) -> Result<AdminExit, Failure<()>> {
             "root may do everything: run the check as PostgreSQL's user to learn what wal-push may do"
         );
     }
-    let mut report = match layers.and_then(|layers| places(&layers)) {
-        Ok(places) => check(&request(matches, &places)?),
+    let pgdata = matches.get_one::<PathBuf>("pgdata").map(PathBuf::as_path);
+    let settings = layers.and_then(|layers| Settings::read(&layers, pgdata));
+    let mut report = match settings {
+        Ok(settings) => check(&request(matches, &settings)?),
         // The commands that PostgreSQL calls fail the same way: that is no usage error of this one.
         Err(failure) => Report {
             findings: vec![Finding::of_failure(State::Critical, "settings", "settings", &failure)],
@@ -81,31 +85,55 @@ pub(super) fn run(matches: &ArgMatches) -> Result<AdminExit, Failure<()>> {
     Ok(AdminExit::Checked(report.state()))
 }
 
-/// The destinations of wal-push and of wal-fetch, each once, where both have usable settings.
-fn places(layers: &Layers) -> Result<Vec<Place>, Failure<()>> {
-    let mut all: Vec<Destination> = layers.push()?.common.archive;
-    all.extend(layers.fetch()?.common.archive);
-    let mut once: Vec<Destination> = Vec::new();
-    for destination in all {
-        if !once.contains(&destination) {
-            once.push(destination);
+/// What the settings of wal-push and of wal-fetch name, where both can be used.
+struct Settings {
+    /// The destinations, each once.
+    places: Vec<Place>,
+    /// The directories among those of each program.
+    directories: Vec<Vec<PathBuf>>,
+    /// Each once, where the data directory is known.
+    spools: Vec<spool::Place>,
+}
+
+impl Settings {
+    fn read(layers: &Layers, pgdata: Option<&Path>) -> Result<Self, Failure<()>> {
+        let programs = [layers.push()?.common, layers.fetch()?.common];
+        let mut once: Vec<&Destination> = Vec::new();
+        for destination in programs.iter().flat_map(|common| &common.archive) {
+            if !once.contains(&destination) {
+                once.push(destination);
+            }
         }
+        let data_directory = pgdata.and_then(DataDirectory::at);
+        let spool =
+            |common: &Common| spool::Place::of(common.spool_dir.as_deref(), Some(data_directory.as_ref()?));
+        let mut spools: Vec<_> = programs.iter().filter_map(spool).collect();
+        spools.dedup();
+        let directories = |common: &Common| common.archive.iter().filter_map(directory).collect();
+        Ok(Settings {
+            places: once.into_iter().map(place).collect(),
+            directories: programs.iter().map(directories).collect(),
+            spools,
+        })
     }
-    Ok(once.iter().map(place).collect())
+}
+
+fn directory(destination: &Destination) -> Option<PathBuf> {
+    match &destination.location {
+        Location::Directory(path) => Some(path.clone()),
+        Location::S3 { .. } => None,
+    }
 }
 
 fn place(destination: &Destination) -> Place {
     Place {
         storage: destination.open(),
-        directory: match &destination.location {
-            Location::Directory(path) => Some(path.clone()),
-            Location::S3 { .. } => None,
-        },
+        directory: directory(destination),
         unconditional: destination.s3.conditional_writes == ConditionalWrites::Unsupported,
     }
 }
 
-fn request<'a>(matches: &'a ArgMatches, places: &'a [Place]) -> Result<Check<'a>, Failure<()>> {
+fn request<'a>(matches: &'a ArgMatches, settings: &'a Settings) -> Result<Check<'a>, Failure<()>> {
     let time = |name: &str| matches.get_one::<Duration>(name).copied();
     // Each has a default.
     let lacking = |name: &str| Failure::new((), format!("--{name} is missing"));
@@ -115,7 +143,9 @@ fn request<'a>(matches: &'a ArgMatches, places: &'a [Place]) -> Result<Check<'a>
     let switch = matches.get_flag("switch");
     let default = Duration::from_secs(if switch { 120 } else { 30 });
     Ok(Check {
-        places,
+        places: &settings.places,
+        directories: &settings.directories,
+        spools: &settings.spools,
         rights: match matches.get_one::<String>("rights").map(String::as_str) {
             Some("push") => Rights::Push,
             Some("fetch") => Rights::Fetch,
