@@ -27,7 +27,7 @@ fn wait_rows(server: &mut Server<'_>, rows: u32) {
 }
 
 fn primary<'w>(world: &'w World, archive: &Archive) -> (Server<'w>, Backup) {
-    let primary = Server::archiving(world, "primary", archive.push_command());
+    let primary = Server::archiving(world, "primary", archive);
     primary.psql("create table rows(n int, text text)");
     let backup = primary.base_backup_with_wal("backup");
     (primary, backup)

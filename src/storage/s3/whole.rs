@@ -167,7 +167,7 @@ mod tests {
         document(LISTING.as_bytes()).unwrap();
         let last = LISTING.trim_end().len();
         for end in 1..last {
-            let cut = document(LISTING[..end].as_bytes());
+            let cut = document(&LISTING.as_bytes()[..end]);
             // Of nothing but a declaration nobody can say that it is XML of an S3 store.
             assert!(
                 cut.is_err() || end == LISTING.find('\n').unwrap() || end == LISTING.find('\n').unwrap() + 1,
