@@ -26,14 +26,20 @@ fn put(memory: &Memory, key: &str, bytes: &[u8]) {
     memory.create(&Key::parse(key).unwrap(), &Body::from(bytes.to_vec())).unwrap();
 }
 
-/// An archive with our own objects of these histories.
-fn archive(ids: std::ops::RangeInclusive<u32>) -> Arc<Memory> {
+/// An archive without a WAL file, as init makes it.
+fn new_archive() -> Arc<Memory> {
     let memory = Memory::default();
     put(&memory, "archive.json", IDENTITY);
+    Arc::new(memory)
+}
+
+/// An archive with our own objects of these histories.
+fn archive(ids: std::ops::RangeInclusive<u32>) -> Arc<Memory> {
+    let memory = new_archive();
     for (name, content) in ids.map(history) {
         put(&memory, &format!("wal_005/{name}.zst"), &object(&name, &content));
     }
-    Arc::new(memory)
+    memory
 }
 
 /// Everything that an archive holds.
@@ -93,7 +99,7 @@ fn run(from: &Shared, to: &Shared, repair: bool) -> Report {
 #[test]
 fn what_is_missing_is_copied_byte_for_byte_and_the_repeat_skips_it() {
     let source = archive(2..=9);
-    let (from, target) = (placed(source.clone(), "from"), Arc::new(Memory::default()));
+    let (from, target) = (placed(source.clone(), "from"), new_archive());
     let to = placed(target.clone(), "to");
     let made = run(&from, &to, false);
     assert_eq!((made.listed, made.seen, made.copied, made.encoded), (8, 8, 8, 0));
@@ -109,7 +115,7 @@ fn interrupted_at_any_request_the_repeat_completes_it() {
     let from = placed(source.clone(), "from");
     let mut completed = false;
     for interrupted in 0.. {
-        let target = Arc::new(Memory::default());
+        let target = new_archive();
         let count = AtomicUsize::new(0);
         // Everything fails from this request on, the first of them after it was done.
         let plan = move |_: Asked, _: &str| match count.fetch_add(1, Ordering::Relaxed) {
@@ -157,7 +163,7 @@ fn what_differs_is_listed_and_never_replaced() {
 
 #[test]
 fn a_damaged_source_is_listed_and_not_copied() {
-    let (source, target) = (archive(2..=2), Arc::new(Memory::default()));
+    let (source, target) = (archive(2..=2), new_archive());
     let (name, content) = history(3);
     let mut bytes = object(&name, &content);
     bytes[20] ^= 1;
@@ -239,7 +245,7 @@ fn other_encodings_at_the_source_must_agree_and_those_at_the_destination_count()
     put(&source, "archive.json", IDENTITY);
     put(&source, &format!("wal_005/{name}"), &content);
     put(&source, &name, &other);
-    let target = Arc::new(Memory::default());
+    let target = new_archive();
     let made = run(&placed(Arc::new(source), "from"), &placed(target.clone(), "to"), false);
     assert_eq!(made.findings.len(), 1);
     assert_eq!(made.findings[0].what, Found::Conflict);

@@ -53,7 +53,7 @@ fn config_shows_each_setting_and_where_it_came_from() {
     ];
     let (s3, others): (Vec<_>, Vec<_>) = rows(&run).into_iter().partition(|row| row[0].starts_with("s3."));
     assert_eq!(others, expected);
-    assert_eq!(s3.len(), 15, "{s3:?}");
+    assert_eq!(s3.len(), 16, "{s3:?}");
     assert!(s3.iter().all(|row| row[2] == "not set"), "{s3:?}");
     assert!(run.stderr.is_empty(), "{run:?}");
 }

@@ -1,7 +1,7 @@
 //! Disks and directories as they are found: full, without modes or hard links, under two names,
 //! another user's, changed by somebody meanwhile.
 
-use crate::util::{CLUSTER, MIB, Run, Sandbox, is_root, names, noise, segment};
+use crate::util::{CLUSTER, MIB, Run, Sandbox, init_arguments, is_root, names, noise, segment};
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 use std::os::unix::process::CommandExt;
@@ -46,7 +46,7 @@ fn a_segment_that_the_spool_has_no_room_for_is_archived_all_the_same() {
     if !is_root() {
         return;
     }
-    let sandbox = Sandbox::new();
+    let sandbox = Sandbox::with_segments_of(64 * MIB);
     let mut content = segment(ONE, 64 * MIB, CLUSTER, 1);
     content[64..].copy_from_slice(&noise(7, 64 * MIB - 64));
     sandbox.wal(ONE, &content);
@@ -63,6 +63,8 @@ fn a_kill_in_the_middle_of_a_push_leaves_nothing_where_files_need_no_name() {
     let sandbox = Sandbox::new();
     sandbox.segment(ONE);
     let archive = memory.path().to_str().unwrap();
+    let init = Run::of(sandbox.program("wal-archive").args(init_arguments(MIB)).arg(archive));
+    assert_eq!(init.code, Some(0), "{init:?}");
     sandbox.push(ONE, &["--archive", archive]).succeeds();
     sandbox.segment(TWO);
     let stop = "inject=linkat:delay_enter=600s";
@@ -126,7 +128,6 @@ fn a_file_system_without_modes_or_fsync_of_directories_is_warned_of_once_and_use
         let run = run.fails(0, &["warning", "does not let modes be set"]);
         assert_eq!(run.stderr.lines().count(), 1, "{run:?}");
         fs::remove_dir_all(sandbox.archive().join("wal_005")).unwrap();
-        fs::remove_file(sandbox.archive().join("archive.json")).unwrap();
         fs::remove_dir_all(sandbox.path("data.wal-spool")).unwrap();
     }
     sandbox.push(ONE, &[]).succeeds();

@@ -14,7 +14,10 @@ const OTHER: &[u8] = b"1\t0/200400\tno recovery target specified\n";
 
 /// A server that was promoted while archiving was off: its history has no status file.
 fn promoted() -> Sandbox {
-    let sandbox = Sandbox::new();
+    promoted_in(Sandbox::new())
+}
+
+fn promoted_in(sandbox: Sandbox) -> Sandbox {
     sandbox.segment(ONE);
     sandbox.segment(OF_TWO);
     sandbox.wal("00000002.history", HISTORY);
@@ -178,7 +181,7 @@ fn a_damaged_history_that_was_moved_aside_is_replaced_by_that_of_pg_wal() {
 
 #[test]
 fn other_tools_histories_count_in_an_archive_that_they_wrote_to() {
-    let sandbox = promoted();
+    let sandbox = promoted_in(Sandbox::without_archive());
     let plain = |name: &str, content: &[u8]| fs::write(sandbox.archive().join(name), content).unwrap();
     plain(ONE, &segment(ONE, MIB, CLUSTER, 1));
     plain("00000002.history", HISTORY);

@@ -34,7 +34,8 @@ fn made_up(names: &[&str]) -> Sandbox {
 
 fn put(sandbox: &Sandbox, name: &str, seed: u64) {
     sandbox.wal(name, &segment(name, MIB, CLUSTER, seed));
-    sandbox.push(name, &[]).succeeds();
+    let run = sandbox.push(name, &[]);
+    assert_eq!(run.code, Some(0), "{run:?}");
     sandbox.age(name);
 }
 
@@ -83,6 +84,8 @@ fn the_segment_of_a_switch_point_may_stand_on_the_child_timeline_only() {
 #[test]
 fn an_old_primary_may_have_run_on_past_the_switch_point() {
     let sandbox = whole();
+    // It knows nothing of the promotion.
+    fs::remove_file(sandbox.data().join("pg_wal/00000002.history")).unwrap();
     // Its 1B ends in a switch, as a real one's does; what follows is not a chain made here.
     for name in ["00000001000000000000001C", "00000001000000000000001D"] {
         put(&sandbox, name, 3);
