@@ -36,7 +36,7 @@ revision=$(git describe --always --dirty 2>/dev/null || echo unknown)
 work=${WAL_ARCHIVE_BENCH_DIR:-/var/tmp/wal-archive-bench}
 mkdir -p "$work/bin" "$work/scripts"
 rm -f "$work/run.jsonl"
-install -m 0755 "$target/release/wal-push" "$target/release/wal-fetch" "$target/release/examples/floor" "$work/bin"
+install -m 0755 "$target/release/wal-push" "$target/release/wal-fetch" "$target/release/wal-archive" "$target/release/examples/floor" "$work/bin"
 cc -O2 -Wall -Wextra -o "$work/bin/started" scripts/bench/started.c
 install -m 0644 scripts/bench/*.py "$work/scripts"
 if [ -x target/tools/bin/versitygw ]; then

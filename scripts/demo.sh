@@ -118,6 +118,8 @@ archive_mode = on
 archive_command = '$archive_command'
 log_min_messages = warning
 END
+note "wal-archive init"
+pg "$scratch/bin/wal-archive" init --config "$scratch/wal-archive.toml" --pgdata "$data" || die "no archive was made"
 start "$data"
 note "archive_command = 'wal-push %p'"
 

@@ -112,6 +112,8 @@ class Ours(Archiver):
             self.folder.mkdir(exist_ok=True)
         with open(os.open(self.config(), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
             file.write("\n".join(lines) + "\n")
+        if self.has("wal-archive", "init"):  # before there was one, the first push made the archive
+            run([self.binaries / "wal-archive", "init", "--config", self.config(), "--pgdata", data])
 
     def push(self, path):
         more = [] if self.look_ahead is None else ["--look-ahead", self.look_ahead]

@@ -44,6 +44,16 @@ fn an_idle_server_that_archives_is_ok_and_a_switched_segment_arrives() {
 }
 
 #[test]
+fn the_last_step_of_a_set_up_is_ok_on_a_server_that_archived_nothing_before() {
+    let Some(world) = World::open() else { return };
+    let archive = Archive::new(&world, "archive");
+    let primary = Server::archiving(&world, "primary", &archive);
+    let told = check(&world, &archive, &primary, &["--switch"]);
+    assert!(!told.1.contains("WARNING"), "{}", told.1);
+    says(told, 0, &["OK: ", "arrived at"]);
+}
+
+#[test]
 fn a_server_asked_from_afar_tells_what_waits_even_where_its_archiver_dies() {
     let Some(world) = World::open() else { return };
     let archive = Archive::new(&world, "archive");
