@@ -8,8 +8,9 @@
 //! 3. write, set owner and mode, fsync the file,
 //! 4. give it its name without replacing anything: `linkat`, or for one with a temporary name
 //!    `renameat2` with `RENAME_NOREPLACE`, or `linkat` where the file system lacks that,
-//! 5. fsync a file that had no name once more: btrfs logs nothing of a file while it has none
-//!    (Linux `fs/btrfs/tree-log.c`, `btrfs_log_inode_parent`),
+//! 5. fsync a file that had no name once more, except where that is known to be needless: btrfs
+//!    logs nothing of a file while it has none (Linux `fs/btrfs/tree-log.c`,
+//!    `btrfs_log_inode_parent`),
 //! 6. fsync the directory, and every directory above it that the caller names.
 //!
 //! A crash before 4 leaves nothing, or only the temporary file; a reader never sees a half-written
@@ -70,6 +71,7 @@ fn publish_in(
     if let Some(unnamed) = Unfinished::unnamed(folder, descriptors) {
         let mut unnamed = fill(folder, unnamed, write)?;
         match unnamed.publish(name) {
+            Ok(()) if unnamed.was_logged_unnamed() => return Ok(()),
             Ok(()) => return unnamed.file.sync_all(),
             Err(error) if is_final(&error) => return Err(error),
             // A file system may make files without a name and not be able to link them.

@@ -55,6 +55,14 @@ impl<'a> Unfinished<'a> {
         same.then_some(Unfinished { folder, file, way: Way::Unnamed(path) })
     }
 
+    /// Whether what was fsynced before the file had a name is all that a crash could lose: ext4, XFS
+    /// and tmpfs journal a file without a name like any other, or nothing at all.
+    pub(super) fn was_logged_unnamed(&self) -> bool {
+        const KNOWN: [u64; 3] = [0xEF53, 0x5846_5342, 0x0102_1994]; // `statfs(2)`
+        let kind = rustix::fs::fstatfs(&self.file).map(|system| system.f_type);
+        kind.is_ok_and(|kind| u64::try_from(kind).is_ok_and(|kind| KNOWN.contains(&kind)))
+    }
+
     /// A file with a name of its own.
     pub(super) fn named(folder: &'a File) -> io::Result<Self> {
         let flags = OFlags::CREATE | OFlags::EXCL | OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC;
