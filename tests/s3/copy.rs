@@ -54,7 +54,7 @@ fn an_archive_of_wal_g_moves_into_a_bucket_and_out_again_and_is_repaired_there()
     let repair = || copy(&["--repair"], back.to_str().unwrap(), &bucket.url());
     let young = repair();
     assert!(young.code == Some(2) && young.stderr.contains("15 minutes"), "{young:?}");
-    bucket.planned(|_| Fate::HourLater);
+    bucket.planned(|_| Fate::LongAgo);
     repair().says(0, &["repaired", "1"]);
     bucket.planned(|_| Fate::Pass);
     assert!(fs::read(&object).unwrap() == good);

@@ -20,13 +20,13 @@ fn old_wal_goes_from_a_bucket_in_one_request_and_a_listing_that_fails_saves_it()
     let expire = || Run::of(bucket.program("wal-archive").args(["expire", "--yes", "--backups"]).arg(&list));
     bucket.planned(|seen| match seen.path.contains("list-type") && seen.path.contains("wal_005") {
         true => Fate::Answer(403, "AccessDenied"),
-        false => Fate::HourLater,
+        false => Fate::LongAgo,
     });
     expire().fails(2, &["403", "AccessDenied"]);
     bucket.planned(|_| Fate::Pass);
     let run = expire().says(0, &["deleted 0 objects"]);
     assert!(run.stderr.contains("4 more objects") && run.stderr.contains("15 minutes"), "{run:?}");
-    bucket.planned(|_| Fate::HourLater);
+    bucket.planned(|_| Fate::LongAgo);
     bucket.requests();
     expire().says(0, &["deleted 4 objects"]);
     let asked = bucket.requests();

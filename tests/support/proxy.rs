@@ -1,12 +1,11 @@
 //! A fault-injecting HTTP layer between a program and the S3 server: it counts requests, and a
 //! plan decides what becomes of each.
 
-use aws_sdk_s3::primitives::{DateTime, DateTimeFormat};
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 /// One request, as far as a plan needs it.
 #[derive(Clone, Debug)]
@@ -56,8 +55,8 @@ pub enum Fate {
     CorruptRequest,
     /// One bit of the answer's body is flipped on its way back.
     CorruptAnswer,
-    /// The answer's `Date` is one hour later: everything was stored an hour ago.
-    HourLater,
+    /// By the answer, everything was stored in the year 2000.
+    LongAgo,
 }
 
 pub type Plan = Box<dyn Fn(&Seen) -> Fate + Send + Sync>;
@@ -220,19 +219,28 @@ fn serve(
             flip_middle(&mut answer[start..]);
             client.write_all(&answer)?;
         }
-        Fate::HourLater => client.write_all(&hour_later(&answer, start))?,
+        Fate::LongAgo => {
+            long_ago(&mut answer);
+            client.write_all(&answer)?;
+        }
         _ => client.write_all(&answer)?,
     }
     client.shutdown(Shutdown::Both)
 }
 
-fn hour_later(answer: &[u8], start: usize) -> Vec<u8> {
-    let now = SystemTime::now() + Duration::from_secs(3600);
-    let date = DateTime::from(now).fmt(DateTimeFormat::HttpDate).unwrap();
-    let head = String::from_utf8_lossy(&answer[..start]);
-    let other = head.trim_end().split("\r\n").filter(|line| !line.to_lowercase().starts_with("date:"));
-    let lines: Vec<String> = other.map(str::to_owned).chain([format!("Date: {date}\r\n\r\n")]).collect();
-    [lines.join("\r\n").as_bytes(), &answer[start..]].concat()
+/// Sets every time at which an object was stored to the year 2000, in headers and in listings.
+fn long_ago(answer: &mut [u8]) {
+    for (before, then) in
+        [(&b"\r\nlast-modified: "[..], &b"Sat, 01 Jan 2000 00:00:00 GMT"[..]), (b"<lastmodified>", b"2000")]
+    {
+        for start in 0..answer.len() {
+            let end = start + before.len() + then.len();
+            let Some(found) = answer.get_mut(start..end) else { break };
+            if found[..before.len()].eq_ignore_ascii_case(before) {
+                found[before.len()..].copy_from_slice(then);
+            }
+        }
+    }
 }
 
 /// The head of an answer as HTTP/1.0 has it: the body ends where the connection does.
