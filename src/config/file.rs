@@ -1,7 +1,9 @@
 //! The TOML file: read whole, every key known, every value of the right shape.
 
 use super::table::{Program, SETTINGS, Setting, Takes};
+use crate::storage::s3::without_password;
 use std::io::ErrorKind;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use toml::{Table, Value};
 
@@ -69,6 +71,17 @@ impl ConfigFile {
         &self.path
     }
 
+    /// Whether a key or a password stands in it.
+    pub(super) fn holds_secrets(&self) -> bool {
+        let tables = self.table.get("destination").and_then(Value::as_array).into_iter().flatten();
+        let mut tables = tables.chain(self.table.get("s3")).filter_map(Value::as_table);
+        let secret = |(key, value): (&String, &Value)| {
+            SETTINGS.iter().any(|setting| setting.secret && setting.key() == *key)
+                || value.as_str().is_some_and(|text| without_password(text) != text)
+        };
+        tables.any(|table| table.iter().any(secret))
+    }
+
     /// A setting of `[s3]`: what stands with the destination, counted from 0, comes first.
     pub(super) fn get_s3(
         &self,
@@ -112,6 +125,11 @@ impl ConfigFile {
 fn dangling_above(path: &Path) -> Option<&Path> {
     let above = path.ancestors().skip(1).find(|above| std::fs::symlink_metadata(above).is_ok())?;
     std::fs::metadata(above).is_err().then_some(above)
+}
+
+/// Whether others can read a file: the group only where it is root's.
+pub(super) fn is_exposed(path: &Path) -> bool {
+    path.metadata().is_ok_and(|file| file.mode() & if file.uid() == 0 { 0o007 } else { 0o077 } != 0)
 }
 
 fn section_is_known(program: Program, section: &Table) -> Result<(), String> {

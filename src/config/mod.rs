@@ -18,7 +18,7 @@ pub use values::{LogFormat, OnError, duration};
 use crate::cluster::{self, DataDirectory};
 use crate::failure::Failure;
 use crate::object::Checks;
-use crate::storage::s3::S3Settings;
+use crate::storage::s3::{S3Settings, without_password};
 use crate::storage::{Destination, Location};
 use crate::wal::SegmentName;
 use std::collections::BTreeMap;
@@ -131,6 +131,17 @@ impl Layers {
     /// The configuration file that was read.
     pub fn file_in_use(&self) -> Option<&Path> {
         self.file.as_ref().map(ConfigFile::path)
+    }
+
+    /// The files with secrets in them that others than their owner can read, by PostgreSQL's rule for
+    /// key files (`src/backend/libpq/be-secure-common.c`, `check_ssl_key_file_permissions`).
+    pub fn exposed_secrets(&self) -> Vec<PathBuf> {
+        let ours = self.file.as_ref().filter(|file| file.holds_secrets()).map(|file| file.path().to_owned());
+        let theirs =
+            self.environment.get("AWS_SHARED_CREDENTIALS_FILE").map(PathBuf::from).or_else(|| {
+                self.environment.get("HOME").map(|home| Path::new(home).join(".aws/credentials"))
+            });
+        ours.into_iter().chain(theirs).filter(|path| file::is_exposed(path)).collect()
     }
 
     /// WAL-G's encryption variables that are set: it would have encrypted.
@@ -263,7 +274,8 @@ impl Layers {
 }
 
 fn bad_value(value: &str, origin: &Origin, right: &str) -> Error {
-    Error::new((), format!("{origin}: \"{value}\" is not {right}"))
+    // It may be meant for a URL with a password in it.
+    Error::new((), format!("{origin}: \"{}\" is not {right}", without_password(value)))
 }
 
 /// What both programs need.

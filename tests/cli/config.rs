@@ -82,6 +82,60 @@ fn config_shows_s3_settings_and_hides_secrets() {
 }
 
 #[test]
+fn passwords_in_urls_are_hidden_wherever_they_are_shown() {
+    let sandbox = Sandbox::new();
+    let run = |proxy: &str, args: &[&str]| {
+        Run::of(
+            sandbox
+                .program("wal-archive")
+                .env("WAL_ARCHIVE", "s3://bucket")
+                .env("WAL_ARCHIVE_ENDPOINT", "https://me:hush@store:1")
+                .env("WAL_ARCHIVE_PROXY", proxy)
+                .args(args),
+        )
+    };
+    for args in [&["config"][..], &["config", "--json"], &["config", "--check"], &["list", "--timeout", "1s"]]
+    {
+        let run = run("http://me:hush@127.0.0.1:9", args);
+        assert!(!run.stdout.contains("hush") && !run.stderr.contains("hush"), "{run:?}");
+    }
+    let shown = run("http://me:hush@127.0.0.1:9", &["config"]).stdout;
+    assert!(
+        shown.contains("http://********@127.0.0.1:9") && shown.contains("https://********@store:1"),
+        "{shown}"
+    );
+    let wrong = run("ftp://me:hush@127.0.0.1:9", &["config"]);
+    assert!(wrong.code == Some(2) && !wrong.stderr.contains("hush"), "{wrong:?}");
+}
+
+#[test]
+fn secrets_that_others_can_read_are_pointed_out() {
+    let sandbox = Sandbox::new();
+    let file = sandbox.path("c.toml");
+    let config = |mode: u32, text: &str| {
+        fs::write(&file, text).unwrap();
+        fs::set_permissions(&file, fs::Permissions::from_mode(mode)).unwrap();
+        let run =
+            Run::of(sandbox.program("wal-archive").args(["config", "--config", file.to_str().unwrap()]));
+        assert_eq!(run.code, Some(0), "{run:?}");
+        run.stderr
+    };
+    let keys = "archive = \"/a\"\n[s3]\naccess_key_id = \"AKID\"\nsecret_access_key = \"hush\"\n";
+    let said = config(0o644, keys);
+    assert!(
+        said.contains("holds secrets") && said.contains("HINT: chmod 0600") && !said.contains("hush"),
+        "{said}"
+    );
+    assert_eq!(config(0o600, keys), "");
+    // As PostgreSQL has it for key files: the group may read what is root's.
+    assert_eq!(config(0o640, keys).is_empty(), rustix::process::geteuid().is_root());
+    assert!(
+        config(0o644, "archive = \"/a\"\n[s3]\nproxy = \"http://me:hush@x:1\"\n").contains("holds secrets")
+    );
+    assert_eq!(config(0o644, "archive = \"/a\"\n[s3]\nregion = \"eu\"\n"), "");
+}
+
+#[test]
 fn config_is_json_where_asked() {
     let sandbox = Sandbox::new();
     let run = Run::of(sandbox.program("wal-archive").args([

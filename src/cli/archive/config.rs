@@ -8,6 +8,7 @@ use crate::cluster::DataDirectory;
 use crate::config::{Layers, Program, SETTINGS};
 use crate::failure::Failure;
 use crate::object::key::WAL_FOLDER;
+use crate::storage::s3::without_password;
 use crate::storage::{Destination, Location};
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use rustix::fs::{Access, access};
@@ -57,19 +58,17 @@ fn tell(layers: &Layers, json: bool) -> Result<(), Failure<()>> {
             };
             let section = if setting.s3 { Some("s3") } else { program.section() };
             let section = section.map_or_else(String::new, |section| format!("{section}."));
-            let values = if setting.secret { hidden(resolved.values) } else { resolved.values };
+            let values = shown(setting.secret, resolved.values);
             rows.push(Row { setting: format!("{section}{}", setting.key()), values, from });
         }
     }
     for (number, name, resolved) in layers.own_settings() {
         let secret = SETTINGS.iter().any(|setting| setting.name == name && setting.secret);
-        let values = if secret { hidden(resolved.values) } else { resolved.values };
+        let values = shown(secret, resolved.values);
         let setting = format!("destination {number}: {}", name.replace('-', "_"));
         rows.push(Row { setting, values, from: resolved.origin.to_string() });
     }
-    for name in layers.unknown_variables() {
-        log::warn!("the environment variable {name} means nothing to this program");
-    }
+    warn(layers);
     if json {
         let rows: Value = rows
             .iter()
@@ -90,12 +89,23 @@ fn tell(layers: &Layers, json: bool) -> Result<(), Failure<()>> {
     Ok(())
 }
 
-/// Tells all that is wrong with the settings, as far as this machine knows.
-fn check(layers: &Layers) -> Result<AdminExit, Failure<()>> {
-    let (push, fetch) = (layers.push()?.common, layers.fetch()?.common);
+/// Tells what is not wrong, but not as it should be.
+fn warn(layers: &Layers) {
     for name in layers.unknown_variables() {
         log::warn!("the environment variable {name} means nothing to this program");
     }
+    for path in layers.exposed_secrets() {
+        log::warn!(
+            "\"{0}\" holds secrets, and other users can read it HINT: chmod 0600 \"{0}\"; 0640 is right where root owns it",
+            path.display()
+        );
+    }
+}
+
+/// Tells all that is wrong with the settings, as far as this machine knows.
+fn check(layers: &Layers) -> Result<AdminExit, Failure<()>> {
+    let (push, fetch) = (layers.push()?.common, layers.fetch()?.common);
+    warn(layers);
     let mut wrong = Vec::new();
     for destination in &push.archive {
         wrong.extend(unusable(destination, true).err());
@@ -145,6 +155,8 @@ fn unusable(destination: &Destination, to_push: bool) -> Result<(), Failure<()>>
     Ok(())
 }
 
-fn hidden(values: Vec<String>) -> Vec<String> {
-    values.into_iter().map(|_| "********".to_owned()).collect()
+/// Secrets are hidden, and so are passwords inside URLs.
+fn shown(secret: bool, values: Vec<String>) -> Vec<String> {
+    let show = |value: String| if secret { "********".to_owned() } else { without_password(&value) };
+    values.into_iter().map(show).collect()
 }
