@@ -18,4 +18,5 @@ mod foreign;
 mod policy;
 mod requests;
 mod secrets;
+mod settings;
 mod tls;

@@ -1,7 +1,7 @@
 //! An https endpoint with a certificate of a private authority.
 
 use crate::support::s3::{ACCESS_KEY, SECRET_KEY, Server};
-use crate::util::{Run, Sandbox};
+use crate::util::{MIB, Run, Sandbox, init_arguments};
 use std::path::Path;
 use std::process::Command;
 
@@ -55,6 +55,9 @@ fn https_needs_a_certificate_that_is_trusted() {
     let path = format!("pg_wal/{ONE}");
     program("wal-push", &[&path]).fails(13, &["TLS", "ca_bundle", "HINT:"]);
     let bundle = bundle.to_str().unwrap();
+    let init = init_arguments(MIB);
+    let init = init.iter().map(|argument| argument.as_ref()).chain(["--ca-bundle", bundle]);
+    program("wal-archive", &init.collect::<Vec<&str>>()).says(0, &["is now the archive"]);
     program("wal-push", &["--ca-bundle", bundle, &path]).succeeds();
     program("wal-fetch", &["--ca-bundle", bundle, ONE, "pg_wal/RECOVERYXLOG"]).succeeds();
     assert!(sandbox.fetched() == content);

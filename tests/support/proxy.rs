@@ -36,6 +36,8 @@ pub enum Fate {
     /// The server never sees it; this status with this S3 error code is the answer (empty: no
     /// body; one that begins with `<`: the body itself).
     Answer(u16, &'static str),
+    /// The server never sees it, and the answer is that of a store that took it.
+    Stored,
     /// The server never sees it; these bytes are all of the answer, and the line is closed.
     Raw(&'static str),
     /// The answer's body ends after so many bytes, though more were promised.
@@ -170,6 +172,10 @@ fn serve(
                 "HTTP/1.1 {status} Injected\r\nContent-Type: application/xml\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{xml}",
                 xml.len()
             );
+        }
+        Fate::Stored => {
+            let answer = "HTTP/1.1 200 OK\r\nETag: \"a1\"\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+            return client.write_all(answer.as_bytes());
         }
         Fate::Raw(answer) => return client.write_all(answer.as_bytes()),
         Fate::CorruptRequest => flip_middle(&mut body),

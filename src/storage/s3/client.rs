@@ -103,7 +103,8 @@ pub(super) async fn connect(
         .interceptor(Whole)
         .force_path_style(settings.path_style.unwrap_or(resolved.endpoint.is_some()));
     if let Some(endpoint) = &resolved.endpoint {
-        config = config.endpoint_url(endpoint);
+        // Without the slash the SDK's rules write the bucket's name behind that of a folder.
+        config = config.endpoint_url(format!("{endpoint}/"));
     }
     Ok(Client::from_conf(config.build()))
 }

@@ -20,7 +20,7 @@ const ANY_REGION: &str = "us-east-1";
 /// What the settings and the machine say about a store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Resolved {
-    /// `None`: AWS.
+    /// Without a slash at its end. `None`: AWS.
     pub(super) endpoint: Option<String>,
     /// `None`: the instance may be asked.
     pub(super) region: Option<String>,
@@ -36,6 +36,7 @@ impl Resolved {
     fn by(settings: &S3Settings, env: &Env, fs: &Fs) -> Self {
         let files = Files::read(settings, env, fs);
         let endpoint = settings.endpoint.clone().or_else(|| files.endpoint(env));
+        let endpoint = endpoint.map(|endpoint| endpoint.trim_end_matches('/').to_owned());
         let region = settings.region.clone().or_else(|| files.region(env));
         let region = region.or_else(|| endpoint.is_some().then(|| ANY_REGION.to_owned()));
         Resolved { endpoint, region, unsupported: files.unsupported(settings, env) }
