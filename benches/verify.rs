@@ -114,8 +114,15 @@ fn decode_all(root: &Path, names: &[WalName], threads: usize) -> Duration {
 
 fn verify_all(root: &Path, depth: Depth, jobs: usize) -> Duration {
     let storages: [Shared; 1] = [Arc::new(Local::new(root.to_owned()))];
-    let options =
-        Options { depth, since: None, label: None, accepted: Vec::new(), jobs, checks: Checks::Header };
+    let options = Options {
+        depth,
+        since: None,
+        label: None,
+        accepted: Vec::new(),
+        accepted_histories: Vec::new(),
+        jobs,
+        checks: Checks::Header,
+    };
     let start = Instant::now();
     let report = verify(&storages, &options, SystemTime::now(), &mut |_, _| ()).unwrap();
     let elapsed = start.elapsed();

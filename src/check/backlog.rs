@@ -110,7 +110,7 @@ impl Backlog {
             None => "nothing is marked as archived".to_owned(),
         };
         let Some((_, oldest)) = &self.oldest else {
-            return Finding::fine("backlog", of, format!("nothing waits to be archived{last}"));
+            return Finding::fine("backlog", of, format!("nothing waits to be archived; {last}"));
         };
         let age = self.age(now);
         let above = |at: usize| {
@@ -124,7 +124,7 @@ impl Backlog {
         };
         let waits = if self.files == 1 { "file waits" } else { "files wait" };
         let what = format!(
-            "{} {waits} to be archived ({}), \"{oldest}\" for {}{last}",
+            "{} {waits} to be archived ({}), \"{oldest}\" for {}; {last}",
             self.files,
             size(self.bytes),
             told(age)

@@ -102,7 +102,7 @@ pub enum Found {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Outcome {
     Copied { bytes: u64, encoded: bool },
-    Repaired,
+    Repaired { bytes: u64 },
     Identical,
     Left,
 }
@@ -219,7 +219,10 @@ impl State<'_> {
                     *(if encoded { &mut report.encoded } else { &mut report.copied }) += 1;
                     report.bytes += bytes;
                 }
-                Outcome::Repaired => report.repaired += 1,
+                Outcome::Repaired { bytes } => {
+                    report.repaired += 1;
+                    report.bytes += bytes;
+                }
                 Outcome::Identical => report.identical += 1,
                 Outcome::Left => report.left += 1,
             }

@@ -62,7 +62,8 @@ impl Copy<'_> {
             Some(object) => {
                 let before = done.outcomes.len();
                 self.put(name, object, to, done)?;
-                done.outcomes.get(before..).unwrap_or_default().contains(&Outcome::Repaired)
+                let new = done.outcomes.get(before..).unwrap_or_default();
+                new.iter().any(|outcome| matches!(outcome, Outcome::Repaired { .. }))
             }
             None => false,
         };
@@ -183,7 +184,7 @@ impl Copy<'_> {
             match self.to.create(to, &object.body) {
                 Ok(()) => {
                     done.outcomes.push(match set_aside {
-                        true => Outcome::Repaired,
+                        true => Outcome::Repaired { bytes: object.body.len() },
                         false => Outcome::Copied { bytes: object.body.len(), encoded: !object.ours },
                     });
                     return Ok(());

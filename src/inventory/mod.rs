@@ -7,15 +7,19 @@
 //! Does not know: whether what the names promise is true of segments, or what should be there.
 
 mod content;
+mod expired;
 mod listing;
+mod merge;
 mod required;
 mod runs;
 
+pub use expired::{record, records};
 pub use listing::{Item, Items, items};
 pub use required::{Need, coalesce, needs};
 pub use runs::Runs;
 
 use crate::archive;
+use crate::object::key::WAL_FOLDER;
 use crate::object::{Identity, Stored};
 use crate::storage::{Result, Storage};
 use crate::wal::{
@@ -54,6 +58,18 @@ pub struct Inventory {
     pub unknown_total: Total,
     /// Different content kept beside an object of the same name (`NAME.<16 hex>.zst`).
     pub variants: Vec<Item>,
+    /// WAL files directly under the prefix of an archive that is wal-archive's own, where nothing of
+    /// ours is stored: the first [`STRANGERS_KEPT`] of them.
+    pub misplaced: Vec<Item>,
+    /// How many there are, and their bytes.
+    pub misplaced_total: Total,
+    /// Whether wal-fetch looks directly under the prefix, too: in a directory, and where other tools
+    /// wrote to the archive.
+    pub root_is_read: bool,
+    /// The segments that were removed on purpose, by the archive's own records.
+    pub expired: BTreeMap<Timeline, Runs>,
+    /// Records of that kind that cannot be read.
+    pub unreadable_records: Vec<Unreadable>,
     /// Every object of a WAL file, in whatever encoding.
     pub total: Total,
 }
@@ -83,8 +99,9 @@ pub struct TimelineFiles {
     pub segments: Runs,
     /// Those of them of which no object is in an encoding that is read here.
     pub unread: Runs,
-    /// Its partial segments, by number.
-    pub partials: Runs,
+    /// Its unfinished segments, by number: `.partial` ones and those that were archived cut. None of
+    /// them stands in for a segment.
+    pub partials: BTreeMap<u64, Vec<Item>>,
     /// The objects of its segments.
     pub stored: Total,
     /// When the oldest and the newest of them were stored.
@@ -155,6 +172,11 @@ impl Inventory {
             unknown: Vec::new(),
             unknown_total: Total::default(),
             variants: Vec::new(),
+            misplaced: Vec::new(),
+            misplaced_total: Total::default(),
+            root_is_read: identity.is_none_or(|identity| identity.foreign) || storage.can_vanish(),
+            expired: BTreeMap::new(),
+            unreadable_records: Vec::new(),
             total: Total::default(),
         };
         // Copies of history files in the order of their names; each is read once the listing is over.
@@ -165,7 +187,18 @@ impl Inventory {
         for (name, copies) in texts {
             inventory.read_text(storage, name, copies);
         }
+        inventory.read_expired(storage)?;
         Ok(inventory)
+    }
+
+    /// Whether wal-fetch looks where an object stands.
+    pub fn reads(&self, key: &str) -> bool {
+        self.root_is_read || key.starts_with(WAL_FOLDER)
+    }
+
+    /// Whether the archive is wal-archive's own: made by it, with no other tool's file there.
+    pub fn is_own(&self) -> bool {
+        self.identity.is_some_and(|identity| !identity.foreign)
     }
 
     /// The same where an archive is expected: an unmounted disk or a mistyped prefix, which looks
@@ -230,51 +263,6 @@ impl Inventory {
         missing
     }
 
-    /// Adds what another destination of the same archive holds, as fetch sees both: a file that
-    /// is in either is there, and of a history file any copy that can be read will do.
-    pub fn absorb(&mut self, other: &Inventory) {
-        self.segment_size = self.segment_size.or(other.segment_size);
-        for (timeline, theirs) in &other.timelines {
-            let ours = self.timelines.entry(*timeline).or_default();
-            if !matches!(ours.history, Some(Ok(_))) && theirs.history.is_some() {
-                ours.history.clone_from(&theirs.history);
-            }
-            let unread: Vec<_> = ours.unread.ranges().chain(theirs.unread.ranges()).collect();
-            let readable = |files: &TimelineFiles, number| {
-                files.segments.contains(number) && !files.unread.contains(number)
-            };
-            let still = unread.into_iter().flat_map(|(first, last)| first..=last);
-            let still =
-                still.filter(|number| !readable(ours, *number) && !readable(theirs, *number)).collect();
-            for (first, last) in theirs.segments.ranges() {
-                ours.segments.insert_range(first, last);
-            }
-            ours.unread = still;
-        }
-        for theirs in &other.backups {
-            match self.backups.iter_mut().find(|ours| ours.name() == theirs.name()) {
-                Some(ours) if ours.content.is_err() => ours.clone_from(theirs),
-                Some(_) => {}
-                None => self.backups.push(theirs.clone()),
-            }
-        }
-        self.backups.sort_by_key(Backup::name);
-    }
-
-    /// Takes over from a later listing the segments that lie within this one's gaps.
-    pub fn fill_gaps(&mut self, later: &Inventory) {
-        for (timeline, files) in &mut self.timelines {
-            let Some(theirs) = later.timelines.get(timeline) else { continue };
-            let gaps: Vec<_> = files.segments.gaps().collect();
-            for (first, last) in gaps {
-                let arrived = (first..=last).take_while(|_| last - first < 4096);
-                arrived
-                    .filter(|number| theirs.segments.contains(*number))
-                    .for_each(|n| files.segments.insert(n));
-            }
-        }
-    }
-
     /// What a backup needs to become consistent and is not there: segments from its start to its
     /// stop. `Err` where its history file cannot be read, or that of its timeline.
     pub fn missing_of(&self, backup: &Backup) -> Content<Vec<Gap>> {
@@ -298,6 +286,19 @@ impl Inventory {
             return;
         };
         self.total.add(&item);
+        if self.is_own() && !item.key.starts_with(WAL_FOLDER) {
+            self.misplaced_total.add(&item);
+            if self.misplaced.len() < STRANGERS_KEPT {
+                self.misplaced.push(item.clone());
+            }
+        }
+        if !self.reads(&item.key) {
+            return;
+        }
+        if let Some((segment, number)) = item.stored.partial().and_then(|s| Some((s, self.number(s)?))) {
+            let files = self.timelines.entry(segment.timeline()).or_default();
+            files.partials.entry(number).or_default().push(item.clone());
+        }
         if matches!(item.stored, Stored::Variant(..)) {
             self.variants.push(item);
             return;
@@ -310,13 +311,10 @@ impl Inventory {
             }
         }
         match name {
-            WalName::Segment(segment) | WalName::Partial(segment) => {
+            WalName::Partial(_) => {}
+            WalName::Segment(segment) => {
                 let Some(number) = self.number(segment) else { return };
                 let files = self.timelines.entry(name.timeline()).or_default();
-                if let WalName::Partial(_) = name {
-                    files.partials.insert(number);
-                    return;
-                }
                 // Copies of one segment stand together, so the set is small.
                 match (readable, files.segments.contains(number)) {
                     (true, _) => files.unread.remove(number),

@@ -41,7 +41,12 @@ pub fn needs(inventory: &Inventory, wanted: &dyn Fn(usize) -> bool) -> Vec<Need>
         return needs;
     }
     for (timeline, files) in &inventory.timelines {
-        let (Some(last), Ok(branch)) = (files.segments.last(), inventory.branch(*timeline)) else { continue };
+        // Of a timeline that has only an unfinished segment, recovery reaches what is before that.
+        let unfinished = files.partials.keys().next().and_then(|first| first.checked_sub(1));
+        let (Some(last), Ok(branch)) = (files.segments.last().or(unfinished), inventory.branch(*timeline))
+        else {
+            continue;
+        };
         for (index, backup) in inventory.backups.iter().enumerate().filter(|(index, _)| wanted(*index)) {
             let Ok(content) = &backup.content else { continue };
             let range = inventory.number(content.start_segment).zip(inventory.number(content.stop_segment));
@@ -55,7 +60,7 @@ pub fn needs(inventory: &Inventory, wanted: &dyn Fn(usize) -> bool) -> Vec<Need>
             }
         }
         if inventory.backups.is_empty() {
-            let first = oldest(inventory, &branch);
+            let Some(first) = oldest(inventory, &branch).filter(|first| *first <= last) else { continue };
             needs.push(Need { backup: None, branch, first, consistent: first, last });
         }
     }
@@ -63,7 +68,7 @@ pub fn needs(inventory: &Inventory, wanted: &dyn Fn(usize) -> bool) -> Vec<Need>
 }
 
 /// The first segment that is there of those which the branch asks for.
-fn oldest(inventory: &Inventory, branch: &Branch) -> u64 {
+fn oldest(inventory: &Inventory, branch: &Branch) -> Option<u64> {
     let mut oldest = None;
     let mut end = u64::MAX;
     for (timeline, begin) in branch.parts() {
@@ -74,7 +79,7 @@ fn oldest(inventory: &Inventory, branch: &Branch) -> u64 {
         oldest = first.or(oldest);
         end = begin;
     }
-    oldest.unwrap_or(0)
+    oldest
 }
 
 /// Gaps of one timeline that overlap or touch as one.

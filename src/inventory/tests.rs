@@ -66,7 +66,7 @@ fn segments_timelines_and_backups_are_told_apart_from_strangers() {
         ],
         &[("00000002.history", "1\t0/980000\tx\n"), ("000000010000000000000005.00000028.backup", BACKUP)],
     );
-    create(&memory, "000000010000000000000006", b"abc");
+    create(&memory, "wal_005/000000010000000000000006", b"abc");
     create(&memory, "wal_005/00000001000000000000000A.gpg", b"1");
     create(&memory, "wal_005/000000010000000000000009.0123456789abcdef.zst", b"1");
     create(&memory, "wal_005/README", b"1234567");
@@ -76,7 +76,8 @@ fn segments_timelines_and_backups_are_told_apart_from_strangers() {
     assert_eq!(first.segments.ranges().collect::<Vec<_>>(), [(5, 6), (9, 10)]);
     assert_eq!(gaps(&inventory, 1), [(7, 8)]);
     assert_eq!(first.unread.ranges().collect::<Vec<_>>(), [(10, 10)]);
-    assert_eq!(first.partials.ranges().collect::<Vec<_>>(), [(9, 9)]);
+    let partials: Vec<_> = first.partials[&9].iter().filter_map(|item| item.stored.title()).collect();
+    assert_eq!(partials, ["000000010000000000000009.0123456789abcdef", "000000010000000000000009.partial"]);
     assert_eq!(first.stored, Total { objects: 5, bytes: 3 * 5 + 3 + 1 });
     assert!(first.times.is_some() && first.history.is_none());
     let history = inventory.timelines[&tli(2)].history.as_ref().unwrap().as_ref().unwrap();
@@ -189,4 +190,40 @@ fn a_history_file_that_does_not_come_is_not_called_damaged() {
     };
     let inventory = Inventory::read(&Faulty::new(Arc::new(memory), Box::new(plan))).unwrap();
     assert!(!inventory.branch(tli(2)).unwrap_err().damaged);
+}
+
+#[test]
+fn what_stands_directly_under_the_prefix_of_our_own_bucket_is_told_and_not_counted_as_there() {
+    let memory = archive(&["000000010000000000000005"], &[]);
+    create(&memory, "000000010000000000000006", b"abc");
+    let inventory = Inventory::read(&memory).unwrap();
+    assert_eq!(inventory.misplaced_total, Total { objects: 1, bytes: 3 });
+    assert!(!inventory.holds("000000010000000000000006".parse().unwrap()), "wal-fetch does not look there");
+    // A directory is looked at there, too, before anything is called absent.
+    let folder = tempfile::tempdir().unwrap();
+    let directory = crate::storage::local::Local::new(folder.path().to_owned());
+    for key in ["archive.json", "wal_005/000000010000000000000005.zst", "000000010000000000000006"] {
+        let mut bytes = Vec::new();
+        let read = memory.get(&Key::parse(key).unwrap(), crate::storage::Range::Whole).unwrap().body;
+        std::io::Read::read_to_end(&mut { read }, &mut bytes).unwrap();
+        create(&directory, key, &bytes);
+    }
+    let inventory = Inventory::read(&directory).unwrap();
+    assert_eq!(inventory.misplaced_total.objects, 1);
+    assert!(inventory.holds("000000010000000000000006".parse().unwrap()));
+}
+
+#[test]
+fn what_expire_recorded_is_no_loss() {
+    let memory = archive(&["000000010000000000000003", "000000010000000000000009"], &[]);
+    let record = |first: &str, last: &str| {
+        crate::object::Expired { ranges: vec![(first.parse().unwrap(), last.parse().unwrap())] }.write()
+    };
+    create(&memory, "expired/1.json", &record("000000010000000000000003", "000000010000000000000005"));
+    create(&memory, "expired/2.json", &record("000000010000000000000007", "000000010000000000000007"));
+    create(&memory, "expired/3.json", b"junk");
+    let inventory = Inventory::read(&memory).unwrap();
+    assert_eq!(inventory.gaps_of(tli(1)), (vec![(6, 6), (8, 8)], vec![(4, 5), (7, 7)]));
+    assert_eq!(inventory.unreadable_records.len(), 1);
+    assert!(inventory.unreadable_records[0].damaged && inventory.is_expired(tli(1), 7));
 }

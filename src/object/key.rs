@@ -5,14 +5,18 @@
 
 use super::digest::Sha256Sum;
 use super::encoding::Encoding;
-use crate::wal::WalName;
+use crate::wal::{SegmentName, WalName};
 use std::fmt;
+use std::time::{Duration, SystemTime};
 
 /// The folder of all WAL objects, with its slash.
 pub const WAL_FOLDER: &str = "wal_005/";
 
 /// The folder of objects that were moved aside, with its slash.
 pub const QUARANTINE_FOLDER: &str = "quarantine/";
+
+/// The folder of the records of what `wal-archive expire` removed between backups, with its slash.
+pub const EXPIRED_FOLDER: &str = "expired/";
 
 /// The constant object by which a bucket shows that it honours conditions. It stays there.
 pub const PROBE: &str = "wal-archive-probe";
@@ -67,6 +71,16 @@ impl Key {
     /// Where an object of a name is moved aside to, told apart by the sum of its stored bytes.
     pub fn quarantine(name: WalName, stored: &Sha256Sum) -> Self {
         Key(format!("{QUARANTINE_FOLDER}{name}.{}", stored.short()))
+    }
+
+    /// Where the record of what was expired at a time is kept: microseconds in the name, so that the
+    /// order of the names is that of the times. `None` for a time that cannot be written so.
+    pub fn expired(at: SystemTime) -> Option<Self> {
+        let since_epoch = at.duration_since(SystemTime::UNIX_EPOCH).ok()?;
+        let whole = Duration::from_micros(u64::try_from(since_epoch.as_micros()).ok()?);
+        let text = humantime::format_rfc3339_micros(SystemTime::UNIX_EPOCH.checked_add(whole)?).to_string();
+        let compact: String = text.chars().filter(|c| !matches!(c, '-' | ':')).collect();
+        Some(Key(format!("{EXPIRED_FOLDER}{compact}.json")))
     }
 
     /// What `wal-archive quarantine` is to be given for the object: the WAL file whose it is, or the
@@ -146,6 +160,26 @@ impl Stored {
         Stored::parse(key.0.strip_prefix(WAL_FOLDER).unwrap_or(&key.0))
     }
 
+    /// The unfinished segment that the object is: a `.partial`, another one of that name, or a segment
+    /// that was archived cut. None of them stands in for the segment.
+    pub fn partial(&self) -> Option<SegmentName> {
+        match self {
+            Stored::Wal(WalName::Partial(segment), _)
+            | Stored::Unknown(WalName::Partial(segment), _)
+            | Stored::Variant(WalName::Segment(segment) | WalName::Partial(segment), _) => Some(*segment),
+            _ => None,
+        }
+    }
+
+    /// The WAL file in words, with the digits by which a variant is told from others.
+    pub fn title(&self) -> Option<String> {
+        match self {
+            Stored::Wal(name, _) | Stored::Unknown(name, _) => Some(name.to_string()),
+            Stored::Variant(name, sum) => Some(format!("{name}.{sum}")),
+            Stored::Stranger => None,
+        }
+    }
+
     /// The WAL file that the key belongs to.
     pub fn name(&self) -> Option<WalName> {
         match self {
@@ -178,6 +212,33 @@ mod tests {
         assert_eq!(variant.to_quarantine(), variant.as_str());
         assert_eq!(Key::of(name("00000002.history")).to_quarantine(), "00000002.history");
         assert_eq!(Key::probe(27).as_str(), "wal_005/wal-archive-check.000000000000001b");
+    }
+
+    #[test]
+    fn records_of_what_was_expired_stand_in_a_folder_of_their_own_in_the_order_of_their_times() {
+        let at = |micros| Key::expired(SystemTime::UNIX_EPOCH + Duration::from_micros(micros)).unwrap();
+        assert_eq!(at(1_795_666_500_000_017).as_str(), "expired/20261126T041500.000017Z.json");
+        assert!(at(1) < at(2) && at(999_999) < at(1_000_000));
+        assert_eq!(Stored::of(&at(0)), Stored::Stranger);
+        assert_eq!(Key::expired(SystemTime::UNIX_EPOCH - Duration::from_secs(1)), None);
+    }
+
+    #[test]
+    fn a_cut_segment_is_a_partial_one_and_never_the_segment() {
+        let name = "00000001000000000000001B";
+        for (file, title) in [
+            (format!("{name}.partial.zst"), format!("{name}.partial")),
+            (format!("{name}.partial"), format!("{name}.partial")),
+            (format!("{name}.e3b0c44298fc1c14.zst"), format!("{name}.e3b0c44298fc1c14")),
+            (format!("{name}.partial.e3b0c44298fc1c14.zst"), format!("{name}.partial.e3b0c44298fc1c14")),
+        ] {
+            let stored = Stored::parse(&file);
+            assert_eq!(stored.partial(), Some(name.parse().unwrap()), "{file}");
+            assert_eq!(stored.title(), Some(title));
+        }
+        for file in [format!("{name}.zst"), name.to_owned(), "00000002.history.e3b0c44298fc1c14.zst".into()] {
+            assert_eq!(Stored::parse(&file).partial(), None, "{file}");
+        }
     }
 
     #[test]

@@ -25,6 +25,16 @@ pub(super) struct Stretch {
     pub(super) stopped: bool,
 }
 
+/// An unfinished segment and where its records lead, continued from what is before it.
+pub(super) struct Tail {
+    pub(super) segment: SegmentName,
+    /// The stretch that it continues; `None` where nothing before it reaches it.
+    pub(super) after: Option<usize>,
+    /// `NAME.partial`, or a variant.
+    pub(super) title: String,
+    pub(super) walk: Walk,
+}
+
 pub(super) struct Chains {
     size: SegmentSize,
     /// The timeline that a child leaves, the number of the child's first file, the child.
@@ -32,6 +42,7 @@ pub(super) struct Chains {
     /// Where a child's parent stood before the child's first file: the walker, its stretch.
     inherited: BTreeMap<Timeline, (u64, Walker, usize)>,
     pub(super) stretches: Vec<Stretch>,
+    pub(super) tails: Vec<Tail>,
     /// Of the last stretch, which further files may continue.
     walker: Option<Walker>,
     /// The file at hand, and the walk before it: an attempt with a damaged copy is undone.
@@ -58,16 +69,24 @@ impl Chains {
             forks,
             inherited: BTreeMap::new(),
             stretches: Vec::new(),
+            tails: Vec::new(),
             walker: None,
             at_hand: None,
             attempt: None,
         }
     }
 
-    /// The bytes of this file follow, of one copy or several.
+    /// The bytes of this segment follow, of one copy or several, then those of unfinished ones.
     pub(super) fn begin(&mut self, segment: SegmentName) {
+        if self.at_hand.as_ref().is_some_and(|(at_hand, _)| *at_hand == segment) {
+            return;
+        }
         self.finish();
         let (timeline, at) = (segment.timeline(), number(segment, self.size));
+        // Nobody needs an unfinished one where the segment is there.
+        if self.stretches.last().is_some_and(|stretch| stretch.timeline == timeline && stretch.last == at) {
+            return;
+        }
         let continues = |stretch: &Stretch| stretch.timeline == timeline && stretch.last + 1 == at;
         if !self.stretches.last().is_some_and(continues) {
             self.walker = None;
@@ -120,6 +139,24 @@ impl Chains {
             self.inherited.insert(*child, (*begin, walker.clone(), stretch));
         }
         self.walker = Some(walker);
+    }
+
+    /// An unfinished segment at hand is over; its name where it was intact.
+    pub(super) fn settle_partial(&mut self, title: Option<String>) {
+        let attempt = self.attempt.take();
+        let (Some(title), Some(walker), Some((segment, _))) = (title, attempt, &self.at_hand) else { return };
+        let (timeline, at) = (segment.timeline(), number(*segment, self.size));
+        let continued = self.stretches.last().is_some_and(|stretch| {
+            stretch.timeline == timeline && stretch.last + 1 == at && !stretch.stopped
+        });
+        let after = match continued {
+            true => self.stretches.len().checked_sub(1),
+            false => {
+                let inherited = self.inherited.get(&timeline).filter(|(begin, _, _)| *begin == at);
+                inherited.map(|(_, _, stretch)| *stretch)
+            }
+        };
+        self.tails.push(Tail { segment: *segment, after, title, walk: walker.walk() });
     }
 
     /// No copy of the file at hand was intact: what follows begins anew.

@@ -1,7 +1,7 @@
 //! One object looked at: decoded and proved, or its trailer only; and whether it belongs to the
 //! archive that it stands in.
 
-use super::objects::Copy;
+use super::copies::Copy;
 use super::{Depth, Kind, Options};
 use crate::inventory::Inventory;
 use crate::lookup;
@@ -55,6 +55,7 @@ impl Seen {
 /// Reads one object as closely as asked.
 pub(super) fn look(
     storage: &dyn Storage,
+    inventory: &Inventory,
     name: WalName,
     copy: &Copy,
     options: &Options,
@@ -65,7 +66,7 @@ pub(super) fn look(
         _ => Encoding::Zstd,
     };
     if options.depth == Depth::Quick {
-        return look_at_trailer(storage, name, copy, encoding);
+        return look_at_trailer(storage, inventory, name, copy, encoding);
     }
     let read = lookup::read(storage, &copy.key, encoding, name, options.checks, output);
     Ok(read?.map_err(|reason| (Kind::Damaged, reason)).map(|decoded| Seen {
@@ -75,9 +76,12 @@ pub(super) fn look(
     }))
 }
 
-/// `--quick`: what the trailer says against the name and the length. Another tool's object has none.
+/// `--quick`: what the trailer says against the name and the length. Another tool's object has none;
+/// where only this program writes, an object without one was cut. (What is left of it may still be the
+/// whole frame: only decoding tells.)
 fn look_at_trailer(
     storage: &dyn Storage,
+    inventory: &Inventory,
     name: WalName,
     copy: &Copy,
     encoding: Encoding,
@@ -92,6 +96,10 @@ fn look_at_trailer(
     }
     let trailer = match lookup::trailer(storage, &copy.key)? {
         Ok(Some(trailer)) => trailer,
+        Ok(None) if inventory.is_own() || matches!(copy.stored, Stored::Variant(..)) => {
+            let reason = "it has no trailer at its end, so it was cut, or another program stored it";
+            return Ok(Err((Kind::Damaged, reason.to_owned())));
+        }
         Ok(None) => return Ok(Ok(seen)),
         Err(reason) => return Ok(Err((Kind::Damaged, reason))),
     };

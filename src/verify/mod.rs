@@ -6,6 +6,7 @@
 //! is never a gap. Does not know: whether a backup that a history file speaks of still exists.
 
 mod chains;
+mod copies;
 mod look;
 mod names;
 mod objects;
@@ -13,14 +14,15 @@ mod recovery;
 
 pub use names::{Names, Scope, by_names, range};
 pub use objects::Depth;
-pub use recovery::Recoverable;
+pub use recovery::{Recoverable, Unfinished};
 
 use crate::failure::Failure;
 use crate::inventory::{Inventory, items};
 use crate::object::{Checks, Key, Stored};
-use crate::storage::Shared;
-use crate::wal::{SegmentName, WalName};
+use crate::storage::{self, Shared, Storage};
+use crate::wal::{SegmentName, Timeline, WalName};
 use chains::Chains;
+use copies::Patience;
 use objects::{Checked, Objects};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -43,6 +45,8 @@ pub enum Kind {
     OtherCluster,
     /// It is in an encoding that is not read here.
     UnknownEncoding,
+    /// A WAL file stands where another program put it and wal-push puts none.
+    Misplaced,
     /// It could not be read, which says nothing about it.
     NotRead,
 }
@@ -59,6 +63,7 @@ impl Kind {
             Kind::BrokenRecords => "broken-records",
             Kind::OtherCluster => "other-cluster",
             Kind::UnknownEncoding => "unknown-encoding",
+            Kind::Misplaced => "misplaced",
             Kind::NotRead => "not-read",
         }
     }
@@ -90,6 +95,8 @@ pub struct Options {
     pub label: Option<String>,
     /// Segments known to be lost, first and last.
     pub accepted: Vec<(SegmentName, SegmentName)>,
+    /// Timelines whose history file is known to be lost.
+    pub accepted_histories: Vec<Timeline>,
     /// Objects looked at at once.
     pub jobs: usize,
     /// Whether pages are looked at.
@@ -156,23 +163,29 @@ pub fn verdict(findings: &[Finding]) -> Verdict {
 /// What is seen while it goes on: objects done, and how many there are.
 pub type Progress<'a> = &'a mut dyn FnMut(&Count, u64);
 
-/// Verifies an archive of one or more destinations. An error: nothing could be told at all.
+/// Verifies an archive of one or more destinations. An error: the request makes no sense.
 pub fn verify(
     storages: &[Shared],
     options: &Options,
     now: SystemTime,
     progress: Progress<'_>,
 ) -> Result<Report, Failure<()>> {
-    let (listed, mut findings) = list(storages);
-    let Some((first, _)) = listed.first() else {
-        return Err(findings.pop().map_or_else(
-            || Failure::new((), "no destination is named"),
-            |finding| Failure::new((), finding.reason).hint(finding.hint),
-        ));
+    if storages.is_empty() {
+        return Err(Failure::new((), "no destination is named"));
+    }
+    let (mut inventories, storages, mut findings) = list(storages);
+    let mut mixed = names::two_clusters(&inventories);
+    if inventories.is_empty() || !mixed.is_empty() {
+        mixed.append(&mut findings);
+        return Ok(Report::of_findings(inventories, mixed));
+    }
+    let since = since(options.since, &inventories, &storages, now)?;
+    let scope = Scope {
+        since,
+        label: options.label.clone(),
+        accepted: options.accepted.clone(),
+        accepted_histories: options.accepted_histories.clone(),
     };
-    let since = since(options.since, first, &listed, now)?;
-    let scope = Scope { since, label: options.label.clone(), accepted: options.accepted.clone() };
-    let (mut inventories, storages): (Vec<_>, Vec<_>) = listed.into_iter().unzip();
     await_arrivals(&storages, &mut inventories, now);
     let Some(names) = by_names(&inventories, &scope) else {
         return Err(Failure::new((), "no destination is named"));
@@ -187,8 +200,15 @@ pub fn verify(
         .hint("\"wal-archive list\" shows the backups and their labels"));
     }
     let mut chains = (options.depth == Depth::Records).then(|| Chains::new(&names));
-    let objects =
-        Objects { storages: &storages, inventories: &inventories, names: &names, scope: &scope, options };
+    let patience: Vec<_> = storages.iter().map(|_| Patience::default()).collect();
+    let objects = Objects {
+        storages: &storages,
+        inventories: &inventories,
+        names: &names,
+        scope: &scope,
+        options,
+        patience: &patience,
+    };
     let Checked { count, findings: found, intact } = objects.check(chains.as_mut(), progress);
     findings.extend(names.findings.iter().cloned());
     // A history file that cannot be read was found by the inventory already.
@@ -210,40 +230,56 @@ pub fn verify(
     Ok(Report { checked: count, accepted: names.accepted, inventories, findings, recoverable })
 }
 
+impl Report {
+    /// Nothing was looked at beyond what the findings say.
+    fn of_findings(inventories: Vec<Inventory>, findings: Vec<Finding>) -> Self {
+        let (accepted, recoverable) = (Vec::new(), Vec::new());
+        Report { inventories, checked: Count::default(), findings, accepted, recoverable }
+    }
+}
+
+/// A destination that could not be listed.
+pub fn not_listed(storage: &dyn Storage, error: &storage::Error) -> Finding {
+    Finding {
+        kind: Kind::NotRead,
+        destination: storage.place().to_owned(),
+        name: "archive.json".to_owned(),
+        reason: error.to_string(),
+        hint: error.hint_text().unwrap_or("try it again once it can be reached").to_owned(),
+    }
+}
+
 /// The destinations that can be listed, and why others cannot.
-fn list(storages: &[Shared]) -> (Vec<(Inventory, Shared)>, Vec<Finding>) {
+fn list(storages: &[Shared]) -> (Vec<Inventory>, Vec<Shared>, Vec<Finding>) {
     let read = |storage: &Shared| Inventory::read_archive(storage.as_ref());
     let results: Vec<_> = std::thread::scope(|scope| {
         let running: Vec<_> = storages.iter().map(|storage| scope.spawn(move || read(storage))).collect();
         running.into_iter().map(|thread| thread.join()).collect()
     });
-    let (mut listed, mut findings) = (Vec::new(), Vec::new());
+    let (mut inventories, mut listed, mut findings) = (Vec::new(), Vec::new(), Vec::new());
     for (storage, result) in storages.iter().zip(results) {
         match result {
-            Ok(Ok(inventory)) => listed.push((inventory, storage.clone())),
-            Ok(Err(error)) => findings.push(Finding {
-                kind: Kind::NotRead,
-                destination: storage.place().to_owned(),
-                name: "archive.json".to_owned(),
-                reason: error.to_string(),
-                hint: error.hint_text().unwrap_or("verify it again once it can be reached").to_owned(),
-            }),
+            Ok(Ok(inventory)) => {
+                inventories.push(inventory);
+                listed.push(storage.clone());
+            }
+            Ok(Err(error)) => findings.push(not_listed(storage.as_ref(), &error)),
             Err(panic) => std::panic::resume_unwind(panic),
         }
     }
-    (listed, findings)
+    (inventories, listed, findings)
 }
 
 /// The first segment number that counts.
 fn since(
     since: Option<Since>,
-    inventory: &Inventory,
-    listed: &[(Inventory, Shared)],
+    inventories: &[Inventory],
+    storages: &[Shared],
     now: SystemTime,
 ) -> Result<Option<u64>, Failure<()>> {
     let unknown =
         || Failure::new((), "the segment size of the archive is not known, so --since means nothing");
-    let size = inventory.segment_size.ok_or_else(unknown);
+    let size = inventories.iter().find_map(|inventory| inventory.segment_size).ok_or_else(unknown);
     match since {
         None => Ok(None),
         Some(Since::Segment(name)) => name.number(size?).map(Some).ok_or_else(|| {
@@ -253,8 +289,8 @@ fn since(
         Some(Since::Ago(age)) => {
             let cutoff = now.checked_sub(age).unwrap_or(SystemTime::UNIX_EPOCH);
             let mut oldest = None;
-            for (inventory, storage) in listed {
-                let failed = |error: &crate::storage::Error| Failure::from_storage((), error);
+            for (inventory, storage) in inventories.iter().zip(storages) {
+                let failed = |error: &storage::Error| Failure::from_storage((), error);
                 for item in items(storage.as_ref()).map_err(|error| failed(&error))? {
                     let item = item.map_err(|error| failed(&error))?;
                     if let (Some(WalName::Segment(name)), true) =

@@ -3,7 +3,7 @@
 
 use super::{Finding, Kind};
 use crate::inventory::{Content, Gap, Inventory, Need, Runs, Unreadable, coalesce, needs};
-use crate::wal::{BackupHistory, SegmentName, SegmentSize, SystemId, Timeline};
+use crate::wal::{BackupHistory, SegmentName, SegmentSize, SystemId, Timeline, WalName};
 use std::collections::BTreeMap;
 
 /// Which part of an archive is asked about.
@@ -15,13 +15,15 @@ pub struct Scope {
     pub label: Option<String>,
     /// Segments known to be lost, first and last.
     pub accepted: Vec<(SegmentName, SegmentName)>,
+    /// Timelines whose history file is known to be lost.
+    pub accepted_histories: Vec<Timeline>,
 }
 
 /// What names told.
 pub struct Names {
     /// Everything that is wrong.
     pub findings: Vec<Finding>,
-    /// The gaps that were accepted and are indeed there, as `FROM..TO`.
+    /// What was accepted and is indeed missing: `FROM..TO`, or the name of a history file.
     pub accepted: Vec<String>,
     /// All destinations as one, as fetch sees them.
     pub union: Inventory,
@@ -33,6 +35,11 @@ pub struct Names {
 pub fn by_names(inventories: &[Inventory], scope: &Scope) -> Option<Names> {
     let (first, others) = inventories.split_first()?;
     let mut union = first.clone();
+    let mixed = two_clusters(inventories);
+    if !mixed.is_empty() {
+        // Whatever else would be said follows from that.
+        return Some(Names { findings: mixed, accepted: Vec::new(), union, needs: Vec::new() });
+    }
     others.iter().for_each(|other| union.absorb(other));
     let wanted = |index: usize| match (&scope.label, union.backups.get(index)) {
         (Some(label), Some(backup)) => backup.content.as_ref().is_ok_and(|content| content.label == *label),
@@ -48,13 +55,40 @@ pub fn by_names(inventories: &[Inventory], scope: &Scope) -> Option<Names> {
         needs.dedup();
     }
     let mut names = Names { findings: Vec::new(), accepted: Vec::new(), union, needs };
-    names.compare_clusters(inventories);
     for inventory in inventories {
-        names.look_at_histories(inventory);
+        names.look_at_the_whole(inventory);
+        names.look_at_histories(inventory, &scope.accepted_histories);
         names.look_at_unread(inventory);
         names.look_for_gaps(inventory, inventories, &scope.accepted);
     }
+    names.accepted.sort();
+    names.accepted.dedup();
     Some(names)
+}
+
+/// Destinations of different clusters: the cause of everything else that would be found there.
+pub(super) fn two_clusters(inventories: &[Inventory]) -> Vec<Finding> {
+    let known = |inventory: &Inventory| -> Option<(SystemId, SegmentSize)> {
+        Some((inventory.system_id?, inventory.segment_size?))
+    };
+    let mut findings = Vec::new();
+    let mut ours: Option<(&str, SystemId, SegmentSize)> = None;
+    for inventory in inventories {
+        let Some((id, size)) = known(inventory) else { continue };
+        let (place, first, first_size) = *ours.get_or_insert((&inventory.place, id, size));
+        if (first, first_size) != (id, size) {
+            findings.push(Finding {
+                kind: Kind::OtherCluster,
+                destination: inventory.place.clone(),
+                name: "archive.json".to_owned(),
+                reason: format!(
+                    "it is the archive of the cluster with system identifier {id} and segments of {size}, \"{place}\" that of {first} and {first_size}; nothing else was looked at"
+                ),
+                hint: "name only destinations of one cluster".to_owned(),
+            });
+        }
+    }
+    findings
 }
 
 /// `NAME`, or `FROM..TO`.
@@ -90,57 +124,69 @@ impl Names {
         self.union.segment_size.unwrap_or(SegmentSize::MIN)
     }
 
-    fn compare_clusters(&mut self, inventories: &[Inventory]) {
-        let known = |inventory: &Inventory| -> Option<(SystemId, SegmentSize)> {
-            Some((inventory.system_id?, inventory.segment_size?))
-        };
-        let mut ours = None;
-        for inventory in inventories {
-            if inventory.segment_size.is_none() && inventory.total.objects > 0 {
-                self.findings.push(Finding {
-                    kind: Kind::NotRead,
-                    destination: inventory.place.clone(),
-                    name: "archive.json".to_owned(),
-                    reason: "the segment size is not known: there is no \"archive.json\", and no segment that can be read".to_owned(),
-                    hint: "decrypt or decode the archive with the tool that wrote it".to_owned(),
-                });
-            }
-            let Some((id, size)) = known(inventory) else { continue };
-            let (first, first_size) = *ours.get_or_insert((id, size));
-            if (first, first_size) != (id, size) {
-                self.findings.push(Finding {
-                    kind: Kind::OtherCluster,
-                    destination: inventory.place.clone(),
-                    name: "archive.json".to_owned(),
-                    reason: format!(
-                        "it is the archive of the cluster with system identifier {id} and segments of {size}, the first destination has {first} and {first_size}"
-                    ),
-                    hint: "name only destinations of one cluster".to_owned(),
-                });
-            }
+    /// What concerns no single file.
+    fn look_at_the_whole(&mut self, inventory: &Inventory) {
+        if inventory.segment_size.is_none() && inventory.total.objects > 0 {
+            self.findings.push(Finding {
+                kind: Kind::NotRead,
+                destination: inventory.place.clone(),
+                name: "archive.json".to_owned(),
+                reason: "the segment size is not known: there is no \"archive.json\", and no segment that can be read".to_owned(),
+                hint: "decrypt or decode the archive with the tool that wrote it".to_owned(),
+            });
+        }
+        if let (Some(first), objects) = (inventory.misplaced.first(), inventory.misplaced_total.objects) {
+            let (are, ends) = if objects == 1 { ("WAL file is", "s") } else { ("WAL files are", "") };
+            let unseen = match inventory.root_is_read {
+                true => "",
+                false => ", and wal-fetch does not look there",
+            };
+            self.findings.push(Finding {
+                kind: Kind::Misplaced,
+                destination: inventory.place.clone(),
+                name: first.key.clone(),
+                reason: format!(
+                    "{objects} {are} directly under the prefix; wal-push stores nothing there{unseen}: another archive_command write{ends} to it"
+                ),
+                hint: "find the server that still archives with cp or another tool and set its archive_command to wal-push".to_owned(),
+            });
+        }
+        for Unreadable { key, damaged, reason } in &inventory.unreadable_records {
+            self.findings.push(Finding {
+                kind: if *damaged { Kind::Damaged } else { Kind::NotRead },
+                destination: inventory.place.clone(),
+                name: key.clone(),
+                reason: format!(
+                    "the record of what was expired cannot be used, so that may look lost: {reason}"
+                ),
+                hint: "restore the object from another destination".to_owned(),
+            });
         }
     }
 
-    fn look_at_histories(&mut self, inventory: &Inventory) {
-        // Where archiving began on a later timeline, nothing older is there to follow from.
-        let oldest = inventory.timelines.keys().next().copied().unwrap_or(Timeline::FIRST);
+    fn look_at_histories(&mut self, inventory: &Inventory, accepted: &[Timeline]) {
         for (timeline, files) in &inventory.timelines {
-            let name = format!("{:08X}.history", timeline.get());
-            match &files.history {
-                Some(content) => self.unreadable(inventory, name, content),
-                None if *timeline != oldest && !files.segments.is_empty() => {
-                    self.findings.push(Finding {
-                        kind: Kind::NoHistory,
-                        destination: inventory.place.clone(),
-                        name,
-                        reason: format!(
-                            "the history of timeline {timeline} is missing, although segments of it are there; without it recovery cannot follow from its parent"
-                        ),
-                        hint: "archive the file again from pg_wal of a server of that timeline".to_owned(),
-                    });
-                }
-                None => {}
+            if let Some(content) = &files.history {
+                self.unreadable(inventory, WalName::TimelineHistory(*timeline).to_string(), content);
             }
+        }
+        for (timeline, file) in without_history(inventory) {
+            let name = WalName::TimelineHistory(timeline).to_string();
+            if accepted.contains(&timeline) {
+                self.accepted.push(name);
+                continue;
+            }
+            self.findings.push(Finding {
+                kind: Kind::NoHistory,
+                destination: inventory.place.clone(),
+                reason: format!(
+                    "the history of timeline {timeline} is missing, although \"{file}\" is there; without it recovery cannot follow from its parent"
+                ),
+                hint: format!(
+                    "archive the file again from pg_wal of a server of that timeline; if it is lost, --accept-gap {name}"
+                ),
+                name,
+            });
         }
         for backup in &inventory.backups {
             self.unreadable(inventory, backup.name().to_string(), &backup.content);
@@ -212,10 +258,16 @@ impl Names {
         let mut findings = Vec::new();
         for gap in coalesce(gaps) {
             let nothing = Runs::default();
+            let removed = inventory.expired.get(&gap.timeline).unwrap_or(&nothing);
+            let lost = removed.missing(gap.first, gap.last);
             let waived = waived.get(&gap.timeline).unwrap_or(&nothing);
-            let open = waived.missing(gap.first, gap.last);
-            for (first, last) in closed(gap, &open) {
-                self.accepted.push(range(inventory, Gap { first, last, ..gap }));
+            let open: Vec<_> = lost.iter().flat_map(|(first, last)| waived.missing(*first, *last)).collect();
+            let accepted = lost
+                .iter()
+                .flat_map(|(first, last)| closed(Gap { first: *first, last: *last, ..gap }, &open));
+            for (first, last) in accepted {
+                let name = |number| inventory.name(gap.timeline, number);
+                self.accepted.push(format!("{}..{}", name(first), name(last)));
             }
             for (first, last) in open {
                 let gap = Gap { first, last, ..gap };
@@ -228,8 +280,6 @@ impl Names {
             }
         }
         self.findings.extend(findings);
-        self.accepted.sort();
-        self.accepted.dedup();
     }
 
     fn gap(&self, inventory: &Inventory, all: &[Inventory], gap: Gap, cut: &[&Need]) -> Finding {
@@ -265,6 +315,30 @@ impl Names {
         let reason = format!("{} missing, {consequence}", count(gap));
         Finding { kind: Kind::Missing, destination: inventory.place.clone(), name, reason, hint }
     }
+}
+
+/// The timelines that have any file and no history, and one of the files. Timeline 1 has none by
+/// right; where archiving began on a later one, nothing older is there to follow from.
+fn without_history(inventory: &Inventory) -> Vec<(Timeline, String)> {
+    let mut files: BTreeMap<Timeline, String> = BTreeMap::new();
+    for (timeline, held) in &inventory.timelines {
+        let segment = held.segments.first().map(|number| inventory.name(*timeline, number).to_string());
+        let partial = || held.partials.values().flatten().find_map(|item| item.stored.title());
+        match (&held.history, segment.or_else(partial)) {
+            (None, Some(file)) => drop(files.insert(*timeline, file)),
+            _ => {}
+        }
+    }
+    for backup in &inventory.backups {
+        let timeline = backup.start_segment.timeline();
+        if inventory.timelines.get(&timeline).is_none_or(|held| held.history.is_none()) {
+            files.entry(timeline).or_insert_with(|| backup.name().to_string());
+        }
+    }
+    let of_backups = inventory.backups.iter().map(|backup| backup.start_segment.timeline());
+    let oldest = inventory.timelines.keys().copied().chain(of_backups).min();
+    files.retain(|timeline, _| Some(*timeline) != oldest && *timeline != Timeline::FIRST);
+    files.into_iter().collect()
 }
 
 fn overlap(one: Gap, other: Gap) -> bool {

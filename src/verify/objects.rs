@@ -5,15 +5,14 @@
 //! segment after the other can be walked on the way.
 
 use super::chains::Chains;
-use super::look::look;
+use super::copies::{Copy, Job, Outcome, Patience, Piece};
 use super::names::{Names, Scope};
 use super::{Count, Finding, Kind, Options, Progress};
 use crate::inventory::{Inventory, Item, Items, Runs, items};
-use crate::object::{Key, Sha256Sum, Stored};
-use crate::storage::{self, Error, Kind as StorageKind, Shared, Storage};
+use crate::object::{Key, Stored};
+use crate::storage::{self, Error, Shared, Storage};
 use crate::wal::{SegmentName, SegmentSize, Timeline, WalName};
 use std::collections::BTreeMap;
-use std::io::{self, Write};
 use std::iter::Peekable;
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::sync::{Mutex, PoisonError};
@@ -36,6 +35,8 @@ pub(super) struct Objects<'a> {
     pub(super) names: &'a Names,
     pub(super) scope: &'a Scope,
     pub(super) options: &'a Options,
+    /// One for each destination.
+    pub(super) patience: &'a [Patience],
 }
 
 /// What came out.
@@ -45,42 +46,6 @@ pub(super) struct Checked {
     /// The segments of which at least one copy is intact.
     pub(super) intact: BTreeMap<Timeline, Runs>,
 }
-
-/// All copies of one WAL file.
-struct Job {
-    name: WalName,
-    copies: Vec<Copy>,
-    answer: SyncSender<Piece>,
-}
-
-/// One object of it.
-pub(super) struct Copy {
-    pub(super) destination: usize,
-    pub(super) key: Key,
-    pub(super) stored: Stored,
-    pub(super) size: u64,
-}
-
-/// What a worker says of one file, in order.
-enum Piece {
-    /// Raw bytes of the copy at hand, for the records.
-    Bytes(Vec<u8>),
-    /// The copy at hand is over; whether it was intact.
-    Copy(bool),
-    /// That is all.
-    Done(Outcome),
-}
-
-#[derive(Default)]
-struct Outcome {
-    count: Count,
-    findings: Vec<Finding>,
-    intact: bool,
-}
-
-/// How often an object is read again whose body breaks off: that happens behind the back of
-/// whoever repeats requests.
-const ATTEMPTS: u32 = 2;
 
 /// Answers that may wait while the first is worked on.
 const WAITING: usize = 256;
@@ -107,12 +72,14 @@ impl Objects<'_> {
                     loop {
                         let job = take.lock().unwrap_or_else(PoisonError::into_inner).recv();
                         let Ok(job) = job else { return };
-                        self.work(job, with_records);
+                        self.work(&job, with_records);
                     }
                 });
             }
             for (name, answer) in answers {
-                if let (Some(chains), WalName::Segment(segment)) = (chains.as_deref_mut(), name) {
+                if let (Some(chains), Some(segment), true) =
+                    (chains.as_deref_mut(), name.segment(), name.is_pages())
+                {
                     chains.begin(segment);
                 }
                 // A worker that panicked has said so; its file counts as not intact.
@@ -120,6 +87,7 @@ impl Objects<'_> {
                     match (piece, chains.as_deref_mut()) {
                         (Piece::Bytes(bytes), Some(chains)) => chains.push(&bytes),
                         (Piece::Copy(intact), Some(chains)) => chains.settle(intact),
+                        (Piece::Partial(title), Some(chains)) => chains.settle_partial(title),
                         (Piece::Done(outcome), _) => checked.add(name, outcome, self.names.size()),
                         _ => {}
                     }
@@ -189,18 +157,20 @@ impl Objects<'_> {
                 if let (Some(name), Some(key)) = (item.stored.name(), item.key())
                     && self.is_wanted(name)
                     && !matches!(item.stored, Stored::Unknown(..))
+                    && self.inventories.get(*destination).is_some_and(|inventory| inventory.reads(&item.key))
                 {
                     let copy = Copy { destination: *destination, key, stored: item.stored, size: item.size };
                     group.entry(name).or_default().push(copy);
                 }
             }
         }
-        // In the order in which fetch believes them.
+        // In the order in which fetch believes them; variants, which it believes never, last.
         for (name, copies) in &mut group {
             let places: Vec<Key> = Key::all_of(*name).map(|(key, _)| key).collect();
             let place =
                 |copy: &Copy| places.iter().position(|place| *place == copy.key).unwrap_or(places.len());
-            copies.sort_by_key(|copy| (copy.destination, place(copy)));
+            let is_variant = |copy: &Copy| matches!(copy.stored, Stored::Variant(..));
+            copies.sort_by_key(|copy| (is_variant(copy), copy.destination, place(copy)));
         }
         Some(group)
     }
@@ -219,110 +189,6 @@ impl Objects<'_> {
         };
         young && (self.scope.label.is_none() || asked_for())
     }
-
-    fn work(&self, job: Job, with_records: bool) {
-        let mut outcome = Outcome::default();
-        let mut intact: Vec<(&Copy, Sha256Sum)> = Vec::new();
-        for copy in &job.copies {
-            let (Some(storage), Some(inventory)) =
-                (self.storages.get(copy.destination), self.inventories.get(copy.destination))
-            else {
-                continue;
-            };
-            let is_first = intact.is_empty() && matches!(copy.stored, Stored::Wal(..));
-            let piped =
-                (with_records && is_first && matches!(job.name, WalName::Segment(_))).then_some(&job.answer);
-            let mut attempts = 1..=ATTEMPTS;
-            let seen = loop {
-                let mut output = piped
-                    .map_or_else(|| Box::new(io::sink()) as Box<dyn Write + Send>, |to| Box::new(Pipe(to)));
-                let seen = look(storage.as_ref(), job.name, copy, self.options, output.as_mut());
-                let seen = seen.map(|seen| seen.and_then(|seen| seen.fits(inventory, copy, job.name)));
-                if piped.is_some() {
-                    let _ = job.answer.send(Piece::Copy(matches!(seen, Ok(Ok(_)))));
-                }
-                match (&seen, attempts.next()) {
-                    (Err(error), Some(_)) if error.kind() == StorageKind::Unavailable => {
-                        log::debug!("{error}")
-                    }
-                    _ => break seen,
-                }
-            };
-            let finding = |kind, reason: String, hint: &str| Finding {
-                kind,
-                destination: inventory.place.clone(),
-                name: job.name.to_string(),
-                reason: format!("\"{}\" {reason}", copy.key),
-                hint: hint.to_owned(),
-            };
-            match seen {
-                Ok(Ok(seen)) => {
-                    outcome.count.objects += 1;
-                    outcome.count.stored += copy.size;
-                    outcome.count.raw += seen.raw.unwrap_or(0);
-                    if matches!(copy.stored, Stored::Wal(..)) {
-                        outcome.intact = true;
-                        intact.extend(seen.sha256.map(|sum| (copy, sum)));
-                    }
-                }
-                Ok(Err((kind, reason))) => {
-                    outcome.count.objects += 1;
-                    outcome.count.stored += copy.size;
-                    let aside = copy.key.to_quarantine();
-                    let hint = match kind {
-                        Kind::OtherCluster => format!(
-                            "find out which cluster's archive this is; \"wal-archive quarantine {aside}\" moves it aside"
-                        ),
-                        _ if self.storages.len() > 1 => {
-                            "\"wal-archive copy --repair\" brings a good copy from another destination"
-                                .to_owned()
-                        }
-                        _ => format!(
-                            "\"wal-archive quarantine {aside}\" moves it aside, so that a server that still has the file can push it again"
-                        ),
-                    };
-                    outcome.findings.push(finding(
-                        kind,
-                        format!("is damaged or not the file of its name: {reason}"),
-                        &hint,
-                    ));
-                }
-                // Expired or quarantined since it was listed.
-                Err(error) if error.kind() == StorageKind::NotFound => {}
-                Err(error) => {
-                    let hint = error.hint_text().unwrap_or("verify it again");
-                    outcome.findings.push(finding(
-                        Kind::NotRead,
-                        format!("could not be read: {error}"),
-                        hint,
-                    ));
-                }
-            }
-        }
-        outcome.findings.extend(self.compare(job.name, &intact));
-        let _ = job.answer.send(Piece::Done(outcome)); // nobody listens any more only after a panic
-    }
-
-    /// Intact copies of one file must be equal; a variant is what differs on purpose.
-    fn compare(&self, name: WalName, intact: &[(&Copy, Sha256Sum)]) -> Option<Finding> {
-        let (first, sum) = intact.first()?;
-        let (other, _) = intact.iter().find(|(_, other)| other != sum)?;
-        let place = |copy: &Copy| self.inventories.get(copy.destination).map_or("", |i| i.place.as_str());
-        let kind = if first.destination == other.destination { Kind::Conflict } else { Kind::Differs };
-        Some(Finding {
-            kind,
-            destination: place(other).to_owned(),
-            name: name.to_string(),
-            reason: format!(
-                "\"{}/{}\" and \"{}/{}\" are both intact and hold different content",
-                place(first),
-                first.key,
-                place(other),
-                other.key
-            ),
-            hint: "two servers or two tools archived there: find out which file belongs to this history and move the other one out".to_owned(),
-        })
-    }
 }
 
 impl Checked {
@@ -336,20 +202,6 @@ impl Checked {
         {
             self.intact.entry(segment.timeline()).or_default().insert(number);
         }
-    }
-}
-
-/// Hands raw bytes over to whoever walks the records.
-struct Pipe<'a>(&'a SyncSender<Piece>);
-
-impl Write for Pipe<'_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let _ = self.0.send(Piece::Bytes(bytes.to_vec())); // as above
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
     }
 }
 

@@ -43,9 +43,12 @@ fn list_shows_timelines_gaps_and_backups() {
     );
     assert_eq!(lines[6], ["missing on", "segments", "names"]);
     assert_eq!(lines[7], ["1", "4", "000000010000000000000016..000000010000000000000019"]);
-    assert_eq!(lines[9], ["backup", "timeline", "start", "stop", "stop segment", "finished", "its WAL"]);
+    assert_eq!(lines[9], ["unfinished on", "segment", "bytes", "stored", "key"]);
+    assert_eq!(lines[10][..2], ["1", "00000001000000000000001B"]);
+    assert_eq!(lines[10][4], "wal_005/00000001000000000000001B.partial.zst");
+    assert_eq!(lines[12], ["backup", "timeline", "start", "stop", "stop segment", "finished", "its WAL"]);
     assert_eq!(
-        lines[10],
+        lines[13],
         [
             "pg_basebackup base backup",
             "1",
@@ -56,11 +59,11 @@ fn list_shows_timelines_gaps_and_backups() {
             "complete"
         ]
     );
-    assert!(lines[12][0].starts_with(
+    assert!(lines[15][0].starts_with(
         "missing 000000010000000000000016..000000010000000000000019 in \"/archive\": 4 segments are missing"
     ));
-    assert!(lines[13][0].starts_with("HINT: "));
-    assert_eq!(lines.len(), 14, "{told}");
+    assert!(lines[16][0].starts_with("HINT: "));
+    assert_eq!(lines.len(), 17, "{told}");
     assert!(!told.contains('\x1b'), "colour is for terminals");
 }
 

@@ -355,9 +355,165 @@ fn a_good_copy_in_another_encoding_carries_the_records_on() {
     let vector =
         concat!(env!("CARGO_MANIFEST_DIR"), "/tests/vectors/wal/postgresql-15/00000002000000000000001B.zst");
     let raw = zstd::stream::decode_all(&fs::read(vector).unwrap()[..]).unwrap();
-    fs::write(sandbox.archive().join("00000002000000000000001B"), raw).unwrap();
+    fs::write(sandbox.archive().join("wal_005/00000002000000000000001B"), raw).unwrap();
     let bit = fs::metadata(&object).unwrap().len() as usize * 4;
     flip(&object, bit);
     assert_eq!(findings(&sandbox, &["--records"]), ["damaged 00000002000000000000001B"]);
     assert_eq!(recoverable(&sandbox, 1, &["--records"])[1]["end"], "0/1CFE448");
+}
+
+#[test]
+fn a_quick_look_finds_an_object_that_was_cut_in_an_archive_of_our_own() {
+    let sandbox = made_up(&["000000010000000000000001", "000000010000000000000002"]);
+    let object = sandbox.object("000000010000000000000001");
+    let whole = fs::read(&object).unwrap();
+    for len in [whole.len() / 2, whole.len() - 256, whole.len() - 1] {
+        fs::write(&object, &whole[..len]).unwrap();
+        assert_eq!(findings(&sandbox, &["--quick"]), ["damaged 000000010000000000000001"], "{len} bytes");
+    }
+    fs::write(&object, &whole).unwrap();
+    sound(&sandbox, &["--quick"]);
+    // Where other tools write, too, an object without a trailer is theirs.
+    let identity = sandbox.archive().join("archive.json");
+    let text = fs::read_to_string(&identity).unwrap().replace("\"foreign\":false", "\"foreign\":true");
+    fs::remove_file(&identity).unwrap();
+    fs::write(&identity, text).unwrap();
+    fs::write(&object, &whole[..whole.len() - 256]).unwrap();
+    sound(&sandbox, &["--quick"]);
+}
+
+/// Stores a real file of the vectors under another key of the archive.
+fn store_beside(sandbox: &Sandbox, name: &str, key: &str) {
+    fs::copy(sandbox.object(name), sandbox.archive().join("wal_005").join(key)).unwrap();
+}
+
+#[test]
+fn an_unfinished_segment_shows_how_far_recovery_goes_with_it() {
+    // Timeline 2 as a dead server left it: 1C, its last segment, was drained.
+    let sandbox = whole();
+    let (last, partial) = ("00000002000000000000001C", "00000002000000000000001C.partial");
+    let raw = fs::read(sandbox.data().join("pg_wal").join(last)).unwrap();
+    take_out(&sandbox, last);
+    sandbox.wal(partial, &raw);
+    sandbox.push(partial, &[]).succeeds();
+    let told = sound(&sandbox, &["--records"]);
+    let ends =
+        format!("to the end of the timeline; with {partial} to 0/1CFE448, 2026-11-20T21:05:53.559351Z");
+    let rows: Vec<&str> = told.lines().filter(|line| line.starts_with("WAL alone")).collect();
+    assert!(rows[1].contains(&ends), "{told}");
+    assert!(!rows[0].contains("with"), "timeline 2 leaves timeline 1 in its partial segment: {told}");
+    let told = sound(&sandbox, &[]);
+    assert!(told.contains(&format!("to the end of the timeline; with {partial}\n")), "{told}");
+    let way = &recoverable(&sandbox, 0, &["--records"])[1];
+    assert_eq!(way["to"], "00000002000000000000001B");
+    assert_eq!(way["partial"][0]["file"], partial);
+    assert_eq!(way["partial"][0]["end"], "0/1CFE448");
+    // Where the segment itself is there, nobody needs it.
+    sandbox.push(last, &[]).succeeds();
+    let way = &recoverable(&sandbox, 0, &["--records"])[1];
+    assert_eq!((&way["to"], &way["partial"]), (&last.into(), &serde_json::json!([])));
+}
+
+#[test]
+fn a_segment_that_was_archived_cut_counts_as_a_partial_one_and_never_as_the_segment() {
+    let sandbox = whole();
+    let (before, last) = ("00000002000000000000001B", "00000002000000000000001C");
+    let trailer = fs::read(sandbox.object(last)).unwrap();
+    let text = String::from_utf8_lossy(&trailer[trailer.len() - 248..]).into_owned();
+    let sum = text.split("\"sha256\":\"").nth(1).unwrap()[..16].to_owned();
+    store_beside(&sandbox, last, &format!("{last}.{sum}.zst"));
+    take_out(&sandbox, last);
+    let ways = recoverable(&sandbox, 0, &["--records"]);
+    assert_eq!((&ways[1]["to"], &ways[1]["end"]), (&before.into(), &"0/1BFEE48".into()));
+    assert_eq!(ways[1]["partial"][0]["file"], format!("{last}.{sum}"));
+    assert_eq!(ways[1]["partial"][0]["end"], "0/1CFE448");
+    // In the middle it closes no hole.
+    put(&sandbox, "00000002000000000000001D", 1);
+    assert_eq!(findings(&sandbox, &[]), [format!("missing {last}")]);
+    let json: Value = serde_json::from_str(&sandbox.admin("list", &["--json"]).stdout).unwrap();
+    let timeline = &json["destinations"][0]["timelines"][1];
+    assert_eq!(timeline["unfinished"][0]["key"], format!("wal_005/{last}.{sum}.zst"));
+    assert_eq!((&timeline["missing"], &timeline["segments"]), (&1.into(), &2.into()));
+}
+
+#[test]
+fn whatever_is_there_of_a_timeline_without_its_history_is_a_finding() {
+    for file in [
+        "000000020000000000000003",
+        "000000020000000000000003.partial",
+        "000000020000000000000003.00000028.backup",
+    ] {
+        let sandbox = made_up(&["000000010000000000000001", "000000010000000000000002"]);
+        let content = match file.len() {
+            41 => backup_of("000000020000000000000003").into_bytes(),
+            _ => segment(&file[..24], MIB, CLUSTER, 1),
+        };
+        sandbox.wal(file, &content);
+        let pushed = sandbox.push(file, &[]);
+        assert_eq!(pushed.code, Some(0), "{pushed:?}");
+        assert_eq!(findings(&sandbox, &[]), ["no-history 00000002.history"], "{file}");
+        let told = sandbox.admin("verify", &[]).told(1, &sandbox);
+        assert!(told.contains(&format!("although \"{file}\" is there")), "{told}");
+        let told = sound(&sandbox, &["--accept-gap", "00000002.history"]);
+        assert!(told.starts_with("accepted 00000002.history is missing"), "{told}");
+    }
+}
+
+fn backup_of(segment: &str) -> String {
+    format!(
+        "START WAL LOCATION: 0/300028 (file {segment})\nSTOP WAL LOCATION: 0/300100 (file {segment})\n\
+         CHECKPOINT LOCATION: 0/300060\nBACKUP METHOD: streamed\nBACKUP FROM: primary\n\
+         START TIME: 2026-11-01 21:05:43 UTC\nLABEL: x\nSTART TIMELINE: 2\n\
+         STOP TIME: 2026-11-01 21:05:44 UTC\nSTOP TIMELINE: 2\n"
+    )
+}
+
+#[test]
+fn destinations_of_two_clusters_are_one_finding_and_nothing_else() {
+    let sandbox = made_up(&["000000010000000000000001", "000000010000000000000002"]);
+    let other = Sandbox::new();
+    other.make_data_directory("data", CLUSTER + 1);
+    for name in ["000000010000000000000001", "000000010000000000000003"] {
+        other.wal(name, &segment(name, MIB, CLUSTER + 1, 1));
+        other.push(name, &[]).succeeds();
+    }
+    let json = both(&sandbox, &other.archive(), 1);
+    assert_eq!(findings_of(&json), ["other-cluster archive.json"]);
+    let reason = json["findings"][0]["reason"].as_str().unwrap();
+    assert!(reason.contains(&CLUSTER.to_string()) && reason.contains(&(CLUSTER + 1).to_string()), "{reason}");
+    assert_eq!((&json["checked"]["objects"], &json["recoverable"]), (&0.into(), &serde_json::json!([])));
+}
+
+#[test]
+fn wal_directly_under_the_prefix_of_our_own_archive_is_a_finding() {
+    let sandbox = made_up(&["000000010000000000000001", "000000010000000000000002"]);
+    let name = "000000010000000000000003";
+    fs::write(sandbox.archive().join(name), segment(name, MIB, CLUSTER, 1)).unwrap();
+    assert_eq!(findings(&sandbox, &[]), [format!("misplaced {name}")]);
+    let told = sandbox.admin("list", &[]).told(1, &sandbox);
+    assert!(told.lines().any(|line| line.starts_with("misplaced ") && line.ends_with(name)), "{told}");
+}
+
+#[test]
+fn json_says_which_destinations_could_not_be_listed_even_where_that_is_all() {
+    let sandbox = Sandbox::new();
+    let run = sandbox.admin("verify", &["--json"]);
+    let json: Value = serde_json::from_str(&run.stdout).unwrap_or_else(|_| panic!("{run:?}"));
+    assert_eq!((run.code, &json["verdict"]), (Some(2), &"could-not-tell".into()));
+    assert_eq!(
+        (findings_of(&json), &json["destinations"]),
+        (vec!["not-read archive.json".into()], &serde_json::json!([]))
+    );
+    let run = sandbox.admin("list", &["--json"]);
+    let json: Value = serde_json::from_str(&run.stdout).unwrap_or_else(|_| panic!("{run:?}"));
+    assert_eq!((run.code, findings_of(&json)), (Some(2), vec!["not-read archive.json".to_owned()]));
+}
+
+#[test]
+fn an_accepted_gap_of_one_segment_has_the_form_of_every_other() {
+    let sandbox = made_up(&["000000010000000000000001", "000000010000000000000003"]);
+    let gap = "000000010000000000000002";
+    let told = sandbox.admin("verify", &["--json", "--accept-gap", gap]).told(0, &sandbox);
+    let json: Value = serde_json::from_str(&told).unwrap();
+    assert_eq!(json["accepted_gaps"], serde_json::json!([format!("{gap}..{gap}")]));
 }

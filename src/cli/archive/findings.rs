@@ -2,6 +2,7 @@
 
 use super::super::exit::AdminExit;
 use super::table::{Cell, Tone, colour, paint};
+use crate::failure::Failure;
 use crate::inventory::{Gap, Inventory};
 use crate::verify::{Finding, Kind, Verdict, range};
 use serde_json::{Value, json};
@@ -26,6 +27,11 @@ pub(super) fn text(findings: &[Finding]) -> String {
         format!("{kind} {statement}\n    HINT: {}\n", paint(&Cell::from(hint.as_str()), colour))
     };
     findings.iter().map(one).collect()
+}
+
+/// As a message on stderr.
+pub(super) fn failure(finding: &Finding) -> Failure<()> {
+    Failure::new((), finding.reason.clone()).hint(finding.hint.clone())
 }
 
 pub(super) fn json(findings: &[Finding]) -> Value {

@@ -11,7 +11,7 @@ use crate::failure::{Failure, size};
 use crate::inventory::{Backup, Content, Gap, Inventory, Item, TimelineFiles, Total, items};
 use crate::object::Stored;
 use crate::storage::Shared;
-use crate::verify::{Scope, by_names, verdict};
+use crate::verify::{Scope, by_names, not_listed, verdict};
 use crate::wal::{Timeline, TimelineHistory};
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use serde_json::{Value, json};
@@ -42,11 +42,15 @@ pub(super) fn run(matches: &ArgMatches) -> Result<AdminExit, Failure<()>> {
     for storage in &storages {
         match Inventory::read_archive(storage.as_ref()) {
             Ok(inventory) => inventories.push(inventory),
-            Err(error) => unread.push(Failure::from_storage((), &error)),
+            Err(error) => unread.push(not_listed(storage.as_ref(), &error)),
         }
     }
-    let found = by_names(&inventories, &Scope::default()).map(|names| names.findings).unwrap_or_default();
+    let mut found = by_names(&inventories, &Scope::default()).map(|names| names.findings).unwrap_or_default();
+    for lost in &unread {
+        super::report(&findings::failure(lost));
+    }
     if json {
+        found.extend(unread.iter().cloned());
         let destinations: Value = inventories.iter().map(destination).collect();
         show_json(json!({"destinations": destinations, "findings": findings::json(&found)}));
     } else {
@@ -56,13 +60,8 @@ pub(super) fn run(matches: &ArgMatches) -> Result<AdminExit, Failure<()>> {
             show(&format!("\n{}", findings::text(&found)));
         }
     }
-    for failure in &unread {
-        super::report(failure);
-    }
-    Ok(match (verdict(&found), unread.is_empty()) {
-        (crate::verify::Verdict::Sound, false) => AdminExit::CouldNotTell,
-        (verdict, _) => findings::exit(verdict),
-    })
+    found.extend(unread);
+    Ok(findings::exit(verdict(&found)))
 }
 
 /// `--segments`, as the listing comes.
@@ -118,7 +117,9 @@ fn section(inventory: &Inventory) -> String {
     let Total { objects, bytes: stored } = inventory.total;
     let mut text =
         format!("{}: {cluster}, {}, {}\n", inventory.place, counted(objects, "object"), size(stored));
-    for table in [timelines(inventory), gaps(inventory), backups(inventory), others(inventory)] {
+    let tables =
+        [timelines(inventory), gaps(inventory), partials(inventory), backups(inventory), others(inventory)];
+    for table in tables {
         if !table.is_empty() {
             text += &format!("\n{}", table.render(colour));
         }
@@ -151,7 +152,7 @@ fn timelines(inventory: &Inventory) -> Table {
             None => (Cell::new(Tone::Bad, "unknown"), "-".into()),
         };
         let raw = raw(inventory, files);
-        let missing = missing(inventory, files);
+        let missing = missing(inventory, *timeline);
         let (oldest, newest) = files.times.map_or((None, None), |(a, b)| (Some(time(a)), Some(time(b))));
         table.row([
             timeline.to_string().into(),
@@ -195,31 +196,66 @@ fn ratio(raw: u64, stored: u64) -> Option<String> {
     (raw > 0 && stored > 0).then(|| format!("{:.1}x", raw as f64 / stored as f64)) // shown with one digit
 }
 
-/// How many are missing between the first and the last; unknown without the segment size.
-fn missing(inventory: &Inventory, files: &TimelineFiles) -> Option<u64> {
+/// How many are missing between the first and the last; unknown without the segment size. What expire
+/// removed is not.
+fn missing(inventory: &Inventory, timeline: Timeline) -> Option<u64> {
     inventory.segment_size?;
-    Some(files.segments.gaps().map(|(first, last)| last - first + 1).sum())
+    Some(inventory.gaps_of(timeline).0.iter().map(|(first, last)| last - first + 1).sum())
 }
 
-fn all_gaps(inventory: &Inventory) -> Vec<Gap> {
+/// What is not there between the first and the last: lost, and expired.
+fn gaps_of(inventory: &Inventory, timeline: Timeline) -> (Vec<Gap>, Vec<Gap>) {
     if inventory.segment_size.is_none() {
-        return Vec::new();
+        return (Vec::new(), Vec::new());
     }
-    let gaps = inventory.timelines.iter().flat_map(|(timeline, files)| {
-        files.segments.gaps().map(|(first, last)| Gap { timeline: *timeline, first, last })
-    });
-    gaps.collect()
+    let (lost, expired) = inventory.gaps_of(timeline);
+    let gaps = |ranges: Vec<(u64, u64)>| {
+        ranges.into_iter().map(|(first, last)| Gap { timeline, first, last }).collect()
+    };
+    (gaps(lost), gaps(expired))
 }
 
 fn gaps(inventory: &Inventory) -> Table {
     let mut table =
         Table::new(&[("missing on", Align::Right), ("segments", Align::Right), ("names", Align::Left)]);
-    for gap in all_gaps(inventory) {
-        table.row([
-            gap.timeline.to_string().into(),
-            (gap.last - gap.first + 1).to_string().into(),
-            Cell::new(Tone::Notable, findings::gap_text(inventory, gap)),
-        ]);
+    let all: Vec<_> = inventory.timelines.keys().map(|timeline| gaps_of(inventory, *timeline)).collect();
+    let mut rows = |gaps: &[Gap], tone, note: &str| {
+        for gap in gaps {
+            table.row([
+                gap.timeline.to_string().into(),
+                (gap.last - gap.first + 1).to_string().into(),
+                Cell::new(tone, format!("{}{note}", findings::gap_text(inventory, *gap))),
+            ]);
+        }
+    };
+    all.iter().for_each(|(lost, _)| rows(lost, Tone::Notable, ""));
+    all.iter().for_each(|(_, expired)| rows(expired, Tone::Plain, " (expired between backups)"));
+    table
+}
+
+/// Unfinished segments: `.partial` ones, and those that were archived cut.
+fn unfinished(files: &TimelineFiles) -> impl Iterator<Item = (u64, &Item)> {
+    files.partials.iter().flat_map(|(number, items)| items.iter().map(|item| (*number, item)))
+}
+
+fn partials(inventory: &Inventory) -> Table {
+    let mut table = Table::new(&[
+        ("unfinished on", Align::Right),
+        ("segment", Align::Left),
+        ("bytes", Align::Right),
+        ("stored", Align::Left),
+        ("key", Align::Left),
+    ]);
+    for (timeline, files) in &inventory.timelines {
+        for (number, item) in unfinished(files) {
+            table.row([
+                timeline.to_string().into(),
+                inventory.name(*timeline, number).to_string().into(),
+                item.size.to_string().into(),
+                time(item.modified).into(),
+                item.key.clone().into(),
+            ]);
+        }
     }
     table
 }
@@ -293,7 +329,7 @@ fn others(inventory: &Inventory) -> Table {
         }
     };
     rows("unknown encoding", Tone::Bad, &inventory.unknown, inventory.unknown_total.objects);
-    rows("variant", Tone::Plain, &inventory.variants, inventory.variants.len() as u64);
+    rows("misplaced", Tone::Notable, &inventory.misplaced, inventory.misplaced_total.objects);
     rows("stranger", Tone::Notable, &inventory.strangers, inventory.strangers_total.objects);
     table
 }
@@ -313,6 +349,7 @@ fn destination(inventory: &Inventory) -> Value {
         "timelines": timelines,
         "backups": backups,
         "unknown_encodings": keys(&inventory.unknown, inventory.unknown_total.objects),
+        "misplaced": keys(&inventory.misplaced, inventory.misplaced_total.objects),
         "variants": keys(&inventory.variants, inventory.variants.len() as u64),
         "strangers": keys(&inventory.strangers, inventory.strangers_total.objects),
     })
@@ -327,13 +364,13 @@ fn timeline(inventory: &Inventory, timeline: Timeline, files: &TimelineFiles) ->
     let name = |number: u64| inventory.name(timeline, number).to_string();
     let known = files.history.as_ref().and_then(|history: &Content<TimelineHistory>| history.as_ref().ok());
     let last = known.and_then(|history| history.ancestors.last());
-    let gaps: Vec<Value> = all_gaps(inventory)
-        .into_iter()
-        .filter(|gap| gap.timeline == timeline)
-        .map(|gap| findings::gap(inventory, gap))
+    let (lost, expired) = gaps_of(inventory, timeline);
+    let gaps =
+        |gaps: Vec<Gap>| -> Value { gaps.into_iter().map(|gap| findings::gap(inventory, gap)).collect() };
+    let partials: Vec<String> = files.partials.keys().map(|number| name(*number)).collect();
+    let unfinished: Value = unfinished(files)
+        .map(|(number, item)| json!({"segment": name(number), "key": item.key, "bytes": item.size}))
         .collect();
-    let partials: Vec<String> =
-        files.partials.ranges().flat_map(|(first, last)| (first..=last).map(name)).collect();
     json!({
         "timeline": timeline.get(),
         "history": match &files.history {
@@ -346,9 +383,11 @@ fn timeline(inventory: &Inventory, timeline: Timeline, files: &TimelineFiles) ->
         "first": files.segments.first().map(name),
         "last": files.segments.last().map(name),
         "segments": files.segments.count(),
-        "missing": missing(inventory, files),
-        "gaps": gaps,
+        "missing": missing(inventory, timeline),
+        "gaps": gaps(lost),
+        "expired": gaps(expired),
         "partial": partials,
+        "unfinished": unfinished,
         "raw_bytes": raw(inventory, files),
         "stored_bytes": files.stored.bytes,
         "oldest": files.times.map(|(oldest, _)| time(oldest)),

@@ -11,8 +11,8 @@ use crate::config::{Program, duration};
 use crate::failure::{Failure, exact_time, size};
 use crate::object::Checks;
 use crate::storage::Shared;
-use crate::verify::{Depth, Options, Recoverable, Report, Since, Verdict, verdict, verify};
-use crate::wal::SegmentName;
+use crate::verify::{Depth, Options, Recoverable, Report, Since, Unfinished, Verdict, verdict, verify};
+use crate::wal::{SegmentName, Timeline, WalName};
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use serde_json::{Value, json};
 use std::time::SystemTime;
@@ -38,8 +38,12 @@ pub(super) fn command() -> Command {
         ))
         .arg(option("backup", "LABEL", "Only what recovery from the backups with this label needs"))
         .arg(
-            option("accept-gap", "FROM..TO", "Segments known to be lost; may be repeated")
-                .action(ArgAction::Append),
+            option(
+                "accept-gap",
+                "FROM..TO",
+                "Segments, or a history file, known to be lost; may be repeated",
+            )
+            .action(ArgAction::Append),
         )
         .arg(
             option(JOBS, "NUMBER", "Objects looked at at once (default: the number of processors)")
@@ -70,6 +74,13 @@ pub(super) fn run(matches: &ArgMatches) -> Result<AdminExit, Failure<()>> {
     let text = |name: &str| matches.get_one::<String>(name).map(String::as_str);
     let gaps = matches.get_many::<String>("accept-gap").unwrap_or_default();
     let processors = || std::thread::available_parallelism().map_or(1, |count| count.get());
+    let (mut lost, mut histories) = (Vec::new(), Vec::new());
+    for gap in gaps {
+        match accepted(gap)? {
+            Lost::Segments(from, to) => lost.push((from, to)),
+            Lost::History(timeline) => histories.push(timeline),
+        }
+    }
     let options = Options {
         depth: match (matches.get_flag("quick"), matches.get_flag("records")) {
             (true, _) => Depth::Quick,
@@ -78,7 +89,8 @@ pub(super) fn run(matches: &ArgMatches) -> Result<AdminExit, Failure<()>> {
         },
         since: text("since").map(since).transpose()?,
         label: text("backup").map(str::to_owned),
-        accepted: gaps.map(|text| accepted(text)).collect::<Result<_, _>>()?,
+        accepted: lost,
+        accepted_histories: histories,
         jobs: matches.get_one::<u16>(JOBS).map_or_else(processors, |jobs| usize::from(*jobs)),
         checks,
     };
@@ -89,9 +101,13 @@ pub(super) fn run(matches: &ArgMatches) -> Result<AdminExit, Failure<()>> {
     drop(progress);
     let report = report?;
     let verdict = verdict(&report.findings);
-    match matches.get_flag("json") {
-        true => show_json(as_json(&report, &options, verdict)),
-        false => show(&as_text(&report, &options, verdict)),
+    match (matches.get_flag("json"), report.inventories.is_empty()) {
+        (true, _) => show_json(as_json(&report, &options, verdict)),
+        // No destination answered: there is nothing to show but why.
+        (false, true) => {
+            report.findings.iter().for_each(|finding| super::report(&findings::failure(finding)))
+        }
+        (false, false) => show(&as_text(&report, &options, verdict)),
     }
     Ok(findings::exit(verdict))
 }
@@ -108,14 +124,23 @@ fn since(text: &str) -> Result<Since, Failure<()>> {
     })
 }
 
-/// `FROM..TO`, or one name.
-fn accepted(text: &str) -> Result<(SegmentName, SegmentName), Failure<()>> {
+/// What --accept-gap may name.
+enum Lost {
+    Segments(SegmentName, SegmentName),
+    History(Timeline),
+}
+
+/// `FROM..TO`, or one name; of a history file its timeline.
+fn accepted(text: &str) -> Result<Lost, Failure<()>> {
+    if let Ok(WalName::TimelineHistory(timeline)) = text.parse() {
+        return Ok(Lost::History(timeline));
+    }
     let (from, to) = text.split_once("..").unwrap_or((text, text));
     match (from.parse::<SegmentName>(), to.parse::<SegmentName>()) {
-        (Ok(from), Ok(to)) if from.timeline() == to.timeline() && from <= to => Ok((from, to)),
+        (Ok(from), Ok(to)) if from.timeline() == to.timeline() && from <= to => Ok(Lost::Segments(from, to)),
         _ => Err(Failure::new(
             (),
-            format!("--accept-gap: \"{text}\" is not FROM..TO with two segments of one timeline"),
+            format!("--accept-gap: \"{text}\" is not FROM..TO with two segments of one timeline, nor a history file"),
         )
         .hint("as \"wal-archive verify\" prints a gap: 000000010000000000000007..000000010000000000000009")),
     }
@@ -183,14 +208,26 @@ fn recoverable(report: &Report, options: &Options) -> Table {
             row.push(way.end.map_or_else(|| "-".to_owned(), |end| end.to_string()).into());
             row.push(way.last_commit.and_then(exact_time).unwrap_or_else(|| "-".to_owned()).into());
         }
-        row.push(match (way.consistent, way.complete) {
-            (false, _) => Cell::new(Tone::Bad, "not usable: its own WAL is not whole"),
-            (true, false) => Cell::new(Tone::Bad, "not to the end of the timeline"),
-            (true, true) => Cell::new(Tone::Good, "to the end of the timeline"),
+        row.push(match (way.consistent, way.complete, way.expired) {
+            (false, ..) => Cell::new(Tone::Bad, "not usable: its own WAL is not whole"),
+            (true, false, false) => Cell::new(Tone::Bad, "not to the end of the timeline"),
+            (true, false, true) => Cell::new(Tone::Plain, "as far as WAL was kept when the rest was expired"),
+            (true, true, _) => {
+                let with: String = way.partials.iter().map(with).collect();
+                Cell::new(Tone::Good, format!("to the end of the timeline{with}"))
+            }
         });
         table.row(row);
     }
     table
+}
+
+/// How much further an unfinished segment leads.
+fn with(partial: &Unfinished) -> String {
+    let Unfinished { file, end, last_commit } = partial;
+    let end = end.map_or_else(String::new, |end| format!(" to {end}"));
+    let commit = last_commit.and_then(exact_time).map_or_else(String::new, |time| format!(", {time}"));
+    format!("; with {file}{end}{commit}")
 }
 
 fn as_json(report: &Report, options: &Options, verdict: Verdict) -> Value {
@@ -222,6 +259,17 @@ fn as_json(report: &Report, options: &Options, verdict: Verdict) -> Value {
 }
 
 fn way(way: &Recoverable) -> Value {
+    let partials: Value = way
+        .partials
+        .iter()
+        .map(|Unfinished { file, end, last_commit }| {
+            json!({
+                "file": file,
+                "end": end.map(|end| end.to_string()),
+                "last_commit": last_commit.and_then(exact_time),
+            })
+        })
+        .collect();
     json!({
         "backup": way.label,
         "from": way.from.to_string(),
@@ -231,5 +279,7 @@ fn way(way: &Recoverable) -> Value {
         "complete": way.complete,
         "end": way.end.map(|end| end.to_string()),
         "last_commit": way.last_commit.and_then(exact_time),
+        "expired": way.expired,
+        "partial": partials,
     })
 }

@@ -1,0 +1,235 @@
+//! All copies of one WAL file: each looked at, intact ones compared, and what is wrong put in words.
+//!
+//! Runs in several threads at once. A destination that refuses, or fails again and again, is left
+//! alone after that has been said once.
+
+use super::look::{Wrong, look};
+use super::objects::Objects;
+use super::{Count, Finding, Kind};
+use crate::archive;
+use crate::inventory::Inventory;
+use crate::object::{Key, Sha256Sum, Stored};
+use crate::storage::{Error, Kind as StorageKind, Storage};
+use crate::wal::WalName;
+use std::io::{self, Write};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::mpsc::SyncSender;
+
+/// All copies of one WAL file.
+pub(super) struct Job {
+    pub(super) name: WalName,
+    pub(super) copies: Vec<Copy>,
+    pub(super) answer: SyncSender<Piece>,
+}
+
+/// One object of it.
+pub(super) struct Copy {
+    pub(super) destination: usize,
+    pub(super) key: Key,
+    pub(super) stored: Stored,
+    pub(super) size: u64,
+}
+
+/// What a worker says of one file, in order.
+pub(super) enum Piece {
+    /// Raw bytes of the copy at hand, for the records.
+    Bytes(Vec<u8>),
+    /// The copy of a segment at hand is over; whether it was intact.
+    Copy(bool),
+    /// The unfinished segment at hand is over; its name where it was intact.
+    Partial(Option<String>),
+    /// That is all.
+    Done(Outcome),
+}
+
+#[derive(Default)]
+pub(super) struct Outcome {
+    pub(super) count: Count,
+    pub(super) findings: Vec<Finding>,
+    /// Whether the WAL file itself has an intact copy; a variant is none.
+    pub(super) intact: bool,
+}
+
+/// Whether a destination is still asked.
+#[derive(Default)]
+pub(super) struct Patience {
+    given_up: AtomicBool,
+    /// Objects in a row that could not be read.
+    failures: AtomicU32,
+}
+
+/// So many objects in a row that cannot be read mean that the destination is down.
+const TOO_MANY: u32 = 10;
+
+/// How often an object is read again whose body breaks off: that happens where whoever repeats
+/// requests cannot see it.
+const ATTEMPTS: u32 = 2;
+
+impl Objects<'_> {
+    /// Looks at every copy of one file; says how that went, and hands over what the records are
+    /// walked in.
+    pub(super) fn work(&self, job: &Job, with_records: bool) {
+        let mut outcome = Outcome::default();
+        let mut intact: Vec<(&Copy, Sha256Sum)> = Vec::new();
+        for copy in &job.copies {
+            let at = copy.destination;
+            let (Some(storage), Some(inventory), Some(patience)) =
+                (self.storages.get(at), self.inventories.get(at), self.patience.get(at))
+            else {
+                continue;
+            };
+            if patience.given_up.load(Ordering::Relaxed) {
+                continue;
+            }
+            let is_partial = copy.stored.partial().is_some();
+            let is_segment = matches!(copy.stored, Stored::Wal(WalName::Segment(_), _)) && intact.is_empty();
+            let piped = (with_records && (is_partial || is_segment)).then_some(&job.answer);
+            let seen = self.read(storage.as_ref(), inventory, job.name, copy, piped);
+            let of_object = |found: &mut Outcome| {
+                patience.failures.store(0, Ordering::Relaxed);
+                found.count.objects += 1;
+                found.count.stored += copy.size;
+            };
+            match seen {
+                Ok(Ok(seen)) => {
+                    of_object(&mut outcome);
+                    outcome.count.raw += seen.raw.unwrap_or(0);
+                    if matches!(copy.stored, Stored::Wal(..)) {
+                        outcome.intact = true;
+                        intact.extend(seen.sha256.map(|sum| (copy, sum)));
+                    }
+                }
+                Ok(Err(wrong)) => {
+                    of_object(&mut outcome);
+                    outcome.findings.push(self.wrong(inventory, job.name, copy, wrong));
+                }
+                // Expired or quarantined since it was listed.
+                Err(error) if error.kind() == StorageKind::NotFound => {}
+                Err(error) => {
+                    let finding = patience.failed(storage.as_ref(), job.name, copy, &error);
+                    outcome.findings.extend(finding);
+                }
+            }
+        }
+        outcome.findings.extend(self.compare(job.name, &intact));
+        let _ = job.answer.send(Piece::Done(outcome)); // nobody listens any more only after a panic
+    }
+
+    /// Reads one copy, again where that may help.
+    fn read(
+        &self,
+        storage: &dyn Storage,
+        inventory: &Inventory,
+        name: WalName,
+        copy: &Copy,
+        piped: Option<&SyncSender<Piece>>,
+    ) -> crate::storage::Result<Result<super::look::Seen, Wrong>> {
+        let mut attempts = 1..=ATTEMPTS;
+        loop {
+            let mut output =
+                piped.map_or_else(|| Box::new(io::sink()) as Box<dyn Write + Send>, |to| Box::new(Pipe(to)));
+            let seen = look(storage, inventory, name, copy, self.options, output.as_mut());
+            let seen = seen.map(|seen| seen.and_then(|seen| seen.fits(inventory, copy, name)));
+            if let Some(to) = piped {
+                let intact = matches!(seen, Ok(Ok(_)));
+                let _ = to.send(match copy.stored.partial() {
+                    Some(_) => Piece::Partial(copy.stored.title().filter(|_| intact)),
+                    None => Piece::Copy(intact),
+                });
+            }
+            match (&seen, attempts.next()) {
+                (Err(error), Some(_)) if error.kind() == StorageKind::Unavailable => log::debug!("{error}"),
+                _ => return seen,
+            }
+        }
+    }
+
+    fn wrong(&self, inventory: &Inventory, name: WalName, copy: &Copy, (kind, reason): Wrong) -> Finding {
+        let aside = copy.key.to_quarantine();
+        let hint = match kind {
+            Kind::OtherCluster => format!(
+                "find out which cluster's archive this is; \"wal-archive quarantine {aside}\" moves it aside"
+            ),
+            _ if self.storages.len() > 1 => {
+                "\"wal-archive copy --repair\" brings a good copy from another destination".to_owned()
+            }
+            _ => format!(
+                "\"wal-archive quarantine {aside}\" moves it aside, so that a server that still has the file can push it again"
+            ),
+        };
+        Finding {
+            kind,
+            destination: inventory.place.clone(),
+            name: name.to_string(),
+            reason: format!("\"{}\" is damaged or not the file of its name: {reason}", copy.key),
+            hint,
+        }
+    }
+
+    /// Intact copies of one file must be equal; a variant is what differs on purpose. Destinations may
+    /// have got the partial segments of two promoted servers in different order.
+    fn compare(&self, name: WalName, intact: &[(&Copy, Sha256Sum)]) -> Option<Finding> {
+        let (first, sum) = intact.first()?;
+        let (other, _) = intact.iter().find(|(_, other)| other != sum)?;
+        let place = |copy: &Copy| self.inventories.get(copy.destination).map_or("", |i| i.place.as_str());
+        let kind = if first.destination == other.destination { Kind::Conflict } else { Kind::Differs };
+        if kind == Kind::Differs && matches!(name, WalName::Partial(_)) {
+            return None;
+        }
+        Some(Finding {
+            kind,
+            destination: place(other).to_owned(),
+            name: name.to_string(),
+            reason: format!(
+                "\"{}/{}\" and \"{}/{}\" are both intact and hold different content",
+                place(first),
+                first.key,
+                place(other),
+                other.key
+            ),
+            hint: "two servers or two tools archived there: find out which file belongs to this history and move the other one out".to_owned(),
+        })
+    }
+}
+
+impl Patience {
+    /// What is to be said of an object that could not be read. A store that refuses even
+    /// `archive.json` now refuses everything: that is said once, and not of every object.
+    fn failed(&self, storage: &dyn Storage, name: WalName, copy: &Copy, error: &Error) -> Option<Finding> {
+        let refused = error.kind() == StorageKind::Denied
+            && archive::identity(storage).is_err_and(|error| error.kind() == StorageKind::Denied);
+        let failures = self.failures.fetch_add(1, Ordering::Relaxed).saturating_add(1);
+        let finding = |name: String, reason| Finding {
+            kind: Kind::NotRead,
+            destination: storage.place().to_owned(),
+            name,
+            reason,
+            hint: error.hint_text().unwrap_or("verify it again").to_owned(),
+        };
+        if !refused && failures < TOO_MANY {
+            return Some(finding(name.to_string(), format!("\"{}\" could not be read: {error}", copy.key)));
+        }
+        let before = self.given_up.swap(true, Ordering::Relaxed);
+        let why = if refused { "refuses every request by now" } else { "fails again and again" };
+        (!before).then(|| {
+            finding(
+                "archive.json".to_owned(),
+                format!("the destination {why}, and was asked for nothing more: {error}"),
+            )
+        })
+    }
+}
+
+/// Hands raw bytes over to whoever walks the records.
+struct Pipe<'a>(&'a SyncSender<Piece>);
+
+impl Write for Pipe<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let _ = self.0.send(Piece::Bytes(bytes.to_vec())); // nobody listens any more only after a panic
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
