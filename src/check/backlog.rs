@@ -7,9 +7,10 @@
 //! status is the time when it was archived.
 
 use super::{Check, Cluster, Finding, Limits, Metric, Report, State, Thresholds, room, told, within};
-use crate::cluster::DataDirectory;
+use crate::cluster::{DataDirectory, segment_size_in};
 use crate::failure::size;
-use crate::wal::SystemId;
+use crate::wal::{Branch, ControlFile, Timeline, TimelineHistory, WalName};
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
@@ -25,6 +26,29 @@ pub(super) struct Backlog {
     pub(super) oldest: Option<(SystemTime, String)>,
     /// When it was archived, and its name.
     pub(super) last_done: Option<(SystemTime, String)>,
+    /// Everything that is marked as archived.
+    pub(super) done: Vec<WalName>,
+    pub(super) marks: Marks,
+}
+
+/// What a `.done` file means here.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Marks {
+    /// The archive command answered 0.
+    #[default]
+    Archived,
+    /// A standby received the file, and archived nothing.
+    Received,
+    /// They were not looked at.
+    NotSeen,
+}
+
+/// What a data directory tells at once.
+struct Read {
+    control: Option<ControlFile>,
+    backlog: Backlog,
+    archived: BTreeSet<WalName>,
+    without_history: Option<Timeline>,
 }
 
 pub(super) fn look(path: &Path, request: &Check<'_>, at: Instant) -> (Report, Cluster) {
@@ -35,9 +59,9 @@ pub(super) fn look(path: &Path, request: &Check<'_>, at: Instant) -> (Report, Cl
         let directory = DataDirectory::at(&directory).ok_or_else(|| {
             io::Error::new(io::ErrorKind::NotFound, "it is not a data directory, it holds no PG_VERSION")
         })?;
-        Ok::<_, io::Error>((directory.system_id()?, Backlog::read(&directory.path().join("pg_wal"))?))
+        Read::of(&directory)
     });
-    let (system_id, backlog) = match read {
+    let read = match read {
         Some(Ok(read)) => read,
         Some(Err(error)) => {
             let what = format!("cannot tell what waits in \"{of}\": {error}");
@@ -53,14 +77,54 @@ pub(super) fn look(path: &Path, request: &Check<'_>, at: Instant) -> (Report, Cl
         }
     };
     let now = SystemTime::now();
+    let backlog = &read.backlog;
     report.push(backlog.judge(&of, &request.thresholds, now));
     report.metrics.append(&mut backlog.metrics(&request.thresholds, now));
     report.append(room::look(&path.join("pg_wal"), &format!("{of}/pg_wal"), request.thresholds.free, at));
-    (report, cluster(system_id, &backlog))
+    let cluster = Cluster {
+        system_id: read.control.map(|control| control.system_id),
+        archived_before: backlog.last_done.is_some(),
+        archived: read.archived,
+        without_history: read.without_history,
+    };
+    (report, cluster)
 }
 
-fn cluster(system_id: Option<SystemId>, backlog: &Backlog) -> Cluster {
-    Cluster { system_id, archived_before: backlog.last_done.is_some() }
+impl Read {
+    fn of(directory: &DataDirectory) -> io::Result<Self> {
+        let pg_wal = directory.path().join("pg_wal");
+        let (control, mut backlog) = (directory.control()?, Backlog::read(&pg_wal)?);
+        if directory.is_in_archive_recovery() {
+            backlog.last_done = None;
+            backlog.marks = Marks::Received;
+            let (archived, without_history) = (BTreeSet::new(), None);
+            return Ok(Read { control, backlog, archived, without_history });
+        }
+        let newest = backlog.done.iter().map(|name| name.timeline()).max();
+        let timeline = directory.timeline()?.max(newest).unwrap_or(Timeline::FIRST);
+        let history = history(&pg_wal, timeline);
+        let size = control
+            .and_then(|control| control.segment_size.or_else(|| segment_size_in(&pg_wal, control.system_id)));
+        let branch = history.as_ref().map(Branch::of);
+        // What an ancestor wrote after this timeline had left it is not needed, and may be cut.
+        let counts = |name: &&WalName| match (name, &branch, size) {
+            (WalName::Segment(segment), Some(branch), Some(size)) => {
+                segment.number(size).is_some_and(|number| branch.file(number, size) == *segment)
+            }
+            (WalName::Segment(segment), ..) => segment.timeline() == timeline,
+            (WalName::TimelineHistory(of), ..) => *of == timeline,
+            (WalName::Partial(_) | WalName::BackupHistory(..), ..) => false,
+        };
+        let archived = backlog.done.iter().filter(counts).copied().collect();
+        let without_history = (history.is_none() && timeline != Timeline::FIRST).then_some(timeline);
+        Ok(Read { control, backlog, archived, without_history })
+    }
+}
+
+/// A timeline's history, where pg_wal has a valid one.
+fn history(pg_wal: &Path, timeline: Timeline) -> Option<TimelineHistory> {
+    let name = WalName::TimelineHistory(timeline).to_string();
+    TimelineHistory::parse(timeline, &fs::read(pg_wal.join(name)).ok()?).ok()
 }
 
 impl Backlog {
@@ -83,6 +147,7 @@ impl Backlog {
                     backlog.oldest = Some((since, name.to_owned()));
                 }
             } else {
+                backlog.done.extend(name.parse::<WalName>().ok());
                 let seconds = Duration::from_secs(u64::try_from(metadata.ctime()).unwrap_or(0));
                 let done = SystemTime::UNIX_EPOCH + seconds;
                 if backlog.last_done.as_ref().is_none_or(|(last, _)| done > *last) {
@@ -100,17 +165,19 @@ impl Backlog {
     }
 
     pub(super) fn judge(&self, of: &str, thresholds: &Thresholds, now: SystemTime) -> Finding {
-        let last = match &self.last_done {
-            Some((time, name)) => {
-                format!(
-                    "last archived \"{name}\" {} ago",
-                    told(now.duration_since(*time).unwrap_or_default())
-                )
+        let last = match (self.marks, &self.last_done) {
+            (Marks::NotSeen, _) => String::new(),
+            (Marks::Received, _) => {
+                "; a standby marks what it received as done, which says nothing".to_owned()
             }
-            None => "nothing is marked as archived".to_owned(),
+            (Marks::Archived, None) => "; nothing is marked as archived".to_owned(),
+            (Marks::Archived, Some((time, name))) => {
+                let ago = told(now.duration_since(*time).unwrap_or_default());
+                format!("; last archived \"{name}\" {ago} ago")
+            }
         };
         let Some((_, oldest)) = &self.oldest else {
-            return Finding::fine("backlog", of, format!("nothing waits to be archived; {last}"));
+            return Finding::fine("backlog", of, format!("nothing waits to be archived{last}"));
         };
         let age = self.age(now);
         let above = |at: usize| {
@@ -124,7 +191,7 @@ impl Backlog {
         };
         let waits = if self.files == 1 { "file waits" } else { "files wait" };
         let what = format!(
-            "{} {waits} to be archived ({}), \"{oldest}\" for {}; {last}",
+            "{} {waits} to be archived ({}), \"{oldest}\" for {}{last}",
             self.files,
             size(self.bytes),
             told(age)

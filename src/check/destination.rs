@@ -3,12 +3,14 @@
 //! A probe object of its own unique name is created, created again, read and deleted: creation
 //! that never replaces cannot be believed, only seen.
 
-use super::{Check, Cluster, Finding, Metric, Place, Report, Rights, State, room, told};
+use super::held::{self, Held};
+use super::{Check, Finding, Metric, Place, Report, Rights, State, room, told};
 use crate::archive;
 use crate::failure::Failure;
 use crate::object::{Identity, Key};
 use crate::storage::deadline::Deadline;
 use crate::storage::{Body, Error, Kind, Range, Result, Storage};
+use crate::wal::SystemId;
 use std::hash::{BuildHasher, RandomState};
 use std::io::Read;
 use std::sync::Arc;
@@ -25,47 +27,105 @@ pub(super) struct Looked {
 pub(super) enum Whose {
     Cluster(Identity),
     /// There is no `archive.json`.
-    Nobodys,
+    Nobodys(Held),
     /// It could not be told.
     Failed(Error),
 }
 
+/// What the other parts tell of the cluster.
+pub(super) struct Expected {
+    pub(super) system_id: Option<SystemId>,
+    pub(super) archived_before: bool,
+    /// The first destination that is an archive.
+    pub(super) first: Option<(String, Identity)>,
+}
+
+impl Expected {
+    /// Whether it is not the cluster's archive, or not of the one that the first destination belongs to.
+    pub(super) fn is_another(&self, identity: &Identity) -> bool {
+        match (self.system_id, &self.first) {
+            (Some(ours), _) => ours != identity.system_id,
+            (None, Some((_, first))) => {
+                (first.system_id, first.segment_size) != (identity.system_id, identity.segment_size)
+            }
+            (None, None) => false,
+        }
+    }
+}
+
+impl Looked {
+    pub(super) fn identity(&self) -> Option<Identity> {
+        match &self.whose {
+            Whose::Cluster(identity) => Some(*identity),
+            Whose::Nobodys(_) | Whose::Failed(_) => None,
+        }
+    }
+
+    /// The place and its identity.
+    pub(super) fn identified(&self) -> Option<(String, Identity)> {
+        Some((self.name.clone(), self.identity()?))
+    }
+}
+
 impl Whose {
     /// Judged by what is known of the cluster.
-    pub(super) fn finding(&self, of: &str, clusters: &[Cluster]) -> Finding {
-        let ours = clusters.iter().find_map(|cluster| cluster.system_id);
+    pub(super) fn finding(&self, of: &str, expected: &Expected) -> Finding {
         match self {
             Whose::Failed(error) => failed(State::Critical, "identity", of, error),
-            Whose::Cluster(Identity { system_id, .. }) if ours.is_some_and(|ours| ours != *system_id) => {
-                let ours = ours.map_or_else(String::new, |ours| ours.to_string());
-                let what = format!(
-                    "\"{of}\" is the archive of the cluster with system identifier {system_id}, this one has {ours}"
-                );
-                Finding::new(State::Critical, "identity", of, what).hint(
-                    "give each cluster a prefix of its own; after initdb or pg_upgrade that is a new one",
-                )
-            }
+            Whose::Cluster(identity) if expected.is_another(identity) => another(of, identity, expected),
             Whose::Cluster(Identity { system_id, .. }) => {
                 let what =
                     format!("\"{of}\" is the archive of the cluster with system identifier {system_id}");
                 Finding::fine("identity", of, what)
             }
-            Whose::Nobodys if clusters.iter().any(|cluster| cluster.archived_before) => Finding::new(
-                State::Critical,
-                "identity",
-                of,
-                format!("\"{of}\" has no \"archive.json\", though this cluster has archived before"),
-            )
-            .hint("mount its disk or correct the path; an archive that starts anew needs a new base backup"),
-            Whose::Nobodys => Finding::new(
-                State::Critical,
-                "identity",
-                of,
-                format!("\"{of}\" is not an archive: it has no \"archive.json\""),
-            )
-            .hint(format!(
+            Whose::Nobodys(held) => nobodys(of, *held, expected.archived_before),
+        }
+    }
+}
+
+fn another(of: &str, Identity { system_id, segment_size, .. }: &Identity, expected: &Expected) -> Finding {
+    let is = format!("\"{of}\" is the archive of the cluster with system identifier {system_id}");
+    match (expected.system_id, &expected.first) {
+        (None, Some((place, first))) => {
+            let what = format!(
+                "{is} and segments of {segment_size}, \"{place}\" that of {} and {}",
+                first.system_id, first.segment_size
+            );
+            Finding::new(State::Critical, "identity", of, what).hint("name only destinations of one cluster")
+        }
+        (ours, _) => {
+            let ours = ours.map_or_else(String::new, |ours| ours.to_string());
+            Finding::new(State::Critical, "identity", of, format!("{is}, this one has {ours}"))
+                .hint("give each cluster a prefix of its own; after initdb or pg_upgrade that is a new one")
+        }
+    }
+}
+
+/// A place without `archive.json`, to which wal-push archives nothing.
+fn nobodys(of: &str, held: Held, archived_before: bool) -> Finding {
+    let critical = |what: String| Finding::new(State::Critical, "identity", of, what);
+    match held {
+        Held::Ours => critical(format!(
+            "\"{of}\" holds WAL that wal-push archived, and no \"archive.json\": it was removed"
+        ))
+        .hint(format!(
+            "bring the file back from another destination or a copy, or make it again with \"wal-archive init {of}\""
+        )),
+        Held::Foreign => Finding::new(
+            State::Warning,
+            "identity",
+            of,
+            format!("\"{of}\" holds WAL of other tools and no \"archive.json\" yet"),
+        )
+        .hint("the first wal-push of the same cluster makes it; until then nothing was proved here"),
+        Held::Nothing | Held::Unknown if archived_before => critical(format!(
+            "\"{of}\" has no \"archive.json\", though this cluster has archived before"
+        ))
+        .hint("mount its disk or correct the path; an archive that starts anew needs a new base backup"),
+        Held::Nothing | Held::Unknown => {
+            critical(format!("\"{of}\" is not an archive: it has no \"archive.json\"")).hint(format!(
                 "mount its disk or correct the path; for a new archive run: wal-archive init {of}"
-            )),
+            ))
         }
     }
 }
@@ -74,34 +134,54 @@ pub(super) fn look(place: &Place, request: &Check<'_>, at: Instant) -> Looked {
     let storage = Deadline::new(Arc::clone(&place.storage), at);
     let name = storage.place().to_owned();
     let mut report = Report::default();
-    let whose = match archive::identity(&storage) {
-        Ok(Some(identity)) => Whose::Cluster(identity),
-        Ok(None) => Whose::Nobodys,
-        // Without the right to list, S3 answers so for what is not there, too.
-        Err(error)
-            if error.kind() == Kind::Denied && request.rights == Rights::Push && !storage.can_vanish() =>
-        {
-            Whose::Nobodys
-        }
-        Err(error) => Whose::Failed(error),
-    };
-    // Of what cannot be read the rest would say the same again, except why it cannot be written;
-    // and nothing is created where no archive is: it may be the mount point of an unmounted disk.
-    let answers = match &whose {
-        Whose::Failed(error) => !matches!(error.kind(), Kind::Unavailable | Kind::TimedOut | Kind::Invalid),
-        Whose::Nobodys => false,
+    let whose = whose(&storage, request.rights);
+    // Of what cannot be read the rest would say the same again, except why it cannot be written; and
+    // nothing is made where no archive is.
+    let may_create = match &whose {
         Whose::Cluster(_) => true,
+        Whose::Nobodys(_) => false,
+        Whose::Failed(error) => match error.kind() {
+            Kind::Damaged => true,
+            Kind::Denied => storage.can_vanish(),
+            _ => false,
+        },
     };
-    if answers {
+    if may_create {
         match request.rights {
             Rights::Fetch => drop(list(&storage, Key::identity().as_str(), None, &mut report)),
             rights => probe(place, &storage, rights, request.thresholds.clock, &mut report),
         }
-        if let Some(directory) = &place.directory {
-            report.append(room::look(directory, &name, request.thresholds.free, at));
+    }
+    if let Whose::Cluster(identity) = &whose {
+        report.findings.extend(held::storage_class(&name, place.storage_class.as_deref()));
+        if request.rights != Rights::Push {
+            report.findings.extend(held::misplaced(&storage, identity));
+            report.findings.extend(held::oldest(&storage));
         }
     }
+    if !matches!(&whose, Whose::Failed(error) if is_away(error))
+        && let Some(directory) = &place.directory
+    {
+        report.append(room::look(directory, &name, request.thresholds.free, at));
+    }
     Looked { name, whose, report }
+}
+
+fn is_away(error: &Error) -> bool {
+    matches!(error.kind(), Kind::Unavailable | Kind::TimedOut | Kind::Invalid)
+}
+
+fn whose(storage: &dyn Storage, rights: Rights) -> Whose {
+    match archive::identity(storage) {
+        Ok(Some(identity)) => Whose::Cluster(identity),
+        Ok(None) if rights == Rights::Push => Whose::Nobodys(Held::Unknown),
+        Ok(None) => Held::at(storage).map_or_else(Whose::Failed, Whose::Nobodys),
+        // Without the right to list, S3 answers so for what is not there, too.
+        Err(error) if error.kind() == Kind::Denied && rights == Rights::Push && !storage.can_vanish() => {
+            Whose::Nobodys(Held::Unknown)
+        }
+        Err(error) => Whose::Failed(error),
+    }
 }
 
 /// The probe's life.

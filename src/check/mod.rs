@@ -1,6 +1,7 @@
 //! `wal-archive check`: does archiving work? For cron, Nagios and Prometheus.
 //!
-//! Four parts that run side by side, each bounded in time:
+//! Four parts that run side by side, each bounded in time, and then what they tell together: whether
+//! each destination is this cluster's archive, and holds what PostgreSQL takes for archived.
 //!
 //! * `destination`: it answers, is this cluster's archive, takes a new object, refuses a second
 //!   one of the same name, gives back what it took, lets it be deleted; room and clock;
@@ -13,8 +14,10 @@
 
 mod backlog;
 mod command;
+mod delivered;
 mod destination;
 mod directories;
+mod held;
 mod psql;
 mod room;
 mod server;
@@ -23,7 +26,8 @@ pub use room::Least;
 
 use crate::failure::Failure;
 use crate::storage::Shared;
-use crate::wal::SystemId;
+use crate::wal::{SystemId, Timeline, WalName};
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
@@ -156,6 +160,8 @@ pub struct Place {
     pub directory: Option<PathBuf>,
     /// Whether the user accepted that two servers may overwrite each other there.
     pub unconditional: bool,
+    /// The storage class that objects get, where one is set.
+    pub storage_class: Option<String>,
 }
 
 /// What is not an alarm yet; each a warning's and an alarm's.
@@ -208,7 +214,7 @@ pub fn check(request: &Check<'_>) -> Report {
         let directories = directories::look(request, at);
         let places: Vec<_> = places.into_iter().map(join).collect();
         let (backlog, server) = (backlog.map(join), server.map(join));
-        conclude(directories, places, backlog, server)
+        conclude(request, directories, places, backlog, server, at)
     })
 }
 
@@ -216,25 +222,56 @@ fn join<T>(thread: std::thread::ScopedJoinHandle<'_, T>) -> T {
     thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
-/// Whose files a data directory or a server writes, and whether any were archived before.
-#[derive(Clone, Copy, Debug, Default)]
+/// Whose files a data directory or a server writes, and what it takes for archived.
+#[derive(Clone, Debug, Default)]
 struct Cluster {
     system_id: Option<SystemId>,
     archived_before: bool,
+    /// WAL files for which PostgreSQL got the answer that they are archived.
+    archived: BTreeSet<WalName>,
+    /// The timeline that the data directory is on and of which its pg_wal has no history file.
+    without_history: Option<Timeline>,
 }
 
 /// What only the parts together tell.
 fn conclude(
+    request: &Check<'_>,
     mut report: Report,
     places: Vec<destination::Looked>,
     backlog: Option<(Report, Cluster)>,
     server: Option<(Report, Cluster)>,
+    at: Instant,
 ) -> Report {
-    let clusters: Vec<Cluster> =
-        [&backlog, &server].into_iter().flatten().map(|(_, cluster)| *cluster).collect();
-    for place in places {
-        report.push(place.whose.finding(&place.name, &clusters));
-        report.append(place.report);
+    let clusters: Vec<&Cluster> =
+        [&backlog, &server].into_iter().flatten().map(|(_, cluster)| cluster).collect();
+    let expected = destination::Expected {
+        system_id: clusters.iter().find_map(|cluster| cluster.system_id),
+        archived_before: clusters.iter().any(|cluster| cluster.archived_before),
+        first: places.iter().find_map(destination::Looked::identified),
+    };
+    let archived: BTreeSet<WalName> =
+        clusters.iter().flat_map(|cluster| cluster.archived.iter().copied()).collect();
+    let mut ours = Vec::new();
+    for (looked, place) in places.iter().zip(request.places) {
+        let finding = looked.whose.finding(&looked.name, &expected);
+        if looked.identity().is_some() && finding.state == State::Ok {
+            ours.push(place);
+        }
+        report.push(finding);
+    }
+    let delivered = |place: &&Place| delivered::look(place, &archived, request.rights, at);
+    let delivered: Vec<_> = std::thread::scope(|scope| {
+        let running: Vec<_> = ours.iter().map(|place| scope.spawn(move || delivered(place))).collect();
+        running.into_iter().map(join).collect()
+    });
+    report.findings.extend(delivered.into_iter().flatten());
+    let without_history = clusters.iter().find_map(|cluster| cluster.without_history);
+    report.findings.extend(without_history.and_then(|timeline| delivered::history(&ours, timeline, at)));
+    for looked in places {
+        // Of another cluster's archive only that counts.
+        if !looked.identity().is_some_and(|identity| expected.is_another(&identity)) {
+            report.append(looked.report);
+        }
     }
     for (part, _) in [backlog, server].into_iter().flatten() {
         report.append(part);

@@ -1,7 +1,7 @@
 //! What a running server says of its archiving: settings, the archiver's statistics, and a
 //! segment finished on purpose that must arrive.
 
-use super::backlog::Backlog;
+use super::backlog::{Backlog, Marks};
 use super::command::{Setting, Verdict, judge};
 use super::psql;
 use super::{Check, Cluster, Finding, Metric, Place, Report, State, told};
@@ -27,6 +27,7 @@ const QUESTION: &str = "select json_build_object(
  'in_recovery', pg_is_in_recovery(),
  'archived_count', archived_count,
  'failed_count', failed_count,
+ 'last_archived_wal', last_archived_wal,
  'last_failed_wal', last_failed_wal,
  'archived_ago', extract(epoch from now() - last_archived_time)::float8,
  'failed_ago', extract(epoch from now() - last_failed_time)::float8,
@@ -63,6 +64,7 @@ struct Told {
     in_recovery: bool,
     archived_count: u64,
     failed_count: u64,
+    last_archived_wal: Option<String>,
     last_failed_wal: Option<String>,
     archived_ago: Option<f64>,
     failed_ago: Option<f64>,
@@ -94,6 +96,14 @@ pub(super) fn ask(connection: &str, request: &Check<'_>, at: Instant) -> (Report
     let cluster = Cluster {
         system_id: told.system_id.parse().ok().map(SystemId),
         archived_before: told.archived_count > 0,
+        // Of a server that archives no more it may long be expired.
+        archived: told
+            .last_archived_wal
+            .iter()
+            .filter(|_| told.archives())
+            .flat_map(|name| name.parse())
+            .collect(),
+        without_history: None,
     };
     (report, cluster)
 }
@@ -111,7 +121,13 @@ fn waiting(connection: &str, request: &Check<'_>, at: Instant) -> Report {
             let now = SystemTime::now();
             let age = Duration::try_from_secs_f64(age.unwrap_or(0.0).max(0.0)).unwrap_or_default();
             let since = now.checked_sub(age).unwrap_or(now);
-            let backlog = Backlog { files, bytes, oldest: oldest.map(|name| (since, name)), last_done: None };
+            let backlog = Backlog {
+                files,
+                bytes,
+                oldest: oldest.map(|name| (since, name)),
+                marks: Marks::NotSeen,
+                ..Backlog::default()
+            };
             report.push(backlog.judge(OF, &request.thresholds, now));
             report.metrics = backlog.metrics(&request.thresholds, now);
         }

@@ -15,10 +15,10 @@ mod one;
 use crate::archive::{self, Claimant, Owner, Refusal};
 use crate::examine::Expected;
 use crate::failure::Failure;
-use crate::inventory::STRANGERS_KEPT;
-use crate::object::Checks;
+use crate::inventory::{self, STRANGERS_KEPT};
+use crate::object::{Checks, Expired};
 use crate::side_by_side::by_many;
-use crate::storage::{Error, Shared, Storage};
+use crate::storage::{Body, Error, Kind, Shared, Storage};
 use crate::wal::WalName;
 use names::{Item, Named};
 use one::Done;
@@ -184,10 +184,31 @@ pub fn copy(request: &Request<'_>) -> Result<Report, Failure<()>> {
             Err(error) => state.report().failures.push(failed(error)),
         }
     }
+    if !in_place && state.goes_on() {
+        let carried = carry_records(from, to);
+        state.report().failures.extend(carried.err().map(failed));
+    }
     let mut report = state.report.into_inner().unwrap_or_else(PoisonError::into_inner);
     // Several threads found them in no order.
     report.findings.sort_by(|one, other| (&one.key, &one.place).cmp(&(&other.key, &other.place)));
     Ok(report)
+}
+
+/// Brings the records of what was expired on purpose, which is as little at the destination.
+fn carry_records(from: &dyn Storage, to: &dyn Storage) -> crate::storage::Result<()> {
+    for key in inventory::records(from)? {
+        let Some(bytes) = inventory::record(from, &key)? else { continue };
+        if let Err(reason) = Expired::read(&bytes) {
+            let what = format!("\"{}/{key}\" cannot be understood: {reason}", from.place());
+            return Err(Error::new(Kind::Damaged, what).hint("restore the object from another destination"));
+        }
+        match to.create(&key, &Body::from(bytes)) {
+            // Its time is in its name, to the microsecond.
+            Err(error) if error.kind() == Kind::AlreadyExists => {}
+            other => other?,
+        }
+    }
+    Ok(())
 }
 
 fn is_history(named: &Named) -> bool {

@@ -9,12 +9,19 @@ use std::io::Read;
 
 /// The keys of all records, oldest first.
 pub fn records(storage: &dyn Storage) -> Result<Vec<Key>> {
-    let mut keys = Vec::new();
-    for entry in storage.list(EXPIRED_FOLDER, "")? {
-        let key = entry?.key;
-        keys.extend(Key::parse(&key).filter(|key| key.as_str().ends_with(".json")));
+    let listed = storage.list(EXPIRED_FOLDER, "").and_then(|entries| {
+        let keys = entries.map(|entry| Ok(Key::parse(&entry?.key)));
+        Ok(keys.collect::<Result<Vec<_>>>()?.into_iter().flatten())
+    });
+    match listed {
+        Ok(keys) => Ok(keys.filter(|key| key.as_str().ends_with(".json")).collect()),
+        // A policy may allow no more than the folder of the WAL.
+        Err(error) if error.kind() == Kind::Denied && !storage.can_vanish() => {
+            log::debug!("whether WAL was expired between backups cannot be seen: {error}");
+            Ok(Vec::new())
+        }
+        Err(error) => Err(error),
     }
-    Ok(keys)
 }
 
 /// The content of a record as it is stored; `None` where it is gone again.
@@ -33,16 +40,7 @@ pub fn record(storage: &dyn Storage, key: &Key) -> Result<Option<Vec<u8>>> {
 impl Inventory {
     /// Reads every record. One that cannot be read is kept as such: what it names looks lost then.
     pub(super) fn read_expired(&mut self, storage: &dyn Storage) -> Result<()> {
-        let keys = match records(storage) {
-            Ok(keys) => keys,
-            // A policy may allow no more than the folder of the WAL.
-            Err(error) if error.kind() == Kind::Denied && !storage.can_vanish() => {
-                log::debug!("whether WAL was expired between backups cannot be seen: {error}");
-                return Ok(());
-            }
-            Err(error) => return Err(error),
-        };
-        for key in keys {
+        for key in records(storage)? {
             let unreadable = |damaged, reason| Unreadable { key: key.to_string(), damaged, reason };
             match record(storage, &key).map(|bytes| bytes.map(|bytes| Expired::read(&bytes))) {
                 Ok(None) => {}

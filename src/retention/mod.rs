@@ -2,13 +2,14 @@
 //!
 //! First everything is looked at, in every destination; what cannot be listed or read ends it
 //! there. Then the plan is made, without any effect ([`plan`]). Then each destination is listed
-//! again and what the plan names is deleted, in the order of the names and in batches: a run that is
+//! again, what goes between backups is recorded (`expired/TIME.json`), and what the plan names is deleted, in the order of the names and in batches: a run that is
 //! interrupted leaves less to do for the next one, whose plan is the same, since none depends on
 //! what goes. History files, the identity, strangers, what stands in an encoding that is not read,
 //! and the quarantine stay.
 
 pub mod backups;
 pub mod plan;
+mod record;
 
 use crate::failure::Failure;
 use crate::inventory::{self, Content, Inventory, Item, Runs};
@@ -163,14 +164,16 @@ pub fn doomed(storage: &dyn Storage, plan: &Plan) -> Result<Vec<Doomed>> {
 /// Objects that one request deletes.
 const BATCH: usize = 1000;
 
-/// Deletes what the plan names; tells of each batch before it is deleted. How many objects are
-/// gone is said of a failure, too.
+/// Records what goes between backups, then deletes what the plan names; tells of each batch before it is
+/// deleted. How many objects are gone is said of a failure, too.
 pub fn apply(
     storage: &dyn Storage,
     plan: &Plan,
+    now: SystemTime,
     tell: &dyn Fn(&[Key]),
 ) -> std::result::Result<u64, DeletionFailed> {
     let mut deleted = 0;
+    record::write(storage, plan, now).map_err(|error| DeletionFailed { deleted, error })?;
     match delete_in_batches(storage, plan, tell, &mut deleted) {
         Ok(()) => Ok(deleted),
         Err(error) => Err(DeletionFailed { deleted, error }),

@@ -183,6 +183,11 @@ impl Plan {
         (!stays).then_some(Why::Between)
     }
 
+    /// The segment with a number.
+    pub fn name(&self, timeline: Timeline, number: u64) -> SegmentName {
+        SegmentName::numbered(timeline, number, self.size)
+    }
+
     /// The number of a segment, for whoever groups them.
     pub fn number(&self, segment: SegmentName) -> Option<u64> {
         segment.number(self.size)

@@ -516,7 +516,8 @@ fn of_an_archive_only_wal_goes_that_no_kept_backup_needs() {
     );
     let before = keys(memory.as_ref());
     let told = Cell::new(0);
-    let deleted = apply(memory.as_ref(), &made, &|keys| told.set(told.get() + keys.len())).unwrap();
+    let deleted =
+        apply(memory.as_ref(), &made, SystemTime::now(), &|keys| told.set(told.get() + keys.len())).unwrap();
     assert_eq!((deleted, told.get()), (12, 12));
     let gone: Vec<_> = before.difference(&keys(memory.as_ref())).cloned().collect();
     assert_eq!(gone.len(), 12);
@@ -524,7 +525,11 @@ fn of_an_archive_only_wal_goes_that_no_kept_backup_needs() {
     for left in ["archive.json", "wal-archive-probe", "wal_005/notes.txt", "wal_005/00000002.history.zst"] {
         assert!(!gone.contains(&left.to_owned()), "{left}");
     }
-    assert_eq!(apply(memory.as_ref(), &made, &|_| {}).unwrap(), 0, "the repeat has nothing to do");
+    assert_eq!(
+        apply(memory.as_ref(), &made, SystemTime::now(), &|_| {}).unwrap(),
+        0,
+        "the repeat has nothing to do"
+    );
 }
 
 #[test]
@@ -543,8 +548,8 @@ fn interrupted_at_any_request_the_repeat_finishes() {
             false => Fault::None,
         };
         let faulty = Faulty::new(memory.clone(), Box::new(plan_of_faults));
-        apply(&faulty, &made, &|_| {}).unwrap_err();
-        apply(memory.as_ref(), &made, &|_| {}).unwrap();
+        apply(&faulty, &made, SystemTime::now(), &|_| {}).unwrap_err();
+        apply(memory.as_ref(), &made, SystemTime::now(), &|_| {}).unwrap();
         assert!(doomed(memory.as_ref(), &made).unwrap().is_empty());
         assert!(keys(memory.as_ref()).contains(&format!("wal_005/{}.zst", name(&(1, 8)))));
     }

@@ -346,3 +346,6 @@ fn has_young_gap(inventory: &Inventory, storage: &Shared, now: SystemTime) -> bo
         })
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -44,7 +44,7 @@ fn an_idle_healthy_archive_is_ok_and_nothing_stays_behind() {
     let before = sandbox.objects();
     let run = check(&sandbox, &["--pgdata", "."]);
     says(&run, 0, &["refused to replace it"]);
-    says(&run, 0, &["nothing waits to be archived", "last archived", ONE]);
+    says(&run, 0, &["nothing waits to be archived; last archived", ONE]);
     says(&run, 0, &["is the archive of the cluster", &CLUSTER.to_string()]);
     assert!(run.stdout.lines().next().unwrap().contains("| 'write_seconds "), "{run:?}");
     assert_eq!(sandbox.objects(), before);
@@ -87,7 +87,110 @@ fn a_missing_root_is_critical_and_an_empty_one_where_wal_was_archived_too() {
     fs::create_dir(sandbox.archive()).unwrap();
     says(&check(&sandbox, &[]), 2, &["is not an archive", "HINT:", "mount", "run: wal-archive init"]);
     says(&check(&sandbox, &["--pgdata", "."]), 2, &["has archived before", "HINT:", "mount"]);
-    assert!(names(&sandbox.archive()).is_empty(), "a check creates nothing on an unmounted disk");
+    assert!(names(&sandbox.archive()).is_empty(), "nothing is made where no archive is");
+}
+
+#[test]
+fn an_archive_that_lost_its_archive_json_is_critical_and_is_left_alone() {
+    let sandbox = archived();
+    fs::remove_file(sandbox.archive().join("archive.json")).unwrap();
+    let before = (names(&sandbox.archive()), sandbox.objects());
+    says(&check(&sandbox, &[]), 2, &["holds WAL that wal-push archived", "it was removed", "HINT:"]);
+    assert_eq!((names(&sandbox.archive()), sandbox.objects()), before);
+    // Of another tool, the first wal-push makes it.
+    fs::remove_file(sandbox.object(ONE)).unwrap();
+    fs::write(sandbox.archive().join("wal_005").join(format!("{ONE}.lz4")), "x").unwrap();
+    says(&check(&sandbox, &[]), 1, &["holds WAL of other tools", "HINT:", "wal-push"]);
+}
+
+#[test]
+fn wal_that_is_marked_as_archived_and_not_there_is_critical() {
+    let sandbox = archived();
+    for name in [TWO, "000000010000000000000003"] {
+        sandbox.segment(name);
+        status(&sandbox, name, "done", Duration::ZERO); // archive_command = '/bin/true'
+    }
+    let run = check(&sandbox, &["--pgdata", "."]);
+    says(
+        &run,
+        2,
+        &["takes 2 WAL files for archived", TWO, "000000010000000000000003", "HINT:", "wal-push pg_wal/NAME"],
+    );
+    sandbox.push("000000010000000000000003", &[]).succeeds();
+    says(&check(&sandbox, &["--pgdata", "."]), 2, &[&format!("takes \"{TWO}\" for archived")]);
+    sandbox.push(TWO, &[]).succeeds();
+    says(&check(&sandbox, &["--pgdata", "."]), 0, &["holds what PostgreSQL takes for archived"]);
+    // A cut segment was acknowledged under the name of a variant.
+    let three = sandbox.object("000000010000000000000003");
+    fs::rename(&three, three.with_file_name("000000010000000000000003.0123456789abcdef.zst")).unwrap();
+    says(&check(&sandbox, &["--pgdata", "."]), 0, &["holds what PostgreSQL takes for archived"]);
+    // What is older than everything there was archived to another place, or expired.
+    fs::remove_file(sandbox.object(ONE)).unwrap();
+    says(&check(&sandbox, &["--pgdata", "."]), 0, &["holds what PostgreSQL takes for archived"]);
+}
+
+#[test]
+fn a_standby_that_received_wal_archived_nothing() {
+    let sandbox = archived();
+    status(&sandbox, TWO, "done", Duration::ZERO);
+    fs::write(sandbox.data().join("standby.signal"), "").unwrap();
+    let run = check(&sandbox, &["--pgdata", "."]);
+    says(
+        &run,
+        0,
+        &["nothing waits to be archived; a standby marks what it received as done, which says nothing"],
+    );
+    assert!(!run.stdout.contains("last_archived"), "{run:?}");
+    // Promoted, it goes on from WAL that nobody archived: the classic silent gap.
+    fs::remove_file(sandbox.data().join("standby.signal")).unwrap();
+    fs::write(sandbox.data().join("pg_wal/00000002.history"), "1\t0/380000\tx\n").unwrap();
+    sandbox.push("00000002.history", &[]).succeeds();
+    // Beyond the fork, and in the segment in which it lies, the parent's files are not needed.
+    for name in ["000000010000000000000003", "000000010000000000000004"] {
+        status(&sandbox, name, "done", Duration::ZERO);
+    }
+    status(&sandbox, "00000002.history", "done", Duration::ZERO);
+    says(&check(&sandbox, &["--pgdata", "."]), 2, &[&format!("takes \"{TWO}\" for archived"), "HINT:"]);
+    sandbox.segment(TWO);
+    sandbox.push(TWO, &[]).succeeds();
+    says(&check(&sandbox, &["--pgdata", "."]), 0, &["holds what PostgreSQL takes for archived"]);
+}
+
+#[test]
+fn destinations_of_two_clusters_are_critical_and_the_cause_comes_first() {
+    let sandbox = archived();
+    let other = Sandbox::new();
+    other.make_data_directory("data", 7);
+    other.wal(ONE, &crate::util::segment(ONE, crate::util::MIB, 7, 1));
+    other.push(ONE, &[]).succeeds();
+    let run = check(&sandbox, &["--archive", other.archive().to_str().unwrap()]);
+    let first = run.stdout.lines().next().unwrap();
+    assert!(first.contains("system identifier 7") && first.contains(&CLUSTER.to_string()), "{run:?}");
+    assert!(!first.contains("more)"), "only the cause: {run:?}");
+    says(&run, 2, &["name only destinations of one cluster"]);
+}
+
+#[test]
+fn wal_directly_under_the_prefix_of_our_own_archive_is_a_warning() {
+    let sandbox = archived();
+    fs::write(sandbox.archive().join(TWO), "x").unwrap();
+    says(&check(&sandbox, &[]), 1, &["1 WAL file is directly under the prefix", TWO, "HINT:"]);
+}
+
+#[test]
+fn a_timeline_without_a_history_anywhere_is_a_warning() {
+    let sandbox = archived();
+    let segment = "000000020000000000000002";
+    sandbox.segment(segment);
+    assert_eq!(sandbox.push(segment, &[]).code, Some(0));
+    status(&sandbox, segment, "done", Duration::ZERO);
+    let run = check(&sandbox, &["--pgdata", "."]);
+    says(&run, 1, &["neither pg_wal nor any destination has \"00000002.history\"", "HINT:"]);
+    sandbox.wal("00000002.history", b"1\t0/200000\tx\n");
+    let kept = sandbox.data().join("pg_wal/00000002.history");
+    fs::copy(&kept, sandbox.archive().join("wal_005/00000002.history")).unwrap();
+    fs::remove_file(kept).unwrap();
+    says(&check(&sandbox, &["--pgdata", "."]), 0, &["holds what PostgreSQL takes for archived"]);
 }
 
 #[test]

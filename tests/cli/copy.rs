@@ -208,6 +208,8 @@ fn repair_brings_each_configured_destination_what_it_lacks_from_the_others() {
     // One of them from the other, then the other way round as well.
     let run = admin(&["--repair", second.to_str().unwrap()]);
     assert_eq!((run.code, count(&run, "repaired"), count(&run, "copied")), (Some(0), 1, 1));
+    let stored = |name: &str| fs::metadata(sandbox.object(name)).unwrap().len();
+    assert_eq!(count(&run, "bytes"), stored(&two) + stored(&three), "what was repaired counts, too");
     let run = admin(&["--repair"]).says(0, &["repaired", "1"]);
     assert!(run.stderr.is_empty(), "{run:?}");
     subcommand("verify", &[]).says(0, &["sound: 6 objects"]);

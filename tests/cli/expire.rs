@@ -110,6 +110,49 @@ fn between_backups_only_their_own_ranges_stay() {
 }
 
 #[test]
+fn what_was_expired_between_backups_is_known_and_no_loss() {
+    let sandbox = archive();
+    let args = ["--label", "nightly*", "--between-backups", "--yes"];
+    expire(&sandbox, &args).says(0, &["deleted"]);
+    let records = names(&sandbox.archive().join("expired"));
+    assert_eq!(records.len(), 1, "{records:?}");
+    let record = fs::read_to_string(sandbox.archive().join("expired").join(&records[0])).unwrap();
+    let expected =
+        format!("{{\"wal-archive\":1,\"expired\":[{{\"from\":\"{}\",\"to\":\"{}\"}}]}}\n", name(4), name(6));
+    assert_eq!(record, expected);
+    let verify = |sandbox: &Sandbox| sandbox.admin("verify", &[]).told(0, sandbox);
+    assert!(verify(&sandbox).contains("as far as WAL was kept when the rest was expired"));
+    let listed = sandbox.admin("list", &[]).told(0, &sandbox);
+    assert!(listed.contains(&format!("{}..{} (expired between backups)", name(4), name(6))), "{listed}");
+    // A repeat has nothing to record, and a copy knows it, too.
+    expire(&sandbox, &args).says(0, &["deleted 0 objects"]);
+    assert_eq!(names(&sandbox.archive().join("expired")), records);
+    let second = sandbox.path("second");
+    fs::create_dir(&second).unwrap();
+    let copied = Run::of(sandbox.program("wal-archive").arg("copy").arg(sandbox.archive()).arg(&second));
+    assert_eq!(copied.code, Some(0), "{copied:?}");
+    assert_eq!(names(&second.join("expired")), records);
+    // What is lost elsewhere still is.
+    fs::remove_file(sandbox.object(&name(8))).unwrap();
+    let told = sandbox.admin("verify", &[]).told(1, &sandbox);
+    assert!(told.starts_with(&format!("missing {} in", name(8))) && !told.contains(&name(4)), "{told}");
+}
+
+#[test]
+fn a_kept_segment_that_is_missing_is_not_recorded_as_expired() {
+    let sandbox = archive();
+    let list = sandbox.path("backups");
+    let backup = |n: u32| format!("0/{n}00028 1 2026-11-0{n}T22:00:00Z 0/{n}00100\n");
+    fs::write(&list, [2, 5, 7].map(backup).concat()).unwrap();
+    // 3, 4 and 6 go; 5 is kept, and lost.
+    fs::remove_file(sandbox.object(&name(5))).unwrap();
+    let args = ["--backups", list.to_str().unwrap(), "--between-backups", "--yes"];
+    expire(&sandbox, &args).says(0, &["delete", &name(3), &name(6), "between kept backups"]);
+    let told = sandbox.admin("verify", &[]).told(1, &sandbox);
+    assert!(told.starts_with(&format!("missing {} in", name(5))), "{told}");
+}
+
+#[test]
 fn what_could_delete_too_much_is_refused_and_deletes_nothing() {
     let sandbox = archive();
     let list = |text: &str| {

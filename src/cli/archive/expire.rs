@@ -133,7 +133,7 @@ fn named(matches: &ArgMatches, archive: &Archive) -> Result<Vec<Backup>, Failure
 fn delete(storage: &dyn Storage, plan: &Plan) -> Result<u64, DeletionFailed> {
     let tell =
         |keys: &[Key]| keys.iter().for_each(|key| log::info!("deleting \"{}/{key}\"", storage.place()));
-    apply(storage, plan, &tell)
+    apply(storage, plan, SystemTime::now(), &tell)
 }
 
 /// What goes from a destination.

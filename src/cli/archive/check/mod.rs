@@ -129,6 +129,7 @@ fn place(destination: &Destination) -> Place {
     Place {
         storage: destination.open(),
         directory: directory(destination),
+        storage_class: destination.s3.storage_class.clone(),
         unconditional: destination.s3.conditional_writes == ConditionalWrites::Unsupported,
     }
 }
