@@ -1,6 +1,6 @@
 //! What was removed from an archive on purpose, by the records that `wal-archive expire` left.
 
-use super::{Inventory, Runs, Unreadable};
+use super::{Gap, Inventory, Runs, Unreadable};
 use crate::object::key::EXPIRED_FOLDER;
 use crate::object::{Expired, Key};
 use crate::storage::{Error, Kind, Range, Result, Storage};
@@ -37,6 +37,15 @@ pub fn record(storage: &dyn Storage, key: &Key) -> Result<Option<Vec<u8>>> {
     Ok(Some(bytes))
 }
 
+/// What is not there between the first and the last segment of a timeline.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Gaps {
+    /// Nobody removed it on purpose.
+    pub lost: Vec<Gap>,
+    /// `wal-archive expire` removed it.
+    pub expired: Vec<Gap>,
+}
+
 impl Inventory {
     /// Reads every record. One that cannot be read is kept as such: what it names looks lost then.
     pub(super) fn read_expired(&mut self, storage: &dyn Storage) -> Result<()> {
@@ -62,18 +71,24 @@ impl Inventory {
         }
     }
 
-    /// The gaps of a timeline between its first and its last segment: what is not there although
-    /// nobody removed it, and what `wal-archive expire` removed.
-    pub fn gaps_of(&self, timeline: Timeline) -> (Vec<(u64, u64)>, Vec<(u64, u64)>) {
+    /// What is not there of a timeline between its first and its last segment. Nothing where the segment
+    /// size is not known.
+    pub fn gaps_of(&self, timeline: Timeline) -> Gaps {
+        let (Some(files), Some(_)) = (self.timelines.get(&timeline), self.segment_size) else {
+            return Gaps::default();
+        };
         let nothing = Runs::default();
-        let expired = self.expired.get(&timeline).unwrap_or(&nothing);
-        let gaps: Vec<_> =
-            self.timelines.get(&timeline).into_iter().flat_map(|f| f.segments.gaps()).collect();
-        let lost: Vec<_> = gaps.iter().flat_map(|(first, last)| expired.missing(*first, *last)).collect();
-        let mut open = Runs::default();
-        lost.iter().for_each(|(first, last)| open.insert_range(*first, *last));
-        let removed = gaps.iter().flat_map(|(first, last)| open.missing(*first, *last)).collect();
-        (lost, removed)
+        let removed = self.expired.get(&timeline).unwrap_or(&nothing);
+        let gap = |(first, last)| Gap { timeline, first, last };
+        let mut gaps = Gaps::default();
+        for (first, last) in files.segments.gaps() {
+            let lost = removed.missing(first, last);
+            let mut open = Runs::default();
+            lost.iter().for_each(|(first, last)| open.insert_range(*first, *last));
+            gaps.lost.extend(lost.into_iter().map(gap));
+            gaps.expired.extend(open.missing(first, last).into_iter().map(gap));
+        }
+        gaps
     }
 
     /// Whether a segment was removed on purpose.

@@ -13,7 +13,7 @@ mod merge;
 mod required;
 mod runs;
 
-pub use expired::{record, records};
+pub use expired::{Gaps, record, records};
 pub use listing::{Item, Items, items};
 pub use required::{Need, coalesce, needs};
 pub use runs::Runs;

@@ -223,7 +223,8 @@ fn what_expire_recorded_is_no_loss() {
     create(&memory, "expired/2.json", &record("000000010000000000000007", "000000010000000000000007"));
     create(&memory, "expired/3.json", b"junk");
     let inventory = Inventory::read(&memory).unwrap();
-    assert_eq!(inventory.gaps_of(tli(1)), (vec![(6, 6), (8, 8)], vec![(4, 5), (7, 7)]));
+    let gaps = Gaps { lost: vec![gap(1, 6, 6), gap(1, 8, 8)], expired: vec![gap(1, 4, 5), gap(1, 7, 7)] };
+    assert_eq!(inventory.gaps_of(tli(1)), gaps);
     assert_eq!(inventory.unreadable_records.len(), 1);
     assert!(inventory.unreadable_records[0].damaged && inventory.is_expired(tli(1), 7));
 }

@@ -324,9 +324,8 @@ fn without_history(inventory: &Inventory) -> Vec<(Timeline, String)> {
     for (timeline, held) in &inventory.timelines {
         let segment = held.segments.first().map(|number| inventory.name(*timeline, number).to_string());
         let partial = || held.partials.values().flatten().find_map(|item| item.stored.title());
-        match (&held.history, segment.or_else(partial)) {
-            (None, Some(file)) => drop(files.insert(*timeline, file)),
-            _ => {}
+        if let (None, Some(file)) = (&held.history, segment.or_else(partial)) {
+            files.insert(*timeline, file);
         }
     }
     for backup in &inventory.backups {

@@ -178,6 +178,23 @@ fn wal_directly_under_the_prefix_of_our_own_archive_is_a_warning() {
 }
 
 #[test]
+fn a_server_that_can_have_no_spool_is_a_warning() {
+    let sandbox = archived();
+    let mut command = sandbox.program("wal-archive");
+    command.env("WAL_ARCHIVE_SPOOL_DIR", "/nonexistent/spool").arg("check").arg("--archive");
+    command.arg(sandbox.archive()).args([
+        "--pgdata",
+        ".",
+        "--free-warning",
+        "1MiB",
+        "--free-critical",
+        "1MiB",
+    ]);
+    let run = Run::of(&mut command);
+    says(&run, 1, &["have no spool", "/nonexistent/spool", "HINT:"]);
+}
+
+#[test]
 fn a_timeline_without_a_history_anywhere_is_a_warning() {
     let sandbox = archived();
     let segment = "000000020000000000000002";

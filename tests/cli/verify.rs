@@ -445,7 +445,7 @@ fn whatever_is_there_of_a_timeline_without_its_history_is_a_finding() {
     ] {
         let sandbox = made_up(&["000000010000000000000001", "000000010000000000000002"]);
         let content = match file.len() {
-            41 => backup_of("000000020000000000000003").into_bytes(),
+            40 => backup_of("000000020000000000000003").into_bytes(),
             _ => segment(&file[..24], MIB, CLUSTER, 1),
         };
         sandbox.wal(file, &content);

@@ -106,6 +106,29 @@ fn a_segment_that_does_not_arrive_is_critical() {
 }
 
 #[test]
+fn wal_that_the_archive_command_lost_is_critical() {
+    let Some(world) = World::open() else { return };
+    let archive = Archive::new(&world, "archive");
+    let mut primary = archiving(&world, &archive);
+    let push = archive.push_command();
+    primary.set("archive_command", "/bin/true");
+    primary.write(1);
+    let lost = primary.switch_segment();
+    primary.wait_until("takes it for archived", |server| server.status_files(".done").contains(&lost));
+    primary.set("archive_command", &push);
+    says(check(&world, &archive, &primary, &[]), 2, &["CRITICAL: PostgreSQL takes", &lost, "HINT:"]);
+    // Asked from afar, only the last one is known: until the next is archived.
+    let mut command: Command = world.command(world.program("wal-archive").to_str().unwrap());
+    command.args(["check", "--free-warning", "1MiB", "--free-critical", "1MiB", "--archive"]);
+    let output = command.arg(archive.root()).args(["--connection", &primary.connection()]).output().unwrap();
+    let told = (output.status.code(), String::from_utf8(output.stdout).unwrap());
+    says(told, 2, &["CRITICAL: PostgreSQL takes", &lost, "HINT:"]);
+    // What is archived from then on does not hide it.
+    primary.archive_segment();
+    says(check(&world, &archive, &primary, &[]), 2, &["CRITICAL: PostgreSQL takes", &lost]);
+}
+
+#[test]
 fn commands_whose_code_lies_are_critical() {
     let Some(world) = World::open() else { return };
     let archive = Archive::new(&world, "archive");

@@ -8,7 +8,7 @@ use super::patience;
 use super::table::{Align, Cell, Table, Tone, colour, counted, time};
 use crate::config::Program;
 use crate::failure::{Failure, size};
-use crate::inventory::{Backup, Content, Gap, Inventory, Item, TimelineFiles, Total, items};
+use crate::inventory::{Backup, Content, Gap, Gaps, Inventory, Item, TimelineFiles, Total, items};
 use crate::object::Stored;
 use crate::storage::Shared;
 use crate::verify::{Scope, by_names, not_listed, verdict};
@@ -200,25 +200,13 @@ fn ratio(raw: u64, stored: u64) -> Option<String> {
 /// removed is not.
 fn missing(inventory: &Inventory, timeline: Timeline) -> Option<u64> {
     inventory.segment_size?;
-    Some(inventory.gaps_of(timeline).0.iter().map(|(first, last)| last - first + 1).sum())
-}
-
-/// What is not there between the first and the last: lost, and expired.
-fn gaps_of(inventory: &Inventory, timeline: Timeline) -> (Vec<Gap>, Vec<Gap>) {
-    if inventory.segment_size.is_none() {
-        return (Vec::new(), Vec::new());
-    }
-    let (lost, expired) = inventory.gaps_of(timeline);
-    let gaps = |ranges: Vec<(u64, u64)>| {
-        ranges.into_iter().map(|(first, last)| Gap { timeline, first, last }).collect()
-    };
-    (gaps(lost), gaps(expired))
+    Some(inventory.gaps_of(timeline).lost.iter().map(|gap| gap.last - gap.first + 1).sum())
 }
 
 fn gaps(inventory: &Inventory) -> Table {
     let mut table =
         Table::new(&[("missing on", Align::Right), ("segments", Align::Right), ("names", Align::Left)]);
-    let all: Vec<_> = inventory.timelines.keys().map(|timeline| gaps_of(inventory, *timeline)).collect();
+    let all: Vec<_> = inventory.timelines.keys().map(|timeline| inventory.gaps_of(*timeline)).collect();
     let mut rows = |gaps: &[Gap], tone, note: &str| {
         for gap in gaps {
             table.row([
@@ -228,8 +216,8 @@ fn gaps(inventory: &Inventory) -> Table {
             ]);
         }
     };
-    all.iter().for_each(|(lost, _)| rows(lost, Tone::Notable, ""));
-    all.iter().for_each(|(_, expired)| rows(expired, Tone::Plain, " (expired between backups)"));
+    all.iter().for_each(|gaps| rows(&gaps.lost, Tone::Notable, ""));
+    all.iter().for_each(|gaps| rows(&gaps.expired, Tone::Plain, " (expired between backups)"));
     table
 }
 
@@ -364,7 +352,7 @@ fn timeline(inventory: &Inventory, timeline: Timeline, files: &TimelineFiles) ->
     let name = |number: u64| inventory.name(timeline, number).to_string();
     let known = files.history.as_ref().and_then(|history: &Content<TimelineHistory>| history.as_ref().ok());
     let last = known.and_then(|history| history.ancestors.last());
-    let (lost, expired) = gaps_of(inventory, timeline);
+    let Gaps { lost, expired } = inventory.gaps_of(timeline);
     let gaps =
         |gaps: Vec<Gap>| -> Value { gaps.into_iter().map(|gap| findings::gap(inventory, gap)).collect() };
     let partials: Vec<String> = files.partials.keys().map(|number| name(*number)).collect();
