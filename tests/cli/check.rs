@@ -159,8 +159,7 @@ fn a_standby_that_received_wal_archived_nothing() {
 #[test]
 fn destinations_of_two_clusters_are_critical_and_the_cause_comes_first() {
     let sandbox = archived();
-    let other = Sandbox::new();
-    other.make_data_directory("data", 7);
+    let other = Sandbox::of_cluster(7);
     other.wal(ONE, &crate::util::segment(ONE, crate::util::MIB, 7, 1));
     other.push(ONE, &[]).succeeds();
     let run = check(&sandbox, &["--archive", other.archive().to_str().unwrap()]);

@@ -127,8 +127,7 @@ fn what_was_expired_between_backups_is_known_and_no_loss() {
     // A repeat has nothing to record, and a copy knows it, too.
     expire(&sandbox, &args).says(0, &["deleted 0 objects"]);
     assert_eq!(names(&sandbox.archive().join("expired")), records);
-    let second = sandbox.path("second");
-    fs::create_dir(&second).unwrap();
+    let second = sandbox.make_archive("second");
     let copied = Run::of(sandbox.program("wal-archive").arg("copy").arg(sandbox.archive()).arg(&second));
     assert_eq!(copied.code, Some(0), "{copied:?}");
     assert_eq!(names(&second.join("expired")), records);

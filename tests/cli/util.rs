@@ -153,6 +153,18 @@ impl Sandbox {
         root
     }
 
+    /// The same for another cluster.
+    pub fn of_cluster(cluster: u64) -> Self {
+        let sandbox = Sandbox::without_archive();
+        sandbox.make_data_directory("data", cluster);
+        let id = cluster.to_string();
+        let mut init = sandbox.program("wal-archive");
+        init.args(["init", "--system-id", &id, "--segment-size", &MIB.to_string()]).arg(sandbox.archive());
+        let run = Run::of(&mut init);
+        assert_eq!(run.code, Some(0), "{run:?}");
+        sandbox
+    }
+
     pub fn make_data_directory(&self, name: &str, cluster: u64) -> PathBuf {
         let data = self.path(name);
         fs::create_dir_all(data.join("pg_wal/archive_status")).unwrap();

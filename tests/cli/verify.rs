@@ -471,8 +471,7 @@ fn backup_of(segment: &str) -> String {
 #[test]
 fn destinations_of_two_clusters_are_one_finding_and_nothing_else() {
     let sandbox = made_up(&["000000010000000000000001", "000000010000000000000002"]);
-    let other = Sandbox::new();
-    other.make_data_directory("data", CLUSTER + 1);
+    let other = Sandbox::of_cluster(CLUSTER + 1);
     for name in ["000000010000000000000001", "000000010000000000000003"] {
         other.wal(name, &segment(name, MIB, CLUSTER + 1, 1));
         other.push(name, &[]).succeeds();
@@ -496,7 +495,7 @@ fn wal_directly_under_the_prefix_of_our_own_archive_is_a_finding() {
 
 #[test]
 fn json_says_which_destinations_could_not_be_listed_even_where_that_is_all() {
-    let sandbox = Sandbox::new();
+    let sandbox = Sandbox::without_archive();
     let run = sandbox.admin("verify", &["--json"]);
     let json: Value = serde_json::from_str(&run.stdout).unwrap_or_else(|_| panic!("{run:?}"));
     assert_eq!((run.code, &json["verdict"]), (Some(2), &"could-not-tell".into()));
