@@ -6,7 +6,7 @@ use crate::failure::Failure;
 use crate::inventory::{Item, items};
 use crate::lookup;
 use crate::object::key::WAL_FOLDER;
-use crate::object::{Encoding, Identity, Stored};
+use crate::object::{Encoding, Identity, Key, Stored};
 use crate::storage::{Kind, Result, Storage};
 
 /// What stands where there is no `archive.json`.
@@ -82,9 +82,9 @@ pub(super) fn misplaced(storage: &dyn Storage, identity: &Identity) -> Option<Fi
 /// from which it must be restored first.
 pub(super) fn oldest(storage: &dyn Storage) -> Option<Finding> {
     let of = storage.place();
-    let mut found = items(storage).ok()?.map_while(Result::ok);
-    let item = found.find(|item| matches!(item.stored, Stored::Wal(..)))?;
-    let key = item.key()?;
+    let mut listed = storage.list(WAL_FOLDER, "").ok()?.map_while(Result::ok);
+    let key = listed
+        .find_map(|entry| Key::parse(&entry.key).filter(|key| matches!(Stored::of(key), Stored::Wal(..))))?;
     match lookup::trailer(storage, &key) {
         Ok(_) => {
             Some(Finding::fine("oldest", of, format!("\"{of}\" lets \"{key}\", the first object, be read")))
@@ -120,7 +120,7 @@ pub(super) fn storage_class(of: &str, class: Option<&str>) -> Option<Finding> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::object::{Key, encode};
+    use crate::object::encode;
     use crate::storage::Body;
     use crate::storage::memory::Memory;
 
