@@ -150,6 +150,35 @@ fn a_whole_segment_that_finds_a_cut_one_under_its_name_says_how_to_move_it_aside
 }
 
 #[test]
+fn a_cut_segment_of_another_history_under_the_name_is_a_conflict_like_any_other() {
+    let life = Life::new();
+    let sandbox = life.standby();
+    fs::remove_file(sandbox.data().join("pg_wal/00000002.history")).unwrap();
+    let mut other = Log::new(SystemId(CLUSTER), life.primary.size());
+    other.switch();
+    other.noop(90_000);
+    sandbox.wal(&life.name.to_string(), &other.current_image().unwrap().bytes());
+    life.push(&sandbox, &[]).succeeds();
+    let run = life.push_whole(&sandbox).fails(12, &["already stands there with different content"]);
+    assert!(!run.stderr.contains("quarantine"), "{run:?}");
+}
+
+#[test]
+fn a_cut_segment_is_a_variant_at_every_destination() {
+    let life = Life::new();
+    let sandbox = life.standby();
+    let second = sandbox.path("second");
+    fs::create_dir(&second).unwrap();
+    let made = Run::of(sandbox.program("wal-archive").arg("init").arg(&second));
+    assert_eq!(made.code, Some(0), "{made:?}");
+    life.push(&sandbox, &["--archive", second.to_str().unwrap()]).fails(0, &["is cut", "second"]);
+    for folder in [sandbox.archive(), second] {
+        let objects = crate::util::names(&folder.join("wal_005"));
+        assert_eq!(objects, [life.variant_of(&life.cut)]);
+    }
+}
+
+#[test]
 fn two_whole_segments_that_differ_are_a_conflict_whatever_forks_off() {
     let life = Life::new();
     let sandbox = life.standby();
