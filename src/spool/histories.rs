@@ -3,7 +3,7 @@
 //! Believed only to say that nothing is to be asked. What a directory shows of the object must still
 //! be the same; of a bucket the word counts for a day.
 
-use super::{FRESH, Spool};
+use super::{FRESH, Spool, age};
 use crate::durable;
 use crate::object::{Key, Sha256Sum};
 use crate::stamp::Stamp;
@@ -42,12 +42,11 @@ impl Spool {
         let place = storage.address();
         let Ok(content) = fs::read(self.history(&place, system_id, timeline)) else { return false };
         let Ok(found) = serde_json::from_slice::<Remembered>(&content) else { return false };
-        let age = now.duration_since(SystemTime::UNIX_EPOCH + found.seen);
         let same = found.place == place
             && found.system_id == system_id.to_string()
             && found.timeline == timeline.get()
             && sha256.is_none_or(|sha256| found.sha256 == sha256.to_string())
-            && age.is_ok_and(|age| age < FRESH);
+            && age(found.seen, now).is_some_and(|age| age < FRESH);
         let Some(key) = Key::parse(&found.key).filter(|_| same) else { return false };
         storage.fingerprint(&key).is_ok_and(|shown| shown == found.shown)
     }
@@ -110,6 +109,12 @@ mod tests {
         assert!(!spool.has_history(&memory, ID, two(), Some(&Sha256Sum::of(b"y")), now));
         assert!(!spool.has_history(&memory, SystemId(8), two(), None, now));
         assert!(!spool.has_history(&memory, ID, Timeline::new(3).unwrap(), None, now));
+        // A time that no clock shows.
+        let path = spool.history(&memory.address(), ID, two());
+        let mut found: Remembered = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+        found.seen = Duration::MAX;
+        fs::write(&path, serde_json::to_vec(&found).unwrap()).unwrap();
+        assert!(!spool.has_history(&memory, ID, two(), None, now));
         let elsewhere = Local::new(base.path().to_owned());
         assert!(!spool.has_history(&elsewhere, ID, two(), None, now));
     }

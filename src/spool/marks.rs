@@ -10,7 +10,7 @@
 //!
 //! Whatever is wrong with a mark, the file is pushed; a mark that was read is gone.
 
-use super::{Spool, Stamp, open};
+use super::{Spool, Stamp, age, open};
 use crate::durable;
 use crate::object::{Key, Sha256Sum};
 use crate::storage::{Result, Shared, Storage};
@@ -99,12 +99,11 @@ impl Marks {
         let mark = self.path(name);
         let Ok(content) = read(&mark) else { return false };
         let found = serde_json::from_slice(&content).ok().filter(|found: &Mark| {
-            let made = SystemTime::UNIX_EPOCH.checked_add(found.made);
             let file = fs::symlink_metadata(path);
             found.version == VERSION
                 && found.name == name.to_string()
                 && found.scope == self.scope.to_string()
-                && made.is_some_and(|made| now.duration_since(made).is_ok_and(|age| age < FRESH))
+                && age(found.made, now).is_some_and(|age| age < FRESH)
                 && file.is_ok_and(|file| Stamp::of(&file) == found.file)
                 && destinations.iter().all(|storage| found.still_holds(storage.as_ref()))
         });

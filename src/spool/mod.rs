@@ -76,8 +76,7 @@ impl Spool {
     /// What was proved, where that is fresh.
     pub fn fresh(&self, place: &str, system_id: SystemId, now: SystemTime) -> Option<Fresh> {
         let remembered = self.read(&self.path(place, system_id), place, system_id)?;
-        let proved = SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(remembered.proved))?;
-        now.duration_since(proved).ok().filter(|age| *age < FRESH)?;
+        age(Duration::from_secs(remembered.proved), now).filter(|age| *age < FRESH)?;
         let identity = Identity::read(remembered.identity.as_bytes()).ok()?;
         Some(Fresh { identity, writable: remembered.writable })
     }
@@ -106,6 +105,11 @@ impl Spool {
         let matches = remembered.place == place && remembered.system_id == system_id.to_string();
         matches.then_some(remembered)
     }
+}
+
+/// How long ago a stored moment was; `None` for one that is still to come, or that no clock shows.
+fn age(since_epoch: Duration, now: SystemTime) -> Option<Duration> {
+    now.duration_since(SystemTime::UNIX_EPOCH.checked_add(since_epoch)?).ok()
 }
 
 /// Opens a file to read it: never through a link, and never waiting for the writer of a pipe.

@@ -13,7 +13,7 @@
 //! server, so what one run proved is nothing to any other. Knows nothing of destinations: the
 //! proof is the caller's. Nothing is fsynced: after a crash of the system the boot is another one.
 
-use super::{Spool, Stamp, open};
+use super::{Spool, Stamp, age, open};
 use crate::cluster::RunningServer;
 use crate::durable;
 use crate::object::{Checks, Sha256Sum};
@@ -211,8 +211,7 @@ impl Prefetched {
         seal.take(MAX_SEAL).read_to_end(&mut text).map_err(|error| error.to_string())?;
         let seal: Seal = serde_json::from_slice(&text).map_err(|error| error.to_string())?;
         let sha256 = seal.sha256.parse().map_err(|_| "its seal has no sum")?;
-        let made = SystemTime::UNIX_EPOCH.checked_add(Duration::from_millis(seal.made));
-        let age = made.and_then(|made| now.duration_since(made).ok());
+        let age = age(Duration::from_millis(seal.made), now);
         if seal.name != name.to_string() || age.is_none_or(|age| age >= FRESH) {
             return Err("its seal is of another name or time".to_owned());
         }
