@@ -180,6 +180,11 @@ impl fmt::Display for RunningServer {
     }
 }
 
+/// Whether the first process of this container is a server, as far as its name tells.
+pub fn first_process_is_a_server() -> bool {
+    fs::read_to_string("/proc/1/comm").is_ok_and(|name| ["postgres", "postmaster"].contains(&name.trim()))
+}
+
 /// Whether no process has this number, or one that has ended; `None` where it is no number of a
 /// process. Only processes of this PID namespace can be seen.
 pub fn is_gone(pid: &str) -> Option<bool> {

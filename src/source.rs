@@ -12,8 +12,9 @@ use crate::object::{Checks, EncodeError, Encoder, Trailer};
 use crate::spool::{Spool, Stamp};
 use crate::storage::{Body, BodyWriter, body};
 use crate::wal::{BackupHistory, FirstPage, SegmentSize, SystemId, TimelineHistory, WalName};
+use rustix::fs::{Mode, OFlags};
 use std::fs::File;
-use std::io::{Cursor, Read};
+use std::io::{self, Cursor, Read};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -79,9 +80,13 @@ pub struct Source {
 impl Source {
     /// Reads it once and encodes it.
     pub fn read(name: WalName, path: &Path, rules: &Rules<'_>, encoder: &mut Encoder) -> Result<Self> {
-        let unreadable =
-            |error| Failure::new(Cause::Source, format!("cannot read \"{}\": {error}", path.display()));
-        let mut file = File::open(path).map_err(unreadable)?;
+        let unreadable = |error: io::Error| {
+            Failure::new(Cause::Source, format!("cannot read \"{}\": {error}", path.display()))
+        };
+        // A pipe would be waited for until somebody writes to it.
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let file = rustix::fs::open(path, flags, Mode::empty());
+        let mut file = file.map(File::from).map_err(|error| unreadable(error.into()))?;
         let before = file.metadata().map_err(unreadable)?;
         if !before.is_file() {
             return Err(Failure::new(Cause::Source, format!("\"{}\" is not a regular file", path.display())));

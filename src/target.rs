@@ -12,6 +12,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// What every temporary file's name begins with. PostgreSQL itself removes `xlogtemp.*` from
@@ -60,17 +61,21 @@ impl fmt::Display for TargetError {
     }
 }
 
-/// The path.
+/// The path. Clones share the lock.
+#[derive(Clone)]
 pub struct Target {
     path: PathBuf,
+    /// The path in messages.
+    named: PathBuf,
     beside: Beside,
 }
 
 /// Where the temporary files are.
+#[derive(Clone)]
 enum Beside {
     /// In the path's folder, which others use, too, and which is locked until the end of the
     /// process where the file system can do that.
-    Shared { folder: PathBuf, _lock: Option<File> },
+    Shared { folder: PathBuf, _lock: Option<Arc<File>> },
     /// At this path, which nobody else writes to.
     Private(PathBuf),
 }
@@ -91,7 +96,15 @@ impl Drop for Temporary {
 impl Target {
     /// A path that nobody else writes to, and the only temporary file for it.
     pub fn private(path: PathBuf, temporary: PathBuf) -> Self {
-        Target { path, beside: Beside::Private(temporary) }
+        Target { named: path.clone(), path, beside: Beside::Private(temporary) }
+    }
+
+    /// For a worker of the process that holds the folder: what it proves is put beside the path,
+    /// where [`Target::take_over`] finds it. Whoever outlives that process writes to files that
+    /// nobody reads.
+    pub fn of_worker(path: &Path, supervisor: u32) -> Self {
+        let [unproved, proved] = of_supervisor(path, supervisor);
+        Target { named: path.to_owned(), ..Target::private(proved, unproved) }
     }
 
     /// Locks the folder, waiting for another request's end until the deadline.
@@ -103,7 +116,7 @@ impl Target {
         let handle = File::open(&folder).map_err(|error| TargetError::Unwritable(path.to_owned(), error))?;
         let lock = loop {
             match FileExt::try_lock_exclusive(&handle) {
-                Ok(()) => break Some(handle),
+                Ok(()) => break Some(Arc::new(handle)),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(error) => {
                     // Some network file systems lock no directories.
@@ -116,7 +129,23 @@ impl Target {
             }
             std::thread::sleep(Duration::from_millis(20));
         };
-        Ok(Target { path: path.to_owned(), beside: Beside::Shared { folder, _lock: lock } })
+        let path = path.to_owned();
+        Ok(Target { named: path.clone(), path, beside: Beside::Shared { folder, _lock: lock } })
+    }
+
+    /// Puts at the path what a worker of this process proved; its size.
+    pub fn take_over(&self) -> Result<u64, TargetError> {
+        let [_, proved] = of_supervisor(&self.path, std::process::id());
+        let size = fs::metadata(&proved).map_err(|error| self.unwritable(error))?.len();
+        fs::rename(&proved, &self.path).map_err(|error| self.unwritable(error))?;
+        Ok(size)
+    }
+
+    /// Removes what a worker of this process left.
+    pub fn clean_up_after_worker(&self) {
+        for path in of_supervisor(&self.path, std::process::id()) {
+            let _ = fs::remove_file(path); // mostly not there
+        }
     }
 
     /// Removes what a killed request left. Reads the whole folder.
@@ -175,8 +204,13 @@ impl Target {
 
     /// An I/O error while writing to the path or beside it.
     pub fn unwritable(&self, error: io::Error) -> TargetError {
-        TargetError::Unwritable(self.path.clone(), error)
+        TargetError::Unwritable(self.named.clone(), error)
     }
+}
+
+/// What a worker writes, and what it has proved.
+fn of_supervisor(path: &Path, supervisor: u32) -> [PathBuf; 2] {
+    ["part", "whole"].map(|state| path.with_file_name(format!("{TEMPORARY}{supervisor}.{state}")))
 }
 
 /// From what follows the prefix: `PID.NUMBER`.
@@ -208,6 +242,26 @@ mod tests {
         target.publish(whole).unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"whole");
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn what_a_worker_proved_is_at_the_path_only_when_its_supervisor_put_it_there() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("RECOVERYXLOG");
+        let target = Target::take(&path, soon()).unwrap();
+        let worker = Target::of_worker(&path, std::process::id());
+        let mut file = worker.temporary().unwrap();
+        file.file.write_all(b"whole").unwrap();
+        worker.publish(file).unwrap();
+        assert!(!path.exists());
+        assert_eq!(target.take_over().unwrap(), 5);
+        assert_eq!(fs::read(&path).unwrap(), b"whole");
+        std::mem::forget(worker.temporary().unwrap()); // killed
+        assert!(target.take_over().is_err());
+        target.clean_up_after_worker();
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+        let elsewhere = Target::of_worker(&folder.path().join("no/x"), 1);
+        assert!(elsewhere.temporary().is_err_and(|error| error.to_string().contains("no/x\"")));
     }
 
     #[test]

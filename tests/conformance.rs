@@ -7,6 +7,7 @@ mod support;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
+use wal_archive::storage::attended::Attended;
 use wal_archive::storage::deadline::Deadline;
 use wal_archive::storage::faulty::{Fault, Faulty};
 use wal_archive::storage::giving_up::GivingUp;
@@ -63,6 +64,12 @@ fn patience_and_giving_up_over_memory_and_local_keep_the_contract() {
     };
     conformance::run(&|| patient(Arc::new(Memory::default())));
     conformance::run(&|| patient(fresh()));
+}
+
+#[test]
+fn attended_over_local_keeps_the_contract() {
+    let (_folder, fresh) = local_stores();
+    conformance::run(&|| Arc::new(Attended::new(fresh(), Box::new(|| None))));
 }
 
 #[test]

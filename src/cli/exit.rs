@@ -64,6 +64,22 @@ impl PushExit {
         }
     }
 
+    /// Every one.
+    pub const ALL: [PushExit; 7] = [
+        PushExit::Stored,
+        PushExit::Usage,
+        PushExit::Source,
+        PushExit::Invalid,
+        PushExit::Conflict,
+        PushExit::Destination,
+        PushExit::Deadline,
+    ];
+
+    /// The one with this code.
+    pub fn from_code(code: u8) -> Option<Self> {
+        PushExit::ALL.into_iter().find(|exit| exit.code() == code)
+    }
+
     /// By the gravest failure: 12 before 13 before 14.
     pub fn of(failures: &[Failure<push::Cause>]) -> Self {
         match failures.iter().map(|failure| failure.kind).min() {
@@ -126,6 +142,23 @@ impl FetchExit {
         }
     }
 
+    /// Every one.
+    pub const ALL: [FetchExit; 8] = [
+        FetchExit::Delivered,
+        FetchExit::Absent,
+        FetchExit::Usage,
+        FetchExit::Unreachable,
+        FetchExit::Damaged,
+        FetchExit::Local,
+        FetchExit::Deadline,
+        FetchExit::Hole,
+    ];
+
+    /// The one with this code in this form.
+    pub fn from_code(code: u8, form: Form) -> Option<Self> {
+        FetchExit::ALL.into_iter().find(|exit| exit.code(form) == code)
+    }
+
     /// By the gravest failure: 21 before 24 before 20 before 23.
     pub fn of(failures: &[Failure<fetch::Cause>]) -> Self {
         match failures.iter().map(|failure| failure.kind).min() {
@@ -172,9 +205,21 @@ mod tests {
 
     #[test]
     fn no_code_of_wal_push_kills_the_archiver() {
-        use PushExit::*;
-        let all = [Stored, Usage, Source, Invalid, Conflict, Destination, Deadline];
-        assert_eq!(all.map(PushExit::code), [0, 2, 10, 11, 12, 13, 14]);
+        assert_eq!(PushExit::ALL.map(PushExit::code), [0, 2, 10, 11, 12, 13, 14]);
+    }
+
+    #[test]
+    fn a_code_leads_back_to_its_end_and_no_other_number_to_one() {
+        for exit in PushExit::ALL {
+            assert_eq!(PushExit::from_code(exit.code()), Some(exit));
+        }
+        assert_eq!((1..=255).filter_map(PushExit::from_code).count(), PushExit::ALL.len() - 1);
+        for form in [Form::Retry, Form::Abort] {
+            for exit in FetchExit::ALL {
+                assert_eq!(FetchExit::from_code(exit.code(form), form), Some(exit));
+            }
+            assert_eq!(FetchExit::from_code(134, form), None);
+        }
     }
 
     #[test]

@@ -1,36 +1,52 @@
 //! `wal-fetch`: `restore_command`, and `pg_rewind -c`.
 
 use super::args::{self, Parsed};
+use super::destinations::Destinations;
 use super::exit::{FetchExit, Form};
-use super::{guarded, open_spool, prefetcher, report};
+use super::supervise::{End, Orders, Report, begin, supervise, tell};
+use super::{guarded, open_spool, prefetcher, report, server_adopts_orphans};
 use crate::cluster::DataDirectory;
 use crate::config::{FetchSettings, OnError, Program};
 use crate::failure::Failure;
-use crate::fetch::{Answer, Fetch, fetch};
-use crate::storage::Destination;
-use crate::wal::WalName;
-use clap::{Arg, Command};
+use crate::fetch::{self, Answer, Begun, Cause, Fetch, ask_for, fetch, hint_in_promotion};
+use crate::spool::Spool;
+use crate::storage::{Destination, Shared};
+use crate::wal::{Timeline, WalName};
+use clap::{Arg, ArgMatches, Command};
 use std::env;
 use std::ffi::OsString;
+use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Mutex;
-use std::time::Duration;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
 
 /// The program.
 pub fn main() -> ExitCode {
-    let args: Vec<OsString> = env::args_os().collect();
+    let start = Instant::now();
+    let mut args: Vec<OsString> = env::args_os().collect();
     if prefetcher::is_meant(&args) {
         return prefetcher::main(args);
     }
+    let Some(orders) = Orders::take(&mut args) else { return answer_postgresql(args, start) };
+    // A worker's codes are its supervisor's to translate.
+    let code = |exit: FetchExit| exit.code(Form::Retry);
+    let run = || code(work(args, &orders));
+    let code = guarded("wal-fetch", || code(FetchExit::Unreachable), run);
+    tell(Report::End(code));
+    ExitCode::from(code)
+}
+
+/// What PostgreSQL waits for.
+fn answer_postgresql(args: Vec<OsString>, start: Instant) -> ExitCode {
     // Settled before anything can fail, and only made stricter or better known later.
     let form = Mutex::new(settle(on_error_of(&args)));
-    let current = || *form.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-    let run = std::panic::AssertUnwindSafe(|| {
-        let set = |settled: Form| *form.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = settled;
-        run(args, &set).code(current())
+    let current = || *form.lock().unwrap_or_else(PoisonError::into_inner);
+    let run = AssertUnwindSafe(|| {
+        let set = |settled: Form| *form.lock().unwrap_or_else(PoisonError::into_inner) = settled;
+        supervised(args, start, &set).code(current())
     });
-    guarded("wal-fetch", || FetchExit::Unreachable.code(current()), run)
+    ExitCode::from(guarded("wal-fetch", || FetchExit::Unreachable.code(current()), run))
 }
 
 /// The form asked for, from the raw arguments and the environment; what cannot be understood is
@@ -82,83 +98,200 @@ pub(super) fn command() -> Command {
     )
 }
 
-fn run(args: Vec<OsString>, set_form: &dyn Fn(Form)) -> FetchExit {
+/// Reads everything that says what is to be done; the end where there is nothing to do.
+fn read(args: Vec<OsString>, set_form: &dyn Fn(Form)) -> Result<Call, FetchExit> {
     let matches = match args::parse(command(), args) {
         Parsed::Run(matches) => matches,
-        Parsed::Told => return FetchExit::Delivered,
+        Parsed::Told => return Err(FetchExit::Delivered),
         Parsed::Wrong(failure) => {
             report(&failure);
-            return FetchExit::Usage;
+            return Err(FetchExit::Usage);
         }
     };
-    let path = matches.get_one::<PathBuf>("path").cloned().unwrap_or_default();
-    let name = matches.get_one::<String>("name").cloned().unwrap_or_default();
-    let prepared = args::layers(&matches, Program::Fetch).and_then(|layers| {
-        set_form(settle(layers.on_error()?));
+    Call::read(&matches, set_form).map_err(|failure| {
+        report(&failure);
+        FetchExit::Usage
+    })
+}
+
+/// Answers from the spool, or has a worker do the work.
+fn supervised(args: Vec<OsString>, start: Instant, set_form: &dyn Fn(Form)) -> FetchExit {
+    let call = match read(args, set_form) {
+        Ok(call) => call,
+        Err(exit) => return exit,
+    };
+    let exit = if server_adopts_orphans(call.data_directory.as_ref()) {
+        // Whatever is left behind there would be adopted by the server.
+        call.ask(fetch, None)
+    } else {
+        call.supervise(start)
+    };
+    // In the middle of a promotion there is nobody left to ask again.
+    let done = matches!(exit, FetchExit::Delivered | FetchExit::Absent);
+    if !done && call.promotion().is_some() {
+        set_form(Form::Abort);
+    }
+    exit
+}
+
+fn work(args: Vec<OsString>, orders: &Orders) -> FetchExit {
+    if let Err(error) = begin(orders, c"wal-fetch") {
+        log::error!("the work cannot begin: {error}");
+        return FetchExit::Unreachable;
+    }
+    match read(args, &|_| {}) {
+        Ok(call) => call.ask(|request| ask_for(request, orders.supervisor), Some(orders.left())),
+        Err(exit) => exit,
+    }
+}
+
+/// One call, read and understood. No path of the archive was touched.
+struct Call {
+    settings: FetchSettings,
+    name: WalName,
+    path: PathBuf,
+    data_directory: Option<DataDirectory>,
+    form: Form,
+}
+
+impl Call {
+    fn read(matches: &ArgMatches, set_form: &dyn Fn(Form)) -> Result<Self, Failure<()>> {
+        let path = matches.get_one::<PathBuf>("path").cloned().unwrap_or_default();
+        let name = matches.get_one::<String>("name").cloned().unwrap_or_default();
+        let layers = args::layers(matches, Program::Fetch)?;
+        let form = settle(layers.on_error()?);
+        set_form(form);
         let name: WalName =
             name.parse().map_err(|error| Failure::new((), format!("\"{name}\" is {error}")))?;
-        Ok((layers.fetch()?, name))
-    });
-    let (settings, name) = match prepared {
-        Ok(prepared) => prepared,
-        Err(failure) => {
+        let settings = layers.fetch()?;
+        let working = env::current_dir().unwrap_or_default();
+        let data_directory = DataDirectory::find(&path, &working, None);
+        Ok(Call { settings, name, path, data_directory, form })
+    }
+
+    fn timeout(&self) -> Duration {
+        // While the startup process waits in the retry form, it can neither promote nor stream.
+        let default = match self.form {
+            Form::Abort => Duration::from_secs(300),
+            Form::Retry => Duration::from_secs(20),
+        };
+        self.settings.common.timeout.unwrap_or(default)
+    }
+
+    fn spool(&self) -> Option<Spool> {
+        open_spool(self.settings.common.spool_dir.clone(), self.data_directory.as_ref())
+    }
+
+    /// The timeline whose history is asked for in the middle of a promotion.
+    fn promotion(&self) -> Option<Timeline> {
+        let WalName::TimelineHistory(timeline) = self.name else { return None };
+        self.data_directory.as_ref().is_some_and(DataDirectory::is_past_recovery).then_some(timeline)
+    }
+
+    fn supervise(&self, start: Instant) -> FetchExit {
+        let destinations: Vec<_> = self.settings.common.archive.iter().map(Destination::open).collect();
+        let spool = self.spool();
+        let request = self.request(&destinations, spool.as_ref(), self.timeout());
+        let call = match fetch::Call::begin(&request, start) {
+            Ok(Begun::Open(call)) => call,
+            Ok(Begun::Answered(answer)) => return self.end(Ok(answer)),
+            Err(failures) => return self.end(Err(failures)),
+        };
+        let deadline = call.deadline();
+        let outcome = supervise(&Orders::until(deadline, true), deadline);
+        let exit = match outcome.end {
+            End::Reported(code) => FetchExit::from_code(code, Form::Retry).unwrap_or(FetchExit::Unreachable),
+            End::Late => {
+                self.complain("was not found in time, and the process that was at it was ended");
+                FetchExit::Deadline
+            }
+            End::Died(how) => {
+                self.complain(&format!("could not be asked for: the process that asks {how}"));
+                FetchExit::Unreachable
+            }
+        };
+        let exit = match exit {
+            FetchExit::Delivered => self.end(call.take_over()),
+            FetchExit::Absent => match call.conclude_absent() {
+                Ok(Answer::Absent) => FetchExit::Absent, // the worker has said so
+                other => self.end(other),
+            },
+            FetchExit::Unreachable | FetchExit::Deadline | FetchExit::Hole => {
+                match call.give_own_history(false) {
+                    Ok(true) => FetchExit::Delivered,
+                    Ok(false) => exit,
+                    Err(failures) => self.end(Err(failures)),
+                }
+            }
+            FetchExit::Usage | FetchExit::Damaged | FetchExit::Local => exit,
+        };
+        call.clean_up_after_worker();
+        exit
+    }
+
+    fn complain(&self, what: &str) {
+        let failure = Failure::new((), format!("\"{}\" {what}", self.name));
+        report(&match self.promotion() {
+            Some(timeline) => failure.hint(hint_in_promotion(timeline)),
+            None => failure,
+        });
+    }
+
+    /// Goes to the archive, in this process.
+    fn ask(
+        &self,
+        ask: impl FnOnce(&Fetch<'_>) -> Result<Answer, Vec<Failure<Cause>>>,
+        timeout: Option<Duration>,
+    ) -> FetchExit {
+        let timeout = timeout.unwrap_or_else(|| self.timeout());
+        let start = Instant::now();
+        let spool = self.spool();
+        let destinations = Destinations::open(&self.settings.common.archive, spool.as_ref());
+        if let Err(failure) = destinations.check(self.data_directory.as_ref(), start + timeout) {
             report(&failure);
             return FetchExit::Usage;
         }
-    };
-    let working = env::current_dir().unwrap_or_default();
-    let data_directory = DataDirectory::find(&path, &working, None);
-    if let Err(failure) = settings.common.check_directories(data_directory.as_ref()) {
-        report(&failure);
-        return FetchExit::Usage;
+        let shared = destinations.shared();
+        let left = timeout.saturating_sub(start.elapsed());
+        let outcome = ask(&self.request(&shared, spool.as_ref(), left));
+        destinations.settle(spool.as_ref(), SystemTime::now());
+        self.end(outcome)
     }
-    answer(&settings, name, &path, data_directory.as_ref(), set_form)
-}
 
-fn answer(
-    settings: &FetchSettings,
-    name: WalName,
-    path: &Path,
-    data_directory: Option<&DataDirectory>,
-    set_form: &dyn Fn(Form),
-) -> FetchExit {
-    let form = settle(settings.on_error);
-    // While the startup process waits in the retry form, it can neither promote nor stream.
-    let default = match form {
-        Form::Abort => Duration::from_secs(300),
-        Form::Retry => Duration::from_secs(20),
-    };
-    let destinations: Vec<_> = settings.common.archive.iter().map(Destination::open).collect();
-    let spool = open_spool(settings.common.spool_dir.clone(), data_directory);
-    let request = Fetch {
-        name,
-        path,
-        destinations: &destinations,
-        data_directory,
-        spool: spool.as_ref(),
-        checks: settings.common.checks,
-        allow_empty: settings.allow_empty,
-        accept_gap: &settings.accept_gap,
-        partial: settings.partial,
-        timeout: settings.common.timeout.unwrap_or(default),
-        hole_patience: Duration::from_secs(15),
-        prefetch: (settings.prefetch > 0).then_some(&prefetcher::start),
-    };
-    match fetch(&request) {
-        Ok(Answer::Delivered) => FetchExit::Delivered,
-        Ok(Answer::Absent) => {
-            log::info!("\"{name}\" is in no destination");
-            FetchExit::Absent
-        }
-        Err(failures) => {
-            failures.iter().for_each(report);
-            // In the middle of a promotion there is nobody left to ask again.
-            if matches!(name, WalName::TimelineHistory(_))
-                && data_directory.is_some_and(DataDirectory::is_past_recovery)
-            {
-                set_form(Form::Abort);
+    fn end(&self, outcome: Result<Answer, Vec<Failure<Cause>>>) -> FetchExit {
+        match outcome {
+            Ok(Answer::Delivered) => FetchExit::Delivered,
+            Ok(Answer::Absent) => {
+                log::info!("\"{}\" is in no destination", self.name);
+                FetchExit::Absent
             }
-            FetchExit::of(&failures)
+            Err(failures) => {
+                failures.iter().for_each(report);
+                FetchExit::of(&failures)
+            }
+        }
+    }
+
+    fn request<'a>(
+        &'a self,
+        destinations: &'a [Shared],
+        spool: Option<&'a Spool>,
+        timeout: Duration,
+    ) -> Fetch<'a> {
+        let settings = &self.settings;
+        Fetch {
+            name: self.name,
+            path: &self.path,
+            destinations,
+            data_directory: self.data_directory.as_ref(),
+            spool,
+            checks: settings.common.checks,
+            allow_empty: settings.allow_empty,
+            accept_gap: &settings.accept_gap,
+            partial: settings.partial,
+            timeout,
+            hole_patience: Duration::from_secs(15),
+            prefetch: (settings.prefetch > 0).then_some(&prefetcher::start),
         }
     }
 }

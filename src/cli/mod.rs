@@ -2,37 +2,47 @@
 
 pub mod archive;
 mod args;
+mod destinations;
 pub mod exit;
 pub mod fetch;
 mod log;
 mod prefetcher;
 pub mod push;
+mod supervise;
 
 use crate::cluster::DataDirectory;
 use crate::failure::Failure;
 use crate::spool::{Place, Spool};
 use std::panic;
 use std::path::PathBuf;
-use std::process::ExitCode;
 
 /// Runs a program so that a panic, too, becomes one line on stderr and a code of the map.
 fn guarded(
     name: &'static str,
     on_panic: impl Fn() -> u8,
     run: impl FnOnce() -> u8 + panic::UnwindSafe,
-) -> ExitCode {
+) -> u8 {
     log::install(name);
     panic::set_hook(Box::new(|info| {
         let what = info.payload_as_str().unwrap_or("no message");
         let place = info.location().map_or_else(String::new, |at| format!(" at {}:{}", at.file(), at.line()));
         ::log::error!("a bug: panic{place}: {what} HINT: report it; the request failed, nothing was lost");
     }));
-    ExitCode::from(panic::catch_unwind(run).unwrap_or_else(|_| on_panic()))
+    panic::catch_unwind(run).unwrap_or_else(|_| on_panic())
 }
 
-/// Says why the configuration cannot be used.
+/// Says what failed.
 fn report<K>(failure: &Failure<K>) {
     ::log::error!("{failure}");
+}
+
+/// Whether the server that called, or whose data directory it is, is the first process of its
+/// container. Where its data directory is not known, its program tells.
+fn server_adopts_orphans(data_directory: Option<&DataDirectory>) -> bool {
+    match data_directory {
+        Some(directory) => directory.server().is_some_and(|server| server.adopts_orphans()),
+        None => crate::cluster::first_process_is_a_server(),
+    }
 }
 
 /// Without a spool everything works, one proof at a time; "wal-archive check" says why there is

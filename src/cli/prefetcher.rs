@@ -5,6 +5,7 @@
 //! that is the first process of its container adopts it, and takes any other for a crash of its
 //! own.
 
+use super::destinations::Destinations;
 use super::{fetch, guarded, open_spool};
 use crate::cli::args::{self, Parsed};
 use crate::cluster::DataDirectory;
@@ -52,7 +53,7 @@ pub(super) fn main(args: Vec<OsString>) -> ExitCode {
         log::set_max_level(log::LevelFilter::Off);
         u8::from(detach().is_err() || run(args).is_none())
     });
-    guarded("wal-fetch", || 1, run)
+    ExitCode::from(guarded("wal-fetch", || 1, run))
 }
 
 /// Closes what the server did not mark as its own: before 16 its data files and WAL
@@ -102,12 +103,13 @@ fn run(args: Vec<OsString>) -> Option<()> {
     log::set_max_level(log::LevelFilter::Off); // whatever -v says
     let data_directory = DataDirectory::at(matches.get_one::<PathBuf>(FLAG)?)?;
     let spool = open_spool(settings.common.spool_dir, Some(&data_directory))?;
+    let destinations = Destinations::open(&settings.common.archive, Some(&spool)).shared();
     // What was relative has been read; no directory of the server's is kept busy.
     env::set_current_dir(spool.folder()).ok()?;
     prefetch(&Prefetching {
         data_directory,
         spool,
-        destinations: settings.common.archive.iter().map(crate::storage::Destination::open).collect(),
+        destinations,
         checks: settings.common.checks,
         window: settings.prefetch,
         timeout: settings.common.timeout.unwrap_or(TIMEOUT),

@@ -1,26 +1,68 @@
 //! `wal-push`: `archive_command`.
 
 use super::args::{self, Parsed};
+use super::destinations::Destinations;
 use super::exit::PushExit;
-use super::{guarded, open_spool, report};
+use super::supervise::{End, Orders, Outcome, Report, begin, supervise, tell};
+use super::{guarded, open_spool, report, server_adopts_orphans};
 use crate::cluster::DataDirectory;
-use crate::config::Program;
+use crate::config::{Program, PushSettings};
 use crate::failure::Failure;
-use crate::push::{Push, push};
-use crate::storage::Destination;
+use crate::push::{Push, push_and_tell, was_stored_ahead};
+use crate::source::patience;
+use crate::spool::Spool;
+use crate::storage::{Destination, Location, Shared};
 use crate::wal::WalName;
-use clap::Arg;
-use std::env;
+use clap::{Arg, ArgMatches, Command};
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::{Duration, Instant, SystemTime};
+use std::{env, fs};
 
 /// The program.
 pub fn main() -> ExitCode {
-    guarded("wal-push", || PushExit::Destination.code(), || run().code())
+    let start = Instant::now();
+    let mut args: Vec<OsString> = env::args_os().collect();
+    let orders = Orders::take(&mut args);
+    let run = || run(args, orders.as_ref(), start).code();
+    let code = guarded("wal-push", || PushExit::Destination.code(), run);
+    if orders.is_some() {
+        tell(Report::End(code));
+    }
+    ExitCode::from(code)
 }
 
-fn run() -> PushExit {
-    let command = args::command(
+fn run(args: Vec<OsString>, orders: Option<&Orders>, start: Instant) -> PushExit {
+    if let Some(Err(error)) = orders.map(|orders| begin(orders, c"wal-push")) {
+        log::error!("the work cannot begin: {error}");
+        return PushExit::Destination;
+    }
+    let matches = match args::parse(command(), args) {
+        Parsed::Run(matches) => matches,
+        Parsed::Told => return PushExit::Stored,
+        Parsed::Wrong(failure) => {
+            report(&failure);
+            return PushExit::Usage;
+        }
+    };
+    let call = match Call::read(&matches) {
+        Ok(call) => call,
+        Err(failure) => {
+            report(&failure);
+            return PushExit::Usage;
+        }
+    };
+    match orders {
+        Some(orders) => call.work(Some(orders)),
+        // Whatever is left behind there would be adopted by the server.
+        None if call.server_adopts_orphans() => call.work(None),
+        None => call.supervise(start),
+    }
+}
+
+fn command() -> Command {
+    args::command(
         "wal-push",
         "Archives one PostgreSQL WAL file: archive_command = 'wal-push %p'",
         Program::Push,
@@ -31,52 +73,131 @@ fn run() -> PushExit {
             .value_name("PATH")
             .value_parser(clap::value_parser!(PathBuf))
             .help("The file (%p)"),
-    );
-    let matches = match args::parse(command, env::args_os().collect()) {
-        Parsed::Run(matches) => matches,
-        Parsed::Told => return PushExit::Stored,
-        Parsed::Wrong(failure) => {
-            report(&failure);
-            return PushExit::Usage;
-        }
-    };
-    let settings = args::layers(&matches, Program::Push).and_then(|layers| layers.push());
-    let path = matches.get_one::<PathBuf>("path").cloned().unwrap_or_default();
-    let prepared = settings.and_then(|settings| {
+    )
+}
+
+/// One call, read and understood. No path of the archive was touched.
+struct Call {
+    settings: PushSettings,
+    name: WalName,
+    path: PathBuf,
+    data_directory: Option<DataDirectory>,
+}
+
+impl Call {
+    fn read(matches: &ArgMatches) -> Result<Self, Failure<()>> {
+        let settings = args::layers(matches, Program::Push)?.push()?;
+        let path = matches.get_one::<PathBuf>("path").cloned().unwrap_or_default();
         let name = name_of(&path)?;
         let working = env::current_dir().unwrap_or_default();
         let pgdata = env::var_os("PGDATA").map(PathBuf::from);
         let data_directory = DataDirectory::find(&path, &working, pgdata.as_deref());
-        settings.common.check_directories(data_directory.as_ref())?;
-        Ok((settings, name, data_directory))
-    });
-    let (settings, name, data_directory) = match prepared {
-        Ok(prepared) => prepared,
-        Err(failure) => {
+        Ok(Call { settings, name, path, data_directory })
+    }
+
+    fn server_adopts_orphans(&self) -> bool {
+        server_adopts_orphans(self.data_directory.as_ref())
+    }
+
+    fn spool(&self) -> Option<Spool> {
+        open_spool(self.settings.common.spool_dir.clone(), self.data_directory.as_ref())
+    }
+
+    /// What PostgreSQL waits for: answers from the spool, or has a worker do the work.
+    fn supervise(&self, start: Instant) -> PushExit {
+        let archive = &self.settings.common.archive;
+        if archive.iter().all(|destination| matches!(destination.location, Location::S3 { .. })) {
+            let destinations: Vec<_> = archive.iter().map(Destination::open).collect();
+            let spool = self.spool();
+            if was_stored_ahead(&self.request(&destinations, spool.as_ref(), None, 0)) {
+                return PushExit::Stored;
+            }
+        }
+        let size = fs::metadata(&self.path).map_or(0, |metadata| metadata.len());
+        let deadline = start + self.settings.common.timeout.unwrap_or_else(|| patience(size));
+        let outcome = supervise(&Orders::until(deadline, true), deadline);
+        let outcome = match outcome.end {
+            End::Died(how) if !outcome.durable && Instant::now() < deadline => {
+                log::warn!(
+                    "the process that archives \"{}\" {how}; tried again without looking ahead",
+                    self.name
+                );
+                supervise(&Orders::until(deadline, false), deadline)
+            }
+            _ => outcome,
+        };
+        self.conclude(&outcome)
+    }
+
+    fn conclude(&self, outcome: &Outcome) -> PushExit {
+        if outcome.durable {
+            return PushExit::Stored;
+        }
+        let name = self.name;
+        match &outcome.end {
+            End::Reported(code) => PushExit::from_code(*code).unwrap_or(PushExit::Destination),
+            End::Late => {
+                log::error!("\"{name}\" was not archived in time, and the process that was at it was ended");
+                PushExit::Deadline
+            }
+            End::Died(how) => {
+                log::error!(
+                    "the process that archives \"{name}\" {how} HINT: look for a limit of memory or of processes, and \
+                     in the system's log for why it was ended"
+                );
+                PushExit::Destination
+            }
+        }
+    }
+
+    /// All of it, in this process.
+    fn work(&self, orders: Option<&Orders>) -> PushExit {
+        let settings = &self.settings;
+        let timeout = orders.map(Orders::left).or(settings.common.timeout);
+        let look_ahead = if orders.is_none_or(|orders| orders.look_ahead) { settings.look_ahead } else { 0 };
+        let spool = self.spool();
+        let destinations = Destinations::open(&settings.common.archive, spool.as_ref());
+        let shared = destinations.shared();
+        let deadline = Instant::now() + timeout.unwrap_or_else(|| patience(0));
+        if let Err(failure) = destinations.check(self.data_directory.as_ref(), deadline) {
             report(&failure);
             return PushExit::Usage;
         }
-    };
-    let destinations: Vec<_> = settings.common.archive.iter().map(Destination::open).collect();
-    let spool = open_spool(settings.common.spool_dir, data_directory.as_ref());
-    let outcome = push(&Push {
-        name,
-        path: &path,
-        destinations: &destinations,
-        data_directory: data_directory.as_ref(),
-        spool: spool.as_ref(),
-        level: settings.level,
-        checks: settings.common.checks,
-        drop_cache: settings.drop_cache,
-        look_ahead: settings.look_ahead,
-        jobs: settings.jobs,
-        timeout: settings.common.timeout,
-    });
-    match outcome {
-        Ok(()) => PushExit::Stored,
-        Err(failures) => {
-            failures.iter().for_each(report);
-            PushExit::of(&failures)
+        let durable = || {
+            if orders.is_some() {
+                tell(Report::Durable);
+            }
+        };
+        let outcome = push_and_tell(&self.request(&shared, spool.as_ref(), timeout, look_ahead), &durable);
+        destinations.settle(spool.as_ref(), SystemTime::now());
+        match outcome {
+            Ok(()) => PushExit::Stored,
+            Err(failures) => {
+                failures.iter().for_each(report);
+                PushExit::of(&failures)
+            }
+        }
+    }
+
+    fn request<'a>(
+        &'a self,
+        destinations: &'a [Shared],
+        spool: Option<&'a Spool>,
+        timeout: Option<Duration>,
+        look_ahead: usize,
+    ) -> Push<'a> {
+        Push {
+            name: self.name,
+            path: &self.path,
+            destinations,
+            data_directory: self.data_directory.as_ref(),
+            spool,
+            level: self.settings.level,
+            checks: self.settings.common.checks,
+            drop_cache: self.settings.drop_cache,
+            look_ahead,
+            jobs: self.settings.jobs,
+            timeout,
         }
     }
 }

@@ -307,23 +307,48 @@ pub fn check_directories(
     archive: &[Destination],
     data_directory: Option<&DataDirectory>,
 ) -> Result<(), Error> {
+    let shown: Vec<_> = archive.iter().filter_map(|one| Shown::of(one, data_directory)).collect();
+    check_shown(&shown)
+}
+
+/// What the file system shows of a destination that is a directory.
+#[derive(Clone, Debug)]
+pub struct Shown {
+    path: PathBuf,
+    /// The data directory that it lies in.
+    inside: Option<PathBuf>,
+    place: Option<(u64, u64)>,
+}
+
+impl Shown {
+    /// `None` of a bucket. Asks the file system.
+    pub fn of(destination: &Destination, data_directory: Option<&DataDirectory>) -> Option<Self> {
+        let Location::Directory(path) = &destination.location else { return None };
+        let inside = data_directory.filter(|directory| directory.contains(path));
+        Some(Shown {
+            path: path.clone(),
+            inside: inside.map(|directory| directory.path().to_owned()),
+            place: cluster::place(path),
+        })
+    }
+}
+
+/// See [`check_directories`]; of those that were looked at. Asks nobody.
+pub fn check_shown(shown: &[Shown]) -> Result<(), Error> {
     let mut seen: Vec<(&Path, (u64, u64))> = Vec::new();
-    for destination in archive {
-        let Location::Directory(path) = &destination.location else { continue };
-        if let Some(directory) = data_directory
-            && directory.contains(path)
-        {
+    for Shown { path, inside, place } in shown {
+        if let Some(directory) = inside {
             return Err(Error::new(
                 (),
                 format!(
                     "the archive \"{}\" lies inside the data directory \"{}\"",
                     path.display(),
-                    directory.path().display()
+                    directory.display()
                 ),
             )
             .hint("it would be lost together with it: use a directory on another disk"));
         }
-        let Some(place) = cluster::place(path) else { continue };
+        let Some(place) = *place else { continue };
         if let Some((other, _)) = seen.iter().find(|(_, other)| *other == place) {
             return Err(Error::new(
                 (),

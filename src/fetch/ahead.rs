@@ -27,7 +27,7 @@ pub(super) struct Ahead<'a> {
     start: &'a dyn Fn(&Path),
     name: SegmentName,
     directory: &'a DataDirectory,
-    server: &'a RunningServer,
+    server: RunningServer,
     system_id: SystemId,
     spool: &'a Spool,
     prefetched: Prefetched,
@@ -39,7 +39,7 @@ impl<'a> Ahead<'a> {
     pub(super) fn of(
         request: &'a Fetch<'a>,
         control: Option<SystemId>,
-        server: Option<&'a RunningServer>,
+        server: Option<RunningServer>,
     ) -> Option<Self> {
         let start = request.prefetch?;
         let WalName::Segment(name) = request.name else { return None };
@@ -49,14 +49,14 @@ impl<'a> Ahead<'a> {
         }
         let (directory, server, system_id) = (request.data_directory?, server?, control?);
         let spool = request.spool?;
-        let prefetched = place(spool, directory, server, system_id, request.destinations, request.checks)?;
+        let prefetched = place(spool, directory, &server, system_id, request.destinations, request.checks)?;
         Some(Ahead { request, start, name, directory, server, system_id, spool, prefetched })
     }
 
     /// Puts the prefetched file at the path, if there is one or will be in a moment.
     pub(super) fn deliver(&self, target: &Target, deadline: Instant) -> bool {
         let Some(mut hit) = self.await_hit(deadline) else { return false };
-        if self.directory.is_abandoned_by(Some(self.server)) {
+        if self.directory.is_abandoned_by(Some(&self.server)) {
             return false;
         }
         if let Err(reason) = put(target, &mut hit) {

@@ -18,17 +18,18 @@ mod search;
 
 pub use prefetch::{Prefetching, prefetch};
 
-use crate::cluster::DataDirectory;
+use crate::cluster::{DataDirectory, RunningServer};
 use crate::failure::Failure;
 use crate::object::Checks;
 use crate::spool::Spool;
 use crate::storage::{Error, Kind, Shared};
 use crate::target::{Target, TargetError};
-use crate::wal::{SegmentName, SegmentSize, Timeline, WalName};
+use crate::wal::{SegmentName, SegmentSize, SystemId, Timeline, TimelineHistory, WalName};
 use ahead::Ahead;
 use search::{End, Search};
+use std::io::Write;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 /// What a fetch can fail of, gravest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -87,42 +88,210 @@ pub struct Fetch<'a> {
 
 type Failures = Vec<Failure<Cause>>;
 
-/// Runs it. The failures of all destinations, never empty.
+/// How long a valid copy in pg_wal is not given for a history that is asked for in the middle of a
+/// promotion.
+const PROMOTION_PATIENCE: Duration = Duration::from_secs(5);
+
+/// Runs it, all in this process. The failures of all destinations, never empty.
 pub fn fetch(request: &Fetch<'_>) -> Result<Answer, Failures> {
-    // Timeline 1 has no history, and PostgreSQL asks for it in the middle of a promotion.
-    if request.name == WalName::TimelineHistory(Timeline::FIRST) {
-        return Ok(Answer::Absent);
-    }
-    let start = Instant::now();
-    let deadline = start + request.timeout;
-    // Before the wait for the folder: whoever asked then is whom the answer is for.
-    let asked_by = request.data_directory.and_then(DataDirectory::server);
-    let target = Target::take(request.path, deadline).map_err(|error| vec![local(&error)])?;
-    let control = match request.data_directory.map(|directory| (directory, directory.system_id())) {
-        Some((directory, Err(error))) => {
-            let what = format!("cannot read \"{}/global/pg_control\": {error}", directory.path().display());
-            return Err(vec![Failure::new(Cause::Local, what)]);
-        }
-        Some((_, Ok(id))) => id,
-        None => None,
+    let call = match Call::begin(request, Instant::now())? {
+        Begun::Answered(answer) => return Ok(answer),
+        Begun::Open(call) => call,
     };
-    let ahead = Ahead::of(request, control, asked_by.as_ref());
-    if ahead.as_ref().is_some_and(|ahead| ahead.deliver(&target, deadline)) {
-        return Ok(Answer::Delivered);
+    let target = call.target.clone();
+    match search(request, call.control, target, call.asked_by.clone(), call.deadline) {
+        Ok(Found::File(size)) => {
+            call.go_on(size);
+            Ok(Answer::Delivered)
+        }
+        Ok(Found::Otherwise) => Ok(Answer::Delivered),
+        Ok(Found::Absent) => call.conclude_absent(),
+        Err(failures) if !failures.iter().any(shows_a_file) && call.give_own_history(false)? => {
+            failures.iter().for_each(|failure| log::warn!("{failure}"));
+            Ok(Answer::Delivered)
+        }
+        Err(failures) => Err(failures),
     }
-    target.clean();
-    let proof = match Search::new(request, target, control, asked_by.clone()).run(start, deadline)? {
+}
+
+/// The part of a worker: asks the destinations, and leaves the proved file to its supervisor.
+pub fn ask_for(request: &Fetch<'_>, supervisor: u32) -> Result<Answer, Failures> {
+    let deadline = Instant::now() + request.timeout;
+    let asked_by = request.data_directory.and_then(DataDirectory::server);
+    let target = Target::of_worker(request.path, supervisor);
+    match search(request, control(request)?, target, asked_by, deadline)? {
+        Found::File(_) | Found::Otherwise => Ok(Answer::Delivered),
+        Found::Absent => Ok(Answer::Absent),
+    }
+}
+
+/// What came of asking the destinations.
+enum Found {
+    /// A file of that many bytes was put in place.
+    File(u64),
+    /// What else may be given for it was.
+    Otherwise,
+    Absent,
+}
+
+fn search(
+    request: &Fetch<'_>,
+    control: Option<SystemId>,
+    target: Target,
+    asked_by: Option<RunningServer>,
+    deadline: Instant,
+) -> Result<Found, Failures> {
+    let start = Instant::now();
+    let ordered = request.spool.map(|spool| spool.healthy_first(request.destinations, SystemTime::now()));
+    let request = Fetch { destinations: ordered.as_deref().unwrap_or(request.destinations), ..*request };
+    let proof = match Search::new(&request, target, control, asked_by).run(start, deadline)? {
         End::Archived(proof) => proof,
-        End::Otherwise => return Ok(Answer::Delivered),
-        End::Absent => return Ok(Answer::Absent),
+        End::Otherwise => return Ok(Found::Otherwise),
+        End::Absent => return Ok(Found::Absent),
     };
     for warning in &proof.warnings {
         log::warn!("{warning}");
     }
-    if let Some((ahead, size)) = ahead.zip(SegmentSize::new(proof.size)) {
-        ahead.go_on(size);
+    Ok(Found::File(proof.size))
+}
+
+/// The id of the cluster that recovers.
+fn control(request: &Fetch<'_>) -> Result<Option<SystemId>, Failures> {
+    let Some(directory) = request.data_directory else { return Ok(None) };
+    directory.system_id().map_err(|error| {
+        let what = format!("cannot read \"{}/global/pg_control\": {error}", directory.path().display());
+        vec![Failure::new(Cause::Local, what)]
+    })
+}
+
+/// A request that was begun.
+pub enum Begun<'a> {
+    /// Without a question to any destination.
+    Answered(Answer),
+    /// The destinations must be asked.
+    Open(Box<Call<'a>>),
+}
+
+/// A request that holds its path, for whose answer the destinations are to be asked.
+pub struct Call<'a> {
+    request: &'a Fetch<'a>,
+    asked_by: Option<RunningServer>,
+    control: Option<SystemId>,
+    target: Target,
+    ahead: Option<Ahead<'a>>,
+    deadline: Instant,
+}
+
+impl<'a> Call<'a> {
+    /// Begins a request whose time began at `start`.
+    pub fn begin(request: &'a Fetch<'a>, start: Instant) -> Result<Begun<'a>, Failures> {
+        // Timeline 1 has no history, and PostgreSQL asks for it in the middle of a promotion.
+        if request.name == WalName::TimelineHistory(Timeline::FIRST) {
+            return Ok(Begun::Answered(Answer::Absent));
+        }
+        let mut deadline = start + request.timeout;
+        // Before the wait for the folder: whoever asked then is whom the answer is for.
+        let asked_by = request.data_directory.and_then(DataDirectory::server);
+        let target = Target::take(request.path, deadline).map_err(|error| vec![local(&error)])?;
+        let control = control(request)?;
+        let ahead = Ahead::of(request, control, asked_by.clone());
+        if ahead.as_ref().is_some_and(|ahead| ahead.deliver(&target, deadline)) {
+            return Ok(Begun::Answered(Answer::Delivered));
+        }
+        target.clean();
+        if is_promoting(request) && own_history(request).is_some() {
+            deadline = deadline.min(Instant::now() + PROMOTION_PATIENCE);
+        }
+        Ok(Begun::Open(Box::new(Call { request, asked_by, control, target, ahead, deadline })))
     }
-    Ok(Answer::Delivered)
+
+    /// When the destinations must have answered.
+    pub fn deadline(&self) -> Instant {
+        self.deadline
+    }
+
+    /// A worker proved the file.
+    pub fn take_over(&self) -> Result<Answer, Failures> {
+        self.still_asked()?;
+        let size = self.target.take_over().map_err(|error| vec![local(&error)])?;
+        self.go_on(size);
+        Ok(Answer::Delivered)
+    }
+
+    /// No destination has it.
+    pub fn conclude_absent(&self) -> Result<Answer, Failures> {
+        Ok(if self.give_own_history(true)? { Answer::Delivered } else { Answer::Absent })
+    }
+
+    /// Puts PostgreSQL's own copy of a history in place, where it has a valid one: whatever became of
+    /// the destinations, this is what PostgreSQL would read after the answer "absent", and any other
+    /// answer would end its promotion, or the server.
+    pub fn give_own_history(&self, absent: bool) -> Result<bool, Failures> {
+        let Some(content) = own_history(self.request) else { return Ok(false) };
+        let failed = |error| vec![local(&error)];
+        let mut temporary = self.target.temporary().map_err(failed)?;
+        let written = temporary.file.write_all(&content);
+        written.map_err(|error| failed(self.target.unwritable(error)))?;
+        self.still_asked()?;
+        self.target.publish(temporary).map_err(failed)?;
+        let name = self.request.name;
+        if !absent {
+            log::warn!(
+                "no destination gives \"{name}\"; it was taken from pg_wal, where PostgreSQL keeps it"
+            );
+        }
+        Ok(true)
+    }
+
+    /// Removes what a worker left.
+    pub fn clean_up_after_worker(&self) {
+        self.target.clean_up_after_worker();
+    }
+
+    /// An orphan of an earlier server must not put its file where a newer one reads its own.
+    fn still_asked(&self) -> Result<(), Failures> {
+        match self.request.data_directory {
+            Some(directory) if directory.is_abandoned_by(self.asked_by.as_ref()) => {
+                Err(vec![Failure::new(Cause::Refused, ABANDONED)])
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn go_on(&self, size: u64) {
+        if let Some((ahead, size)) = self.ahead.as_ref().zip(SegmentSize::new(size)) {
+            ahead.go_on(size);
+        }
+    }
+}
+
+/// Whether it is no lack of the file: there is one, or no place for it.
+fn shows_a_file(failure: &Failure<Cause>) -> bool {
+    matches!(failure.kind, Cause::Damaged | Cause::Local)
+}
+
+/// What is said where nobody waits for the answer any more.
+const ABANDONED: &str = "the server that asked is gone, so nothing was put in its place";
+
+fn is_promoting(request: &Fetch<'_>) -> bool {
+    let is_history = matches!(request.name, WalName::TimelineHistory(_));
+    is_history && request.data_directory.is_some_and(DataDirectory::is_past_recovery)
+}
+
+/// PostgreSQL's own copy of the history that is asked for, if it is valid.
+fn own_history(request: &Fetch<'_>) -> Option<Vec<u8>> {
+    let WalName::TimelineHistory(timeline) = request.name else { return None };
+    let copy = request.path.with_file_name(request.name.to_string());
+    let content = (copy != request.path).then(|| std::fs::read(copy).ok())??;
+    TimelineHistory::parse(timeline, &content).is_ok().then_some(content)
+}
+
+/// What is to be done where a history is not to be had in the middle of a promotion.
+pub fn hint_in_promotion(timeline: Timeline) -> String {
+    format!(
+        "this request came in the middle of a promotion: create standby.signal or recovery.signal again \
+         before the next start, or the server comes up on timeline {timeline}"
+    )
 }
 
 fn failed(error: &Error) -> Failure<Cause> {

@@ -1,6 +1,6 @@
 //! The prefetcher: brings the segments after the one that PostgreSQL got last into the spool.
 //!
-//! It proves them exactly as a fetch does, and lives while recovery makes progress. At the first
+//! It proves them exactly as a fetch does, and lives as long as its server recovers. At the first
 //! segment that is missing or fails it stops until PostgreSQL itself got that one, so the end of
 //! an archive costs one question and no storm. Does not know processes: who starts it, and what
 //! becomes of its exit code, is the edge's.
@@ -36,7 +36,7 @@ const PAUSE: Duration = Duration::from_millis(20);
 /// Between two looks at the server.
 const WATCH: Duration = Duration::from_millis(250);
 
-/// Without progress for so long, and nothing to do, it ends.
+/// Without progress for so long, and nothing to do, it looks no more often than at the server.
 const IDLE: Duration = Duration::from_secs(5);
 
 /// How long the lock is tried for: a wal-fetch that asks whether it is taken holds it for a moment.
@@ -59,7 +59,7 @@ pub struct Prefetching {
     pub timeout: Duration,
 }
 
-/// Runs until there is nothing more to do; `None` where there was nothing from the start.
+/// Runs until the server recovers no more; `None` where there was nothing to do from the start.
 pub fn prefetch(request: &Prefetching) -> Option<()> {
     let Prefetching { data_directory, spool, destinations, checks, .. } = request;
     let server = data_directory.server()?;
@@ -100,6 +100,9 @@ impl Source {
                 if !source.request.spool.is_locked_by(&source.lock) {
                     return; // the spool was deleted, and what is there now is another one's
                 }
+                if source.request.spool.has_other_purpose(&source.prefetched) {
+                    return; // the settings were changed; the next request starts one that has them
+                }
                 if source.is_over() {
                     let _ = fs::remove_dir_all(source.prefetched.folder()); // worth nothing any more
                     return;
@@ -119,10 +122,10 @@ impl Source {
                 }
                 plan.running.insert(name);
             }
-            if plan.running.is_empty() && moved.elapsed() > IDLE {
-                return;
-            }
-            match finished.recv_timeout(PAUSE) {
+            // One that ended now would soon be started again, and where nobody collects what has ended
+            // (a container whose first process does not), each would be left as a zombie.
+            let idle = plan.running.is_empty() && moved.elapsed() > IDLE;
+            match finished.recv_timeout(if idle { WATCH } else { PAUSE }) {
                 Ok((name, brought)) => {
                     plan.finish(name, brought);
                     // Who waits for it must not wait for what will not come.
@@ -189,10 +192,11 @@ impl Source {
         let target = Target::private(path.clone(), self.prefetched.part(name));
         // From now on a wal-fetch that wants this segment waits for it.
         let _claim = target.temporary().ok()?;
+        let ordered = spool.healthy_first(destinations, SystemTime::now());
         let request = Fetch {
             name: WalName::Segment(name),
             path: &path,
-            destinations,
+            destinations: &ordered,
             data_directory: Some(data_directory),
             spool: Some(spool),
             checks: *checks,

@@ -4,15 +4,14 @@
 //! Does not know: exit codes, prefetched files, who waits for the answer.
 
 use super::destination::{Proof, Said};
-use super::{Answer, Cause, Failures, Fetch, local};
-use crate::cluster::{self, DataDirectory, RunningServer};
+use super::{ABANDONED, Cause, Failures, Fetch, hint_in_promotion, is_promoting, local};
+use crate::cluster::{self, RunningServer};
 use crate::failure::Failure;
 use crate::storage::Storage;
 use crate::storage::deadline::Deadline;
 use crate::target::{Target, Temporary};
-use crate::wal::{SystemId, Timeline, TimelineHistory, WalName};
+use crate::wal::{SystemId, Timeline, WalName};
 use std::fs;
-use std::io::Write;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -73,9 +72,8 @@ impl<'a> Search<'a> {
             };
             let left = deadline.saturating_duration_since(Instant::now());
             match self.conclude(round, start, left)? {
-                Some(Answer::Absent) => return self.absent(deadline),
-                Some(Answer::Delivered) => return Ok(End::Otherwise),
-                None => {
+                true => return self.absent(deadline),
+                false => {
                     // A restart of the server waits for this process: its shared memory is in use.
                     self.still_asked().map_err(|failure| vec![failure])?;
                     std::thread::sleep(PAUSE);
@@ -111,29 +109,24 @@ impl<'a> Search<'a> {
         Ok(Asked::Nobody(round))
     }
 
-    /// Makes an answer of a round; `Ok(None)` where it is to be asked again.
-    fn conclude(
-        &mut self,
-        mut round: Round,
-        start: Instant,
-        left: Duration,
-    ) -> Result<Option<Answer>, Failures> {
+    /// Whether a round proves the file absent; `Ok(false)` where it is to be asked for again.
+    fn conclude(&mut self, mut round: Round, start: Instant, left: Duration) -> Result<bool, Failures> {
         let request = self.request;
         if let (WalName::Segment(segment), Some((later, place))) = (request.name, &round.later) {
             if round.faults.is_empty() && request.accept_gap.contains(&segment) {
                 log::warn!(
                     "\"{segment}\" is missing in the archive although \"{later}\" is there; accepted by --accept-gap"
                 );
-                return Ok(Some(Answer::Absent));
+                return Ok(true);
             }
             if round.faults.is_empty() && self.stands_in_pg_wal() {
                 log::warn!(
                     "\"{segment}\" is missing in the archive although \"{later}\" is there; PostgreSQL uses its own copy in pg_wal"
                 );
-                return Ok(Some(Answer::Absent));
+                return Ok(true);
             }
             if start.elapsed() < request.hole_patience && left > PAUSE {
-                return Ok(None);
+                return Ok(false);
             }
             round.faults.push(
                 Failure::new(
@@ -148,20 +141,15 @@ impl<'a> Search<'a> {
             return Err(round.faults);
         }
         if round.faults.is_empty() {
-            return Ok(Some(Answer::Absent));
+            return Ok(true);
         }
         if let WalName::TimelineHistory(timeline) = request.name {
-            if self.is_promoting()
-                && self.deliver_history_from_pg_wal(timeline).map_err(|failure| vec![failure])?
-            {
-                return Ok(Some(Answer::Delivered));
-            }
             let transient =
                 round.faults.iter().all(|fault| matches!(fault.kind, Cause::Unreachable | Cause::Deadline));
             // Not with the last second: what is known now says more than one more timeout.
             if transient && left > PAUSE {
                 self.tell(round.faults, left);
-                return Ok(None);
+                return Ok(false);
             }
             // The last round was cut by the deadline: an earlier one knows more.
             if !self.before.is_empty() && round.faults.iter().all(|fault| fault.kind == Cause::Deadline) {
@@ -191,16 +179,11 @@ impl<'a> Search<'a> {
 
     pub(super) fn still_asked(&self) -> Result<(), Failure<Cause>> {
         match self.request.data_directory {
-            Some(directory) if directory.is_abandoned_by(self.asked_by.as_ref()) => Err(Failure::new(
-                Cause::Refused,
-                "the server that asked is gone, so nothing was put in its place",
-            )),
+            Some(directory) if directory.is_abandoned_by(self.asked_by.as_ref()) => {
+                Err(Failure::new(Cause::Refused, ABANDONED))
+            }
             _ => Ok(()),
         }
-    }
-
-    fn is_promoting(&self) -> bool {
-        self.request.data_directory.is_some_and(DataDirectory::is_past_recovery)
     }
 
     /// PostgreSQL's own copy of the file, which it uses where the archive has none.
@@ -216,23 +199,6 @@ impl<'a> Search<'a> {
             return false;
         };
         page.check(segment, metadata.len()).is_ok() && self.control.is_none_or(|id| id == page.system_id())
-    }
-
-    /// In the middle of a promotion no answer but the file itself keeps the ancestors.
-    fn deliver_history_from_pg_wal(&self, timeline: Timeline) -> Result<bool, Failure<Cause>> {
-        let Some(content) = self.own_copy().and_then(|copy| fs::read(copy).ok()) else { return Ok(false) };
-        if TimelineHistory::parse(timeline, &content).is_err() {
-            return Ok(false);
-        }
-        let mut temporary = self.target.temporary().map_err(|error| local(&error))?;
-        let written = temporary.file.write_all(&content);
-        written.map_err(|error| local(&self.target.unwritable(error)))?;
-        self.publish(temporary)?;
-        log::warn!(
-            "no destination answers; \"{}\" was taken from pg_wal, so that the promotion keeps its ancestors",
-            self.request.name
-        );
-        Ok(true)
     }
 
     fn tell(&mut self, faults: Failures, left: Duration) {
@@ -253,11 +219,8 @@ impl<'a> Search<'a> {
     fn explain_history(&self, timeline: Timeline, faults: &mut [Failure<Cause>]) {
         let Some(last) = faults.last_mut() else { return };
         let own = last.hint.take().map_or_else(String::new, |hint| format!("{hint}; "));
-        last.hint = Some(if self.is_promoting() {
-            format!(
-                "{own}this request came in the middle of a promotion: create standby.signal or recovery.signal again \
-                 before the next start, or the server comes up on timeline {timeline}"
-            )
+        last.hint = Some(if is_promoting(self.request) {
+            format!("{own}{}", hint_in_promotion(timeline))
         } else {
             format!(
                 "{own}no restore command can tell a standby's poll from a promotion: do not promote while the archive \

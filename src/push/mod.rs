@@ -18,7 +18,7 @@ use crate::cluster::DataDirectory;
 use crate::failure::Failure;
 use crate::object::{Checks, Encoder};
 use crate::source::{self, Rules, Source};
-use crate::spool::Spool;
+use crate::spool::{Marks, Spool};
 use crate::storage::Shared;
 use crate::storage::deadline::Deadline;
 use crate::wal::WalName;
@@ -58,8 +58,14 @@ pub struct Push<'a> {
 
 /// Runs it. The failures of all destinations, never empty.
 pub fn push(request: &Push<'_>) -> Result<(), Vec<Failure<Cause>>> {
+    push_and_tell(request, &|| {})
+}
+
+/// The same, telling when the requested file is durable: what follows is look-ahead, and may end at
+/// any moment.
+pub fn push_and_tell(request: &Push<'_>, durable: &dyn Fn()) -> Result<(), Vec<Failure<Cause>>> {
     let start = Instant::now();
-    let marks = request.spool.and_then(|spool| spool.marks(request.path.parent()?, request.destinations));
+    let marks = marks(request);
     let size = std::fs::metadata(request.path).map_or(0, |metadata| metadata.len());
     let deadline = start + request.timeout.unwrap_or_else(|| source::patience(size));
     if let Some(marks) = &marks
@@ -72,6 +78,9 @@ pub fn push(request: &Push<'_>) -> Result<(), Vec<Failure<Cause>>> {
     let proved = request.spool.is_none() || look_ahead::destinations_are_proved(request);
     let look_ahead = LookAhead::start(request, size, marks, deadline);
     let outcome = store(request, deadline);
+    if outcome.is_ok() {
+        durable();
+    }
     if let Some(look_ahead) = look_ahead {
         look_ahead.finish(outcome.is_ok());
     }
@@ -90,6 +99,16 @@ fn sweep(request: &Push<'_>, deadline: Instant) {
             log::debug!("{error}");
         }
     }
+}
+
+/// Whether an earlier call stored the file, where that can be told without asking a destination.
+pub fn was_stored_ahead(request: &Push<'_>) -> bool {
+    let Some(marks) = marks(request).filter(Marks::ask_nobody) else { return false };
+    marks.take(request.name, request.path, request.destinations, SystemTime::now())
+}
+
+fn marks(request: &Push<'_>) -> Option<Marks> {
+    request.spool.and_then(|spool| spool.marks(request.path.parent()?, request.destinations))
 }
 
 /// The destinations, each of which answers by the deadline.

@@ -5,12 +5,15 @@
 //! spool remembers is the sign of a disk that is not mounted.
 
 mod histories;
+mod held;
 mod marks;
 mod partials;
 mod place;
 mod prefetched;
+mod sick;
 
 pub use crate::stamp::Stamp;
+pub use held::Post;
 pub use marks::{Marks, Stored};
 pub use place::Place;
 pub use prefetched::{Hit, Prefetched, Purpose};

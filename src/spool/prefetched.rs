@@ -97,14 +97,18 @@ impl Spool {
             .unwrap_or(false)
     }
 
+    /// Whether something is, or was, prefetched for another purpose than this one.
+    pub fn has_other_purpose(&self, than: &Prefetched) -> bool {
+        let entries = fs::read_dir(&self.folder).into_iter().flatten().flatten();
+        entries.map(|entry| entry.path()).any(|path| is_purpose(&path) && path != than.folder)
+    }
+
     /// Deletes what was prefetched for any purpose but this one. For wal-push, too, where the server
     /// recovers no more: one read of the spool's own directory.
     pub fn clear_prefetched(&self, except: Option<&Prefetched>) -> io::Result<()> {
         for entry in fs::read_dir(&self.folder)? {
             let path = entry?.path();
-            let name = path.file_name().and_then(|name| name.to_str());
-            let ours = name.and_then(|name| name.strip_prefix(FOLDER)).is_some_and(is_key);
-            if ours && except.is_none_or(|kept| kept.folder != path) {
+            if is_purpose(&path) && except.is_none_or(|kept| kept.folder != path) {
                 // Somebody else may be deleting it, too.
                 let _ = fs::remove_dir_all(&path);
             }
@@ -113,8 +117,11 @@ impl Spool {
     }
 }
 
-fn is_key(text: &str) -> bool {
-    text.len() == 16 && text.bytes().all(|byte| byte.is_ascii_hexdigit())
+/// Whether it is a folder of prefetched files.
+fn is_purpose(path: &Path) -> bool {
+    let name = path.file_name().and_then(|name| name.to_str());
+    let is_key = |key: &str| key.len() == 16 && key.bytes().all(|byte| byte.is_ascii_hexdigit());
+    name.and_then(|name| name.strip_prefix(FOLDER)).is_some_and(is_key)
 }
 
 /// What is prefetched for one purpose.

@@ -70,7 +70,7 @@ impl Deadline {
     }
 
     fn timed_out(&self) -> Error {
-        Error::new(Kind::TimedOut, format!("\"{}\" did not answer in time", self.inner.place()))
+        late(self.inner.place())
     }
 
     /// Runs a request on its own thread; the channel carries `capacity` items.
@@ -149,6 +149,11 @@ impl Deadline {
     }
 }
 
+/// What a place that gave no answer in time is.
+pub(super) fn late(place: &str) -> Error {
+    Error::new(Kind::TimedOut, format!("\"{place}\" did not answer in time"))
+}
+
 /// `Ok(None)`: the other side is gone. `Err`: the deadline passed.
 fn wait<T>(receive: &Receiver<T>, at: Instant) -> std::result::Result<Option<T>, ()> {
     match receive.recv_timeout(at.saturating_duration_since(Instant::now())) {
@@ -182,19 +187,19 @@ impl Read for Pieces {
             if read > 0 || self.ended || buffer.is_empty() {
                 return Ok(read);
             }
-            let interrupted = |kind, what| io::Error::other(Error::new(kind, what));
+            // What is there already counts no more: whoever decodes it may be what takes the time.
+            if matches!(self.limit, Limit::At(at) if Instant::now() >= at) {
+                return Err(io::Error::other(late(&self.place)));
+            }
             match wait(&self.receive, self.limit.moment()) {
                 Ok(Some(Piece::Bytes(bytes))) => self.current = io::Cursor::new(bytes),
                 Ok(Some(Piece::End)) => self.ended = true,
                 Ok(Some(Piece::Failed(error))) => return Err(error),
                 Ok(Some(Piece::Head(_)) | None) => {
                     let what = format!("reading from \"{}\" ended without an end", self.place);
-                    return Err(interrupted(Kind::Unavailable, what));
+                    return Err(io::Error::other(Error::new(Kind::Unavailable, what)));
                 }
-                Err(()) => {
-                    let what = format!("\"{}\" did not answer in time", self.place);
-                    return Err(interrupted(Kind::TimedOut, what));
-                }
+                Err(()) => return Err(io::Error::other(late(&self.place))),
             }
         }
     }
@@ -323,6 +328,19 @@ mod tests {
 
     fn key(text: &str) -> Key {
         Key::parse(text).unwrap()
+    }
+
+    #[test]
+    fn a_body_ends_at_the_deadline_however_much_of_it_is_there_already() {
+        let inner = Arc::new(Memory::default());
+        inner.create(&Key::identity(), &Body::from(vec![1; 3 * BLOCK])).unwrap();
+        let at = Instant::now() + Duration::from_millis(500);
+        let object = Deadline::new(inner, at).get(&Key::identity(), Range::Whole);
+        let mut body = object.unwrap_or_else(|error| panic!("{error}")).body;
+        // As by a decoder that makes much work of little.
+        std::thread::sleep(at.saturating_duration_since(Instant::now()));
+        let error = Error::of_io(body.read(&mut [0; 10]).unwrap_err(), "");
+        assert_eq!(error.kind(), Kind::TimedOut);
     }
 
     #[test]

@@ -14,6 +14,7 @@
 //! [`conformance`] holds every backend and wrapper to it. Deadlines, repeats and injected
 //! faults are wrappers, not flags in a backend.
 
+pub mod attended;
 pub mod body;
 pub mod conformance;
 pub mod deadline;

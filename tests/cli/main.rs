@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
+#[path = "../support/fuse.rs"]
+mod fuse;
 #[path = "../support/prefetchers.rs"]
 mod prefetchers;
 mod util;
@@ -20,13 +22,16 @@ mod fetch;
 mod foreign;
 mod histories;
 mod init;
+mod hung;
 mod kills;
 mod list;
 mod look_ahead;
+mod memory;
 mod prefetch;
 mod push;
 mod quarantine;
 mod races;
 mod sizes;
+mod supervised;
 mod syscalls;
 mod verify;

@@ -425,14 +425,31 @@ fn a_prefetcher_ends_when_its_spool_was_deleted() {
 }
 
 #[test]
-fn the_prefetcher_ends_by_itself_when_nobody_asks_any_more() {
+fn one_prefetcher_serves_a_whole_recovery_however_long_nobody_asks() {
+    let sandbox = recovering(4, MIB);
+    sandbox.fetch(&name(1), &["--prefetch", "2"]).succeeds();
+    wait_sealed(&sandbox, 2..=3);
+    let first = prefetchers(&sandbox);
+    assert_eq!(first.len(), 1);
+    thread::sleep(Duration::from_secs(7)); // longer than it looks for progress often
+    sandbox.fetch(&name(2), &["--prefetch", "2"]).succeeds();
+    wait_sealed(&sandbox, 3..=4);
+    assert_eq!(prefetchers(&sandbox), first);
+}
+
+#[test]
+fn a_prefetcher_makes_room_for_one_with_other_destinations() {
     let sandbox = recovering(3, MIB);
     sandbox.fetch(&name(1), &[]).succeeds();
     wait_sealed(&sandbox, 2..=3);
-    wait_gone(&sandbox, Duration::from_secs(20));
-    assert_eq!(sealed(&sandbox).len(), 2, "what it brought is still of use");
-    sandbox.fetch(&name(2), &[]).succeeds();
-    assert_eq!(prefetchers(&sandbox).len(), 1, "and the next hit starts the next one");
+    let first = prefetchers(&sandbox)[0];
+    let two = sandbox.path("two");
+    fs::create_dir(&two).unwrap();
+    let other = ["--archive", two.to_str().unwrap()];
+    assert_eq!(sandbox.fetch(&name(1), &other).code, Some(0));
+    wait_until("the end of the first", LONG, || !prefetchers(&sandbox).contains(&first));
+    assert_eq!(sandbox.fetch(&name(1), &other).code, Some(0));
+    wait_until("the next one", LONG, || prefetchers(&sandbox).len() == 1);
 }
 
 #[test]
@@ -526,8 +543,12 @@ fn the_prefetcher_needs_little_memory() {
         let mut command = Command::new(env!("CARGO_BIN_EXE_wal-fetch"));
         command.current_dir(sandbox.data()).env_clear().arg("--prefetcher").arg(sandbox.data());
         command.arg("--archive").arg(sandbox.archive()).args([&name(1), "pg_wal/RECOVERYXLOG"]);
-        let peak = peak(&mut command);
-        assert_eq!(sealed(&sandbox).len(), segments - 1);
+        let peak = thread::scope(|scope| {
+            let peak = scope.spawn(|| peak(&mut command));
+            wait_until("all brought", LONG, || sealed(&sandbox).len() == segments - 1);
+            fs::remove_file(sandbox.data().join("recovery.signal")).unwrap(); // promoted: it ends
+            peak.join().unwrap()
+        });
         println!("{mebibytes} MiB: prefetcher {peak} KiB");
         assert!(peak < 64 << 10, "{mebibytes} MiB: {peak} KiB");
     }

@@ -429,7 +429,7 @@ fn code_14_where_a_destination_hangs_and_the_others_are_done_all_the_same() {
     let hung = sandbox.path("hung");
     fs::create_dir(&hung).unwrap();
     hang(&hung.join("archive.json"));
-    let run = sandbox.push(ONE, &["--archive", hung.to_str().unwrap(), "--timeout", "500ms"]);
+    let run = sandbox.push(ONE, &["--archive", hung.to_str().unwrap(), "--timeout", "4s"]);
     run.fails(14, &["hung", "did not answer in time"]);
     assert!(sandbox.object(ONE).exists());
 }
@@ -476,4 +476,11 @@ fn encrypted_wal_of_a_fork_is_stored_without_a_look_at_its_pages() {
     assert!(sandbox.fetched() == content);
     sandbox.wal(TWO, &content[..MIB - 8192]);
     sandbox.push(TWO, &["--no-header-check"]).fails(11, &["no size of a segment"]);
+}
+
+#[test]
+fn a_pipe_in_the_place_of_the_file_is_refused_at_once() {
+    let sandbox = Sandbox::new();
+    hang(&sandbox.data().join("pg_wal").join(ONE));
+    sandbox.push(ONE, &["--timeout", "1h"]).fails(10, &["is not a regular file"]);
 }

@@ -337,14 +337,16 @@ pub fn rounds(variable: &str, short: usize) -> usize {
     std::env::var(variable).map_or(short, |text| text.parse().expect("a number"))
 }
 
-/// Runs to the end and returns the peak of the resident memory in KiB.
+/// Runs to the end and returns the peak of the resident memory in KiB, of it or of its worker.
 pub fn peak(command: &mut Command) -> u64 {
     let mut child = command.stdin(Stdio::null()).spawn().unwrap();
-    let status = format!("/proc/{}/status", child.id());
+    let pid = child.id();
     let mut peak = 0;
     loop {
         // The kernel keeps the high-water mark, so only what comes after the last look is missed.
-        if let Ok(text) = fs::read_to_string(&status) {
+        let workers = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+        for pid in workers.split_whitespace().chain([pid.to_string().as_str()]) {
+            let text = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
             let mark = text.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB"));
             peak = mark.and_then(|mark| mark.trim().parse().ok()).unwrap_or(peak).max(peak);
         }

@@ -63,7 +63,7 @@ pub fn main() -> ExitCode {
         |arg: &OsString| SUBCOMMANDS.iter().find(|subcommand| (subcommand.command)().get_name() == arg);
     let could_not_tell =
         args.iter().skip(1).find_map(named).map_or(AdminExit::CouldNotTell, |named| named.could_not_tell);
-    guarded("wal-archive", || could_not_tell.code(), || run(args, could_not_tell).code())
+    ExitCode::from(guarded("wal-archive", || could_not_tell.code(), || run(args, could_not_tell).code()))
 }
 
 fn run(args: Vec<OsString>, could_not_tell: AdminExit) -> AdminExit {
