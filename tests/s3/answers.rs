@@ -173,6 +173,7 @@ fn an_error_behind_a_status_of_success_is_that_error() {
         false => Fate::Pass,
     });
     bucket.push(TWO, &[]).succeeds();
+    bucket.fetch(TWO, &[]).succeeds();
     bucket.planned(|seen| if is_listing(seen) { Fate::Answer(200, FAILED) } else { Fate::Pass });
     bucket.fetch(THREE, &["--on-error", "retry"]).fails(20, &["InternalError", "HINT:"]);
 }
