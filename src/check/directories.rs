@@ -1,5 +1,5 @@
 //! What only the file systems tell of the settings: an archive that dies with the server, two names
-//! of one directory, a spool that cannot be had.
+//! of one directory, a spool that cannot be had, a server that would adopt what is left behind.
 
 use super::{Check, Finding, Report, State, within};
 use crate::cluster::{self, DataDirectory};
@@ -15,12 +15,22 @@ pub(super) fn look(request: &Check<'_>, at: Instant) -> Report {
     within(at, move || {
         let data_directory = data_directory.as_deref().and_then(DataDirectory::at);
         let mut report = Report::default();
+        report.findings.extend(data_directory.as_ref().and_then(one_process));
         report.findings.extend(data_directory.and_then(|directory| inside(&directory, &programs.concat())));
         report.findings.extend(programs.iter().find_map(|roots| twice(roots)));
         report.findings.extend(spools.iter().map(usable));
         report
     })
     .unwrap_or_default()
+}
+
+/// No fault, but whoever wonders about a hang must know.
+fn one_process(directory: &DataDirectory) -> Option<Finding> {
+    directory.server().filter(|server| server.adopts_orphans())?;
+    let of = directory.path().display().to_string();
+    let what = "the server is process 1 of its container: wal-push and wal-fetch work in one process there, whose \
+                deadline a hung mount can outlast, and nothing is prefetched";
+    Some(Finding::fine("processes", &of, what).hint("run the container with an init (docker run --init)"))
 }
 
 fn inside(directory: &DataDirectory, roots: &[PathBuf]) -> Option<Finding> {

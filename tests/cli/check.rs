@@ -347,3 +347,11 @@ fn a_full_destination_is_critical_and_a_filling_one_a_warning() {
     says(&run, 2, &["No space left on device", "HINT:"]);
     says(&run, 2, &["0 B of 8.0 MiB free"]);
 }
+
+#[test]
+fn a_server_that_is_process_1_is_told_what_it_does_without() {
+    let sandbox = archived();
+    fs::write(sandbox.data().join("postmaster.pid"), "1\n/data\n1700000000\n5432\n").unwrap();
+    let run = check(&sandbox, &["--pgdata", "."]);
+    says(&run, 0, &["process 1 of its container", "a hung mount can outlast"]);
+}
