@@ -93,9 +93,10 @@ fn a_local_push_and_fetch_never_touch_tls_or_a_runtime() {
     };
     let push = traced(env!("CARGO_BIN_EXE_wal-push"), &[&format!("pg_wal/{ONE}")]);
     let fetch = traced(env!("CARGO_BIN_EXE_wal-fetch"), &[ONE, "pg_wal/RECOVERYXLOG"]);
+    // A socket of this machine is what holds a destination where there is no spool.
     for trace in [push, fetch] {
         assert!(trace.contains(ONE));
-        for sign in ["/etc/ssl", "epoll_create", "eventfd", "socket(", ".aws/"] {
+        for sign in ["/etc/ssl", "epoll_create", "eventfd", "AF_INET", ".aws/"] {
             assert!(!trace.contains(sign), "{sign}");
         }
     }
