@@ -273,7 +273,9 @@ impl Plan {
         self.running.remove(&name);
         if brought {
             self.held.insert(name);
-            self.at_once = (2 * self.at_once).min(AT_ONCE);
+            if self.stopped.is_none() {
+                self.at_once = (2 * self.at_once).min(AT_ONCE);
+            }
         } else {
             self.at_once = 1;
             if self.wants(name) && self.stopped.is_none_or(|stopped| name < stopped) {
@@ -338,6 +340,18 @@ mod tests {
         assert_eq!(start(&mut plan), [], "a hit is no news of the archive's end");
         plan.move_to((name(12), size));
         assert_eq!(start(&mut plan)[0], name(13));
+    }
+
+    #[test]
+    fn what_was_under_way_when_the_end_was_met_does_not_make_the_next_beginning_a_storm() {
+        let mut plan = plan_at(10, 16);
+        plan.at_once = 4;
+        assert_eq!(start(&mut plan), [name(11), name(12), name(13), name(14)]);
+        for (done, brought) in [(13, false), (14, false), (11, true), (12, true)] {
+            plan.finish(name(done), brought);
+        }
+        plan.move_to((name(13), SegmentSize::new(16 << 20).unwrap()));
+        assert_eq!(start(&mut plan), [name(14)]);
     }
 
     #[test]

@@ -317,8 +317,8 @@ fn threads_that_cannot_start_are_failures_of_their_destinations() {
     sandbox.segment(ONE);
     let second = sandbox.path("second");
     fs::create_dir(&second).unwrap();
-    // The first thread of the process is another one's.
-    let mut push = traced(&sandbox, ONE, &["-e", "inject=clone,clone3:error=EAGAIN:when=2+"]);
+    // The first three of a process look at the directories and hash; the next would store.
+    let mut push = traced(&sandbox, ONE, &["-e", "inject=clone,clone3:error=EAGAIN:when=4+"]);
     let run = Run::of(push.arg("--archive").arg(&second)).fails(13, &["cannot start a thread"]);
     assert!(!run.stderr.contains("panic"), "{run:?}");
     assert_eq!(run.stderr.lines().count(), 2, "{run:?}");

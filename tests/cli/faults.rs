@@ -145,9 +145,10 @@ fn command(sandbox: &Sandbox, program: &str, timeout: &str, args: &[&str]) -> Ve
     command
 }
 
-/// Only where the message itself could not be written may it be missing.
+/// Only where the message itself could not be written, or not read from the worker that wrote it, may
+/// it be missing.
 fn says_why(fault: (&str, &str, usize), run: &Run) -> bool {
-    fault.0 == "write" || !run.stderr.is_empty()
+    ["write", "read"].contains(&fault.0) || !run.stderr.is_empty()
 }
 
 fn name(number: usize) -> String {
