@@ -71,8 +71,27 @@ pub fn identity(storage: &dyn Storage) -> Result<Option<Identity>> {
     })
 }
 
-/// The identity for a fetch: of a bucket, what the spool remembers of today, so that a miss costs
-/// one request less; of a directory always what stands there.
+/// The identity as it stands there now, remembered in the spool.
+pub fn identity_now(
+    storage: &dyn Storage,
+    spool: Option<&Spool>,
+    now: SystemTime,
+) -> Result<Option<Identity>> {
+    let found = identity(storage)?;
+    if let Some(identity) = found
+        && let Some(spool) = spool
+        && spool
+            .fresh(&storage.address(), identity.system_id, now)
+            .is_none_or(|known| known.identity != identity)
+    {
+        // That it is an archive says nothing about whether creating there may replace.
+        remember(storage, &Fresh { identity, writable: false }, Some(spool), now);
+    }
+    Ok(found)
+}
+
+/// The identity for whom a wrong one costs only time: of a bucket, what the spool remembers of today;
+/// of a directory always what stands there.
 pub fn known_identity(
     storage: &dyn Storage,
     system_id: Option<SystemId>,
@@ -86,12 +105,7 @@ pub fn known_identity(
     if let Some(known) = fresh {
         return Ok(Some(known.identity));
     }
-    let found = identity(storage)?;
-    if let Some(identity) = found {
-        // That it is an archive says nothing about whether creating there may replace.
-        remember(storage, &Fresh { identity, writable: false }, spool, now);
-    }
-    Ok(found)
+    identity_now(storage, spool, now)
 }
 
 /// Whose WAL a place holds that is only read; what is not known is `None`.
@@ -107,10 +121,10 @@ pub struct Owner {
 /// that shows no sign of being an archive is an error.
 pub fn owner(storage: &dyn Storage, checks: Checks) -> Result<Owner> {
     let found = identity(storage)?;
-    prove(storage, found.as_ref(), None)?;
     Ok(match found {
         Some(found) => Owner { system_id: Some(found.system_id), segment_size: Some(found.segment_size) },
         None => {
+            refuse_empty(storage)?;
             let held = survey::survey(storage, checks)?;
             Owner { system_id: held.system_id, segment_size: held.segment_size }
         }
@@ -248,23 +262,23 @@ fn compare(
     Ok(())
 }
 
-/// Proves after a miss that the destination is an archive, and of this cluster where its id is
-/// known: by its [`known_identity`], or at least one WAL file.
-pub fn prove(storage: &dyn Storage, found: Option<&Identity>, system_id: Option<SystemId>) -> Result<()> {
-    if let Some(found) = found {
-        return match system_id {
-            Some(ours) if ours != found.system_id => Err(Error::new(
-                Kind::Invalid,
-                format!(
-                    "\"{}\" is the archive of the cluster with system identifier {}, this one has {ours}",
-                    storage.place(),
-                    found.system_id
-                ),
-            )
-            .hint("name the archive of this cluster in restore_command")),
-            _ => Ok(()),
-        };
+/// Refuses the archive of another cluster.
+pub fn refuse_other(storage: &dyn Storage, found: &Identity, ours: Option<SystemId>) -> Result<()> {
+    match ours {
+        Some(ours) if ours != found.system_id => Err(Error::new(
+            Kind::Invalid,
+            format!(
+                "\"{}\" is the archive of the cluster with system identifier {}, this one has {ours}",
+                storage.place(),
+                found.system_id
+            ),
+        )),
+        _ => Ok(()),
     }
+}
+
+/// Refuses a place that has no identity and holds no WAL file: it shows no sign of being an archive.
+pub fn refuse_empty(storage: &dyn Storage) -> Result<()> {
     for folder in [WAL_FOLDER, ""] {
         for entry in storage.list(folder, "")? {
             let key = entry?.key;
@@ -274,11 +288,11 @@ pub fn prove(storage: &dyn Storage, found: Option<&Identity>, system_id: Option<
         }
     }
     Err(Error::new(
-        Kind::Unavailable,
+        Kind::NoPlace,
         format!(
             "\"{}\" is not an archive: it holds neither \"archive.json\" nor any WAL file",
             storage.place()
         ),
     )
-    .hint("mount its disk or correct the path; wal-fetch --allow-empty accepts an empty archive"))
+    .hint("mount its disk or correct the path"))
 }

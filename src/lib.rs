@@ -9,6 +9,8 @@
 pub mod wal;
 // What a WAL file becomes in an archive: key, format, codec, identity file.
 pub mod object;
+// Whether a file is absent, by what listings showed.
+pub mod absent;
 
 // Effects: where bytes live.
 

@@ -67,7 +67,7 @@ pub fn find(storage: &dyn Storage, subject: &Subject, expected: &Expected) -> Re
     let keys = match subject {
         Subject::Key(key, _) => vec![key.clone()],
         Subject::Name(name) => {
-            let around = lookup::around(storage, *name, true)?;
+            let around = lookup::copies(storage, *name, true)?;
             let unknown = around.unknown.as_deref().and_then(Key::parse);
             around.copies.into_iter().map(|(key, _)| key).chain(unknown).collect()
         }

@@ -166,7 +166,13 @@ impl Target {
         let folder = match &self.beside {
             Beside::Shared { folder, .. } => folder,
             Beside::Private(path) => {
-                let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path);
+                let file = OpenOptions::new()
+                    .read(true)
+                    .write(true)
+                    .create(true)
+                    .truncate(true)
+                    .mode(0o600)
+                    .open(path);
                 let file = file.map_err(|error| self.unwritable(error))?;
                 return Ok(Temporary { path: path.clone(), file });
             }
@@ -175,7 +181,7 @@ impl Target {
         let mut last = io::Error::from(io::ErrorKind::AlreadyExists);
         for number in 0..100 {
             let path = folder.join(format!("{TEMPORARY}{process}.{number}"));
-            match OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path) {
+            match OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&path) {
                 Ok(file) => return Ok(Temporary { path, file }),
                 Err(error) => last = error,
             }

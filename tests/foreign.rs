@@ -7,7 +7,7 @@ use std::io::{Cursor, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use wal_archive::fetch::{Answer, Fetch, fetch};
+use wal_archive::fetch::{Answer, Fetch, Patience, fetch};
 use wal_archive::object::{Checks, DecodeError, Encoding, Identity, Key, decode_as, encode};
 use wal_archive::storage::faulty::{Fault, Faulty};
 use wal_archive::storage::memory::Memory;
@@ -211,7 +211,7 @@ impl Noted {
             accept_gap: &[],
             partial: false,
             timeout: Duration::from_secs(20),
-            hole_patience: Duration::ZERO,
+            patience: Patience::NONE,
             prefetch: None,
         });
         if matches!(answer, Ok(Answer::Delivered)) {
@@ -237,7 +237,7 @@ fn identity(foreign: bool) -> (&'static str, Vec<u8>) {
 }
 
 #[test]
-fn in_our_own_archive_a_hit_is_one_request_and_a_miss_three() {
+fn in_our_own_archive_a_hit_is_one_request_and_a_miss_at_most_two_gets_and_two_lists() {
     let key = format!("wal_005/{SEGMENT}.zst");
     let noted = Noted::new(&[identity(false), (&key, ours(SEGMENT))]);
     assert_eq!(noted.fetch(SEGMENT), (Some(Answer::Delivered), vec![format!("Get {key}")]));
@@ -249,7 +249,7 @@ fn in_our_own_archive_a_hit_is_one_request_and_a_miss_three() {
         [format!("Get wal_005/{next}.zst"), "Get archive.json".into(), "List wal_005/00000001".into()]
     );
     let (answer, requests) = noted.fetch("00000003.history");
-    assert_eq!((answer, requests.len()), (Some(Answer::Absent), 3));
+    assert_eq!((answer, requests.len()), (Some(Answer::Absent), 4));
 }
 
 #[test]

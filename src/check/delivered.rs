@@ -124,7 +124,7 @@ fn is_there(storage: &dyn Storage, name: WalName) -> Result<bool> {
         Err(error) if error.kind() == Kind::NotFound => {}
         Err(error) => return Err(error),
     }
-    let around = lookup::around(storage, name, true)?;
+    let around = lookup::copies(storage, name, true)?;
     Ok(!around.copies.is_empty() || around.unknown.is_some())
 }
 

@@ -165,7 +165,9 @@ impl FetchExit {
             Some(fetch::Cause::Local) => FetchExit::Local,
             Some(fetch::Cause::Damaged) => FetchExit::Damaged,
             Some(fetch::Cause::Hole) => FetchExit::Hole,
-            Some(fetch::Cause::Unreachable | fetch::Cause::Refused) | None => FetchExit::Unreachable,
+            Some(fetch::Cause::Unreachable | fetch::Cause::NothingThere | fetch::Cause::Refused) | None => {
+                FetchExit::Unreachable
+            }
             Some(fetch::Cause::Deadline) => FetchExit::Deadline,
         }
     }

@@ -8,7 +8,7 @@ use super::{guarded, open_spool, prefetcher, report, server_adopts_orphans};
 use crate::cluster::DataDirectory;
 use crate::config::{FetchSettings, OnError, Program};
 use crate::failure::Failure;
-use crate::fetch::{self, Answer, Begun, Cause, Fetch, ask_for, fetch, hint_in_promotion};
+use crate::fetch::{self, Answer, Begun, Cause, Fetch, Patience, ask_for, fetch, hint_in_promotion};
 use crate::spool::Spool;
 use crate::storage::{Destination, Shared};
 use crate::wal::{Timeline, WalName};
@@ -72,6 +72,16 @@ fn settle(on_error: OnError) -> Form {
         OnError::Abort => Form::Abort,
         OnError::Auto if Path::new("standby.signal").exists() => Form::Retry,
         OnError::Auto => Form::Abort,
+    }
+}
+
+/// The same by the data directory whose cluster the file must be of, once it is known: pg_rewind's
+/// target is not the working directory.
+fn settle_for(on_error: OnError, directory: Option<&DataDirectory>) -> Form {
+    match (on_error, directory) {
+        (OnError::Auto, Some(directory)) if directory.is_standby() => Form::Retry,
+        (OnError::Auto, Some(_)) => Form::Abort,
+        _ => settle(on_error),
     }
 }
 
@@ -159,13 +169,13 @@ impl Call {
         let path = matches.get_one::<PathBuf>("path").cloned().unwrap_or_default();
         let name = matches.get_one::<String>("name").cloned().unwrap_or_default();
         let layers = args::layers(matches, Program::Fetch)?;
-        let form = settle(layers.on_error()?);
+        let working = env::current_dir().unwrap_or_default();
+        let data_directory = DataDirectory::find(&path, &working, None);
+        let form = settle_for(layers.on_error()?, data_directory.as_ref());
         set_form(form);
         let name: WalName =
             name.parse().map_err(|error| Failure::new((), format!("\"{name}\" is {error}")))?;
         let settings = layers.fetch()?;
-        let working = env::current_dir().unwrap_or_default();
-        let data_directory = DataDirectory::find(&path, &working, None);
         Ok(Call { settings, name, path, data_directory, form })
     }
 
@@ -290,7 +300,10 @@ impl Call {
             accept_gap: &settings.accept_gap,
             partial: settings.partial,
             timeout,
-            hole_patience: Duration::from_secs(15),
+            patience: match self.form {
+                Form::Abort => Patience::ABORT,
+                Form::Retry => Patience::RETRY,
+            },
             prefetch: (settings.prefetch > 0).then_some(&prefetcher::start),
         }
     }

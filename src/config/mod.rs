@@ -20,7 +20,7 @@ use crate::failure::Failure;
 use crate::object::Checks;
 use crate::storage::s3::{S3Settings, without_password};
 use crate::storage::{Destination, Location};
-use crate::wal::SegmentName;
+use crate::wal::WalName;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -250,8 +250,10 @@ impl Layers {
     pub fn fetch(&self) -> Result<FetchSettings, Error> {
         let program = Program::Fetch;
         let Resolved { values, origin } = self.setting("accept-gap", program)?;
-        let gap =
-            |value: &String| value.parse().map_err(|_| bad_value(value, &origin, "the name of a segment"));
+        let gap = |value: &String| match value.parse() {
+            Ok(name @ (WalName::Segment(_) | WalName::TimelineHistory(_))) => Ok(name),
+            _ => Err(bad_value(value, &origin, "the name of a segment or a timeline history")),
+        };
         let (common, partial) = (self.common(program)?, self.flag("partial", program)?);
         if partial && common.checks == Checks::NoHeader {
             return Err(Error::new((), "partial and no_header_check exclude each other")
@@ -387,8 +389,8 @@ pub struct FetchSettings {
     pub on_error: OnError,
     /// Believe an empty destination.
     pub allow_empty: bool,
-    /// Segments known to be lost.
-    pub accept_gap: Vec<SegmentName>,
+    /// Segments and timeline histories known to be lost.
+    pub accept_gap: Vec<WalName>,
     /// How many segments to bring ahead; 0: none.
     pub prefetch: usize,
     /// Give a partial segment for one that is not there.

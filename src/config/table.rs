@@ -177,8 +177,9 @@ pub const SETTINGS: [Setting; 32] = [
     Setting {
         name: "accept-gap",
         programs: &[Fetch],
-        takes: Many("SEGMENT"),
-        help: "A segment that is lost for good: answer that it is missing although later ones are there",
+        takes: Many("NAME"),
+        help: "A segment or timeline history that is lost for good: answer that it is missing although what follows it is \
+               there",
         ..PLAIN
     },
     Setting {

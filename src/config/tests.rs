@@ -103,7 +103,8 @@ fn a_bad_value_is_an_error_that_says_where_it_stands() {
     assert!(push.unwrap().message.starts_with("environment WAL_ARCHIVE_TIMEOUT: \"30\" is not a duration"));
     assert!(fetch.is_some());
     let (_, fetch) = message(layers(&at, &[], Some("[fetch]\naccept_gap = [\"xyz\"]")));
-    assert_eq!(fetch.unwrap().message, "/c.toml (fetch.accept_gap): \"xyz\" is not the name of a segment");
+    let expected = "/c.toml (fetch.accept_gap): \"xyz\" is not the name of a segment or a timeline history";
+    assert_eq!(fetch.unwrap().message, expected);
     for bad in ["relative", "s3://", "ftp://a/b", "/a/../b"] {
         assert!(layers(&[("archive", bad)], &[], None).push().is_err(), "{bad}");
     }

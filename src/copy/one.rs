@@ -220,7 +220,7 @@ impl Copy<'_> {
 
     /// In an archive that other tools wrote to, the name may stand there in another encoding.
     fn look_beside(&self, name: WalName, object: &Object, to: &Key, done: &mut Done) -> Result<Beside> {
-        let around = lookup::around(self.to, name, true)?;
+        let around = lookup::copies(self.to, name, true)?;
         let mut repaired = false;
         for (key, _) in around.copies.iter().filter(|(key, _)| key != to) {
             let Some((there, _)) = examine(self.to, key, &self.expected, io::sink)? else { continue };

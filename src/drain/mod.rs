@@ -130,7 +130,10 @@ fn prove(request: &Drain<'_>, system_id: Option<SystemId>) -> Result<Vec<bool>, 
     let prove = |destination: &Shared| {
         let storage = Deadline::new(Arc::clone(destination), Instant::now() + Duration::from_secs(60));
         let identity = archive::identity(&storage)?;
-        archive::prove(&storage, identity.as_ref(), system_id)?;
+        match &identity {
+            Some(identity) => archive::refuse_other(&storage, identity, system_id)?,
+            None => archive::refuse_empty(&storage)?,
+        }
         Ok(identity.is_none_or(|identity| identity.foreign))
     };
     let failed = |error: Error| {
@@ -217,7 +220,7 @@ fn lacks(
             Ok(_) => continue,
             Err(error) if error.kind() == Kind::NotFound && !foreign => Ok(false),
             Err(error) if error.kind() == Kind::NotFound => {
-                lookup::around(&storage, name, true).map(|around| !around.copies.is_empty())
+                lookup::copies(&storage, name, true).map(|found| !found.copies.is_empty())
             }
             Err(error) if error.kind() == Kind::Denied && !storage.can_vanish() => Ok(false),
             Err(error) => Err(error),

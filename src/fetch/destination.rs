@@ -1,23 +1,27 @@
-//! One destination asked: our own object by its key, then what other tools stored.
+//! One destination asked: our own object by its key, then what other tools stored, then what its
+//! listings show of a file that is not there.
 
 use super::search::Search;
-use super::{Cause, Failures, Fetch, failed, local};
+use super::{Cause, Failures, Fetch, explain, failed, local};
+use crate::absent::{Evidence, Lack, Seen, Shape};
 use crate::archive;
 use crate::failure::Failure;
 use crate::lookup::{self, Around};
 use crate::object::{DecodeError, Decoded, Encoding, Identity, Key, Sha256Sum, decode_as};
 use crate::storage::{Error, Kind, Range, Storage};
 use crate::target::Temporary;
-use crate::wal::WalName;
+use crate::wal::SystemId;
 use std::io::{self, Read, Write};
 use std::time::SystemTime;
+
+/// How often a destination is asked whose answers contradict each other.
+const ATTEMPTS: usize = 3;
 
 /// What one destination said.
 pub(super) enum Said {
     Delivered(Proof),
-    Absent,
-    /// It is not there, but this later file of its timeline is.
-    Later(WalName),
+    /// It gives nothing of the name.
+    Nothing(Box<Shape>),
 }
 
 /// What is known of a file that was put at the path.
@@ -34,11 +38,11 @@ impl Search<'_> {
     pub(super) fn ask(&self, storage: &dyn Storage) -> Result<Said, Failures> {
         let name = self.request.name;
         let mut broken = None;
-        for _ in 0..3 {
+        for _ in 0..ATTEMPTS {
             let mut copies = Copies::default();
             match self.try_copy(storage, &Key::of(name), Encoding::Zstd, &mut copies) {
                 Ok(()) => {}
-                // A body breaks off behind the back of whoever repeats requests.
+                // A body breaks off where the wrapper that repeats requests cannot see it.
                 Err(failure) if failure.kind == Cause::Unreachable && !copies.tried.is_empty() => {
                     log::debug!("{failure}");
                     broken = Some(failure);
@@ -46,39 +50,31 @@ impl Search<'_> {
                 }
                 Err(failure) => return Err(vec![failure]),
             }
-            if copies.good.as_ref().is_some_and(|good| good.decoded.trailer.is_some()) {
+            if copies.good.as_ref().is_some_and(|good| self.tells_by_itself(&good.decoded)) {
                 return self.settle(copies);
             }
             let beyond = match self.look_further(storage, &mut copies) {
                 Ok(beyond) => beyond,
                 // A proved copy is better than the knowledge that it is the only one.
-                Err(failure) if copies.good.is_some() => {
+                Err(failure) if copies.good.as_ref().is_some_and(|good| self.is_ours(&good.decoded)) => {
                     copies.faults.push(failure);
-                    Beyond::default()
+                    return self.settle(copies);
                 }
                 Err(failure) => {
                     copies.faults.push(failure);
                     return Err(copies.faults);
                 }
             };
-            if let Some(key) = beyond.around.unknown.filter(|_| copies.good.is_none()) {
-                copies.faults.push(unknown(storage, name, &key));
+            if let Some(key) = beyond.around.copies.unknown.as_ref().filter(|_| copies.good.is_none()) {
+                copies.faults.push(explain::unknown(storage.place(), name, key));
             }
             if copies.good.is_some() || !copies.faults.is_empty() {
                 return self.settle(copies);
             }
-            if !beyond.around.copies.is_empty() {
-                continue; // stored in this very moment, or gone again
+            if beyond.around.copies.copies.is_empty() {
+                return Ok(Said::Nothing(Box::new(self.shape(storage, beyond))));
             }
-            // Neither "not there" nor "a hole" counts from what is not this cluster's archive.
-            if !self.request.allow_empty {
-                let proved = archive::prove(storage, beyond.identity.as_ref(), self.control);
-                proved.map_err(|error| vec![failed(&error)])?;
-            }
-            if let Some(later) = beyond.around.later {
-                return Ok(Said::Later(later));
-            }
-            return Ok(Said::Absent);
+            // Stored in this very moment, or gone again.
         }
         Err(vec![broken.unwrap_or_else(|| {
             let what = format!("\"{}\" lists \"{name}\" but does not give it", storage.place());
@@ -86,36 +82,124 @@ impl Search<'_> {
         })])
     }
 
+    /// Whether the object alone proves that it is the file: it has our trailer, and says whose it is.
+    fn tells_by_itself(&self, decoded: &Decoded) -> bool {
+        decoded.trailer.is_some() && self.is_ours(decoded)
+    }
+
+    /// Whether it is of this cluster, by its own word, where the cluster is known. That it is of
+    /// another one is damage.
+    fn is_ours(&self, decoded: &Decoded) -> bool {
+        self.control.is_none() || decoded.system_id().is_some()
+    }
+
     /// Looks for what other tools may have stored, and for what stands around it.
     fn look_further(&self, storage: &dyn Storage, copies: &mut Copies) -> Result<Beyond, Failure<Cause>> {
         let name = self.request.name;
+        let identity = self.identity(storage).map_err(|error| failed(&error))?;
+        self.refuse_nameless(storage, copies, identity.map(|found| found.system_id))?;
+        let ours = copies.good.as_ref().is_some_and(|good| good.decoded.trailer.is_some());
         // A copy without our trailer tells by itself that other tools were at work.
-        let identity = match copies.good {
-            Some(_) => None,
-            None => {
-                let (spool, now) = (self.request.spool, SystemTime::now());
-                archive::known_identity(storage, self.control, spool, now).map_err(|error| failed(&error))?
-            }
-        };
-        let foreign = identity.is_none_or(|identity| identity.foreign);
-        if self.unasked && !foreign {
-            return Ok(Beyond::default());
+        let foreign = copies.good.is_some() || identity.is_none_or(|identity| identity.foreign);
+        if ours || (self.unasked && !foreign) {
+            return Ok(Beyond { identity, ..Beyond::default() });
         }
         if foreign && storage.lists_slowly() {
             for (key, encoding) in Key::all_of(name).skip(1) {
                 self.try_copy(storage, &key, encoding, copies)?;
             }
-            if copies.good.is_some() {
-                return Ok(Beyond::default());
+            if copies.good.as_ref().is_some_and(|good| self.is_ours(&good.decoded)) {
+                return Ok(Beyond { identity, ..Beyond::default() });
             }
         }
-        let around = lookup::around(storage, name, foreign).map_err(|error| failed(&error))?;
-        for (key, encoding) in &around.copies {
+        // In a directory of our own, too: one of the servers may still use "cp".
+        let around = lookup::around(storage, name, foreign || storage.lists_slowly());
+        let around = around.map_err(|error| failed(&error))?;
+        for (key, encoding) in &around.copies.copies {
             if !copies.tried.contains(key) {
                 self.try_copy(storage, key, *encoding, copies)?;
             }
         }
-        Ok(Beyond { identity, around })
+        let held_by = match identity {
+            Some(identity) => Some(identity.system_id),
+            None if self.control.is_none()
+                || copies.good.as_ref().is_some_and(|good| self.is_ours(&good.decoded)) =>
+            {
+                None
+            }
+            None => self.held_by(storage, &around).map_err(|error| failed(&error))?,
+        };
+        self.refuse_nameless(storage, copies, held_by)?;
+        Ok(Beyond { identity, held_by, around })
+    }
+
+    /// The cluster by the WAL files that stand there: those around the name, else the first.
+    fn held_by(&self, storage: &dyn Storage, around: &Around) -> crate::storage::Result<Option<SystemId>> {
+        let checks = self.request.checks;
+        match lookup::system_id(storage, &around.samples, self.control, checks)? {
+            Some(id) if self.control.is_none_or(|ours| ours == id) => Ok(Some(id)),
+            other => {
+                let (samples, _) = lookup::sample(storage, true)?;
+                Ok(lookup::system_id(storage, &samples, self.control, checks)?.or(other))
+            }
+        }
+    }
+
+    /// A file that does not say whose it is, is that of the archive in which it was found.
+    fn refuse_nameless(
+        &self,
+        storage: &dyn Storage,
+        copies: &mut Copies,
+        owner: Option<SystemId>,
+    ) -> Result<(), Failure<Cause>> {
+        let Some(theirs) = owner.filter(|theirs| self.control.is_some_and(|ours| ours != *theirs)) else {
+            return Ok(());
+        };
+        if copies.good.take_if(|good| !self.is_ours(&good.decoded)).is_none() {
+            return Ok(());
+        }
+        let refusal = explain::lack(storage.place(), Lack::Cluster(theirs), self.control);
+        refusal.map_or(Ok(()), Err)
+    }
+
+    /// Whose archive it is. For nobody who asked, of a bucket, what the spool remembers is enough; an
+    /// answer is given only by what stands there.
+    fn identity(&self, storage: &dyn Storage) -> crate::storage::Result<Option<Identity>> {
+        let (spool, now) = (self.request.spool, SystemTime::now());
+        match self.unasked {
+            true => archive::known_identity(storage, self.control, spool, now),
+            false => archive::identity_now(storage, spool, now),
+        }
+    }
+
+    /// What was seen, for [`crate::absent::judge`].
+    fn shape(&self, storage: &dyn Storage, beyond: Beyond) -> Shape {
+        let Beyond { identity, held_by, around } = beyond;
+        // Where even the store does not know its time, everything in it is young.
+        let clock = match around.later.is_some() || !around.timelines.is_empty() {
+            true => storage.clock().ok(),
+            false => None,
+        };
+        let age = |stored: SystemTime| clock.and_then(|now| now.duration_since(stored).ok());
+        let place = storage.place();
+        Shape {
+            place: place.to_owned(),
+            identity,
+            held_by,
+            holds_wal: around.holds_wal,
+            copy: around.copies.unknown,
+            evidence: around.later.map(|later| Evidence {
+                seen: Seen::File(later.name),
+                place: place.to_owned(),
+                age: age(later.stored),
+            }),
+            histories: around
+                .timelines
+                .into_iter()
+                .filter_map(|relative| relative.history)
+                .map(|(history, stored)| (history, age(stored)))
+                .collect(),
+        }
     }
 
     /// Reads one copy. The first that is intact is kept; another must be the same. Damage is noted,
@@ -150,7 +234,7 @@ impl Search<'_> {
         };
         match copies.good.take() {
             Some(good) if good.decoded.sha256 != decoded.sha256 => {
-                return Err(differ(storage, &good.key, key));
+                return Err(explain::differ(storage.place(), &good.key, key));
             }
             Some(good) => copies.good = Some(good),
             None => copies.good = temporary.map(|temporary| Good { key: key.clone(), temporary, decoded }),
@@ -171,16 +255,38 @@ impl Search<'_> {
         let decoded = decode_as(encoding, name, checks, body, output).map_err(|error| match error {
             DecodeError::Read(error) => failed(&Error::of_io(error, storage.place())),
             DecodeError::Write(error) => local(&self.target.unwritable(error)),
-            DecodeError::Damaged(reason) => damaged(storage, key, &reason),
+            DecodeError::Damaged(reason) => explain::damaged(storage.place(), key, &reason),
         })?;
+        self.compare(storage, key, &decoded)?;
+        Ok(decoded)
+    }
+
+    /// Whether a decoded file is of another cluster, or has another segment size.
+    pub(super) fn compare(
+        &self,
+        storage: &dyn Storage,
+        key: &Key,
+        decoded: &Decoded,
+    ) -> Result<(), Failure<Cause>> {
+        let other = |reason: String| {
+            let failure = explain::damaged(storage.place(), key, &reason);
+            Err(failure.hint("name the archive of this cluster in restore_command"))
+        };
         match (decoded.system_id(), self.control) {
             (Some(theirs), Some(ours)) if theirs != ours => {
-                let reason =
-                    format!("it is of the cluster with system identifier {theirs}, this one has {ours}");
-                Err(damaged(storage, key, &reason)
-                    .hint("name the archive of this cluster in restore_command"))
+                return other(format!(
+                    "it is of the cluster with system identifier {theirs}, this one has {ours}"
+                ));
             }
-            _ => Ok(decoded),
+            _ => {}
+        }
+        match self.segment_size.filter(|_| self.request.name.is_pages()) {
+            Some(size) if size.bytes() != decoded.size => other(format!(
+                "it has {} bytes, and a segment of this cluster has {}",
+                decoded.size,
+                size.bytes()
+            )),
+            _ => Ok(()),
         }
     }
 
@@ -218,33 +324,7 @@ struct Good {
 #[derive(Default)]
 struct Beyond {
     identity: Option<Identity>,
+    /// The cluster by the identity, else by the WAL files.
+    held_by: Option<SystemId>,
     around: Around,
-}
-
-fn damaged(storage: &dyn Storage, key: &Key, reason: &str) -> Failure<Cause> {
-    Failure::new(Cause::Damaged, format!("\"{}/{key}\" is damaged or not the file asked for: {reason}", storage.place()))
-        .hint(format!(
-            "\"wal-archive copy --repair\" puts a good copy from another destination in its place, \"wal-archive quarantine {}\" \
-             makes room for one from a server that still has it; until then recovery waits, nothing is lost",
-            key.to_quarantine()
-        ))
-}
-
-fn differ(storage: &dyn Storage, one: &Key, other: &Key) -> Failure<Cause> {
-    Failure::new(
-        Cause::Damaged,
-        format!("\"{one}\" and \"{other}\" in \"{}\" are both intact and hold different content", storage.place()),
-    )
-    .hint(
-        "two servers or two tools archived there: find out which file belongs to this history, and move the other one \
-         aside with \"wal-archive quarantine --force KEY\"",
-    )
-}
-
-fn unknown(storage: &dyn Storage, name: WalName, key: &str) -> Failure<Cause> {
-    Failure::new(
-        Cause::Refused,
-        format!("\"{}/{key}\" is \"{name}\" in an encoding that this version does not read", storage.place()),
-    )
-    .hint("decrypt or decode it with the tool that stored it, and put the plain file beside it")
 }

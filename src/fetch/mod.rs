@@ -1,8 +1,8 @@
 //! `wal-fetch`: one verified WAL file to a path, or an answer that PostgreSQL can rely on.
 //!
 //! PostgreSQL takes "not there" for the end of the archive and promotes, so that answer needs
-//! proof from every destination: each is an archive, none has the file, and no later segment of
-//! its timeline is there. Everything else is a failure. Our own object is asked for by its key;
+//! proof from every destination ([`crate::absent`]). Everything else is a failure, after as much
+//! [`Patience`] as it is worth. Our own object is asked for by its key;
 //! what other tools stored is looked for where that one is missing, damaged or not ours, and
 //! copies of one name that differ are damage, since nobody can tell which is right. Source: PostgreSQL
 //! `src/backend/access/transam/xlogarchive.c` (`RestoreArchivedFile`) and `xlogrecovery.c`.
@@ -12,10 +12,14 @@
 
 mod ahead;
 mod destination;
+mod explain;
+mod own_copy;
 mod partial;
+mod patience;
 mod prefetch;
 mod search;
 
+pub use patience::{Patience, TO_THE_DEADLINE};
 pub use prefetch::{Prefetching, prefetch};
 
 use crate::cluster::{DataDirectory, RunningServer};
@@ -24,7 +28,7 @@ use crate::object::Checks;
 use crate::spool::Spool;
 use crate::storage::{Error, Kind, Shared};
 use crate::target::{Target, TargetError};
-use crate::wal::{SegmentName, SegmentSize, SystemId, Timeline, TimelineHistory, WalName};
+use crate::wal::{SegmentSize, SystemId, Timeline, TimelineHistory, WalName};
 use ahead::Ahead;
 use search::{End, Search};
 use std::io::Write;
@@ -40,8 +44,11 @@ pub enum Cause {
     Damaged,
     /// The file is missing though later segments of its timeline are there.
     Hole,
-    /// A destination cannot be reached, or holds no archive now.
+    /// A destination cannot be reached, or breaks off.
     Unreachable,
+    /// A root or bucket is not there, or holds no WAL file: a disk that is not mounted, or a typing
+    /// error.
+    NothingThere,
     /// A destination refuses or is another cluster's archive: waiting changes nothing.
     Refused,
     /// The deadline passed.
@@ -73,15 +80,14 @@ pub struct Fetch<'a> {
     pub checks: Checks,
     /// Believe an empty destination.
     pub allow_empty: bool,
-    /// Segments that are known to be lost for good.
-    pub accept_gap: &'a [SegmentName],
+    /// Segments and timeline histories that are known to be lost for good.
+    pub accept_gap: &'a [WalName],
     /// Give a partial segment for one that is not there.
     pub partial: bool,
     /// Of the whole call.
     pub timeout: Duration,
-    /// How long a hole is asked about again before it is believed: a push that looks ahead may
-    /// store a later segment first.
-    pub hole_patience: Duration,
+    /// How long what may change by itself is waited for.
+    pub patience: Patience,
     /// Starts a prefetcher for the server in that data directory; `None`: nothing is prefetched.
     pub prefetch: Option<&'a dyn Fn(&Path)>,
 }
@@ -141,10 +147,9 @@ fn search(
     asked_by: Option<RunningServer>,
     deadline: Instant,
 ) -> Result<Found, Failures> {
-    let start = Instant::now();
     let ordered = request.spool.map(|spool| spool.healthy_first(request.destinations, SystemTime::now()));
     let request = Fetch { destinations: ordered.as_deref().unwrap_or(request.destinations), ..*request };
-    let proof = match Search::new(&request, target, control, asked_by).run(start, deadline)? {
+    let proof = match Search::new(&request, target, control, asked_by).run(deadline)? {
         End::Archived(proof) => proof,
         End::Otherwise => return Ok(Found::Otherwise),
         End::Absent => return Ok(Found::Absent),
@@ -299,6 +304,7 @@ fn failed(error: &Error) -> Failure<Cause> {
         Kind::TimedOut => Cause::Deadline,
         Kind::Damaged => Cause::Damaged,
         Kind::Denied | Kind::Invalid => Cause::Refused,
+        Kind::NoPlace => Cause::NothingThere,
         Kind::NotFound | Kind::AlreadyExists | Kind::Unavailable => Cause::Unreachable,
     };
     Failure::from_storage(cause, error)

@@ -1,103 +1,179 @@
-//! `--partial`: the unfinished last segment of a dead server, which `wal-archive drain` stored as
-//! `NAME.partial`, given for NAME.
+//! `--partial`: the unfinished last segment of a timeline, given for the whole one.
 //!
-//! Only where NAME is proved absent, PostgreSQL has no copy of its own, which might be longer, and
-//! no child timeline forks off in it: then the child's segment of that number is the one that
-//! counts, and the rest of this one was abandoned. What follows the last record is given as zeros.
+//! Only where the segment is proved absent, PostgreSQL has no longer copy of its own, and no child
+//! timeline forks off in it: then the child's segment of that number is the one that counts, and the
+//! rest of this one was abandoned. What cannot be ruled out as such a child counts as one. Of several
+//! objects, `NAME.partial`, its variants and cut segments, the longest is given, if it holds what the
+//! others hold. What follows the last record is given as zeros, and the spool remembers that this is no
+//! whole segment, so that wal-push never stores it as one.
 
 use super::search::Search;
-use super::{Cause, failed, local};
+use super::{Cause, Failures, explain, failed, local};
+use crate::absent::{Evidence, Gap, OwnCopy, Seen};
 use crate::failure::Failure;
-use crate::lookup;
+use crate::lookup::{self, Relative};
 use crate::object::key::WAL_FOLDER;
 use crate::object::{Checks, DecodeError, Encoding, Key, Sha256Sum, Stored, decode_as};
+use crate::spool::Spool;
 use crate::storage::deadline::Deadline;
 use crate::storage::{Error, Kind, Range, Storage};
 use crate::target::Temporary;
 use crate::wal::records::{Start, Walker};
 use crate::wal::{Lsn, SegmentName, SegmentSize, Timeline, TimelineHistory, WalName};
-use std::io::{self, Write};
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::sync::Arc;
 use std::time::Instant;
 
 type Result<T> = std::result::Result<T, Failure<Cause>>;
 
-/// A proved partial segment.
+/// Bytes compared at once.
+const BLOCK: u64 = 128 * 1024;
+
+/// A proved object.
 struct Found {
+    place: String,
     key: Key,
-    temporary: Temporary,
-    sha256: Sha256Sum,
+    /// Its bytes, in the spool, without a name.
+    file: File,
     size: SegmentSize,
     /// Where its records end.
     end: Lsn,
 }
 
 impl Search<'_> {
-    /// Puts the partial segment at the path; `false` where there is none that may be given.
-    pub(super) fn deliver_partial(&self, segment: SegmentName, deadline: Instant) -> Result<bool> {
-        if self.stands_in_pg_wal() {
-            log::info!("pg_wal has a \"{segment}\", which may be longer than a partial one in the archive");
-            return Ok(false);
-        }
+    /// Puts the longest partial segment at the path; `false` where there is none that may be given.
+    pub(super) fn deliver_partial(
+        &self,
+        segment: SegmentName,
+        deadline: Instant,
+    ) -> std::result::Result<bool, Failures> {
         let destinations: Vec<Deadline> = self
             .request
             .destinations
             .iter()
             .map(|destination| Deadline::new(Arc::clone(destination), deadline))
             .collect();
-        let mut found = None;
-        for storage in &destinations {
-            self.look_for_partial(storage, segment, &mut found)?;
+        let own_copy = self.own_copy();
+        let mut faults = Failures::new();
+        let Some(found) = self.longest(&destinations, segment, &mut faults)? else {
+            return if faults.is_empty() { Ok(false) } else { Err(faults) };
+        };
+        let own_reaches = match own_copy {
+            OwnCopy::None => false,
+            OwnCopy::EndsAt(end) => end >= found.end,
+            OwnCopy::Complete => true,
+        };
+        if own_reaches {
+            log::info!("\"{}\" is not given for \"{segment}\": pg_wal has one that is no shorter", found.key);
+            return Ok(false);
         }
-        let Some(found) = found else { return Ok(false) };
-        if let Some(child) = child_within(&destinations, segment, found.size)? {
+        if let Some(child) =
+            self.child_within(&destinations, segment, found.size).map_err(|fault| vec![fault])?
+        {
             log::warn!(
                 "\"{}\" is not given for \"{segment}\": timeline {child} forks off in or before it, and its segment counts",
                 found.key
             );
             return Ok(false);
         }
-        self.cut(&found, segment)?;
+        self.give(&found, segment, &faults).map_err(|fault| vec![fault])?;
+        Ok(true)
+    }
+
+    /// Cuts it, notes it, puts it at the path.
+    fn give(&self, found: &Found, segment: SegmentName, faults: &Failures) -> Result<()> {
+        let (temporary, sha256) = self.cut(found, segment)?;
+        self.spool_for_partials()?.note_partial(segment, &sha256).map_err(|error| {
+            let what = format!(
+                "cannot note in the spool that \"{segment}\" is given from a partial segment: {error}"
+            );
+            Failure::new(Cause::Local, what)
+                .hint("make the spool writable, or name another one with --spool-dir")
+        })?;
+        for fault in faults {
+            log::warn!("{fault}");
+        }
         log::warn!(
             "\"{}\" is given for \"{segment}\": its records end at {} (--partial)",
             found.key,
             found.end
         );
-        self.publish(found.temporary)?;
-        Ok(true)
+        self.publish(temporary)
     }
 
-    /// Reads what stands there under the name; all copies everywhere must be the same.
-    fn look_for_partial(
+    fn spool_for_partials(&self) -> Result<&Spool> {
+        self.request.spool.ok_or_else(|| {
+            Failure::new(Cause::Local, "--partial needs a spool, and none can be had").hint(
+                "what is given is no whole segment, and without the spool's memory of it wal-push would archive it as one: \
+                 name a directory for the spool with --spool-dir",
+            )
+        })
+    }
+
+    /// The one with the most records. Damage is noted and passed over, and so is a destination that
+    /// fails.
+    fn longest(
         &self,
-        storage: &dyn Storage,
+        destinations: &[Deadline],
         segment: SegmentName,
-        found: &mut Option<Found>,
-    ) -> Result<()> {
-        for (key, encoding) in partials(storage, segment).map_err(|error| failed(&error))? {
-            let Some(other) = self.read_partial(storage, segment, &key, encoding)? else { continue };
-            match found {
-                Some(first) if first.sha256 != other.sha256 => {
-                    let what = format!(
-                        "\"{}\" and \"{}/{}\" are both intact and hold different content",
-                        first.key,
-                        storage.place(),
-                        other.key
-                    );
-                    return Err(Failure::new(Cause::Damaged, what).hint(
-                        "two servers left this segment unfinished: find out which one's history is to be recovered, and move \
-                         the other object aside with \"wal-archive quarantine --force KEY\"",
-                    ));
+        faults: &mut Failures,
+    ) -> std::result::Result<Option<Found>, Failures> {
+        let mut best: Option<Found> = None;
+        for storage in destinations {
+            let candidates = match candidates(storage, segment) {
+                Ok(candidates) => candidates,
+                Err(error) => {
+                    faults.push(failed(&error));
+                    continue;
                 }
-                Some(_) => {}
-                None => *found = Some(other),
+            };
+            for (key, encoding) in candidates {
+                let Some(encoding) = encoding else {
+                    faults.push(explain::unknown(storage.place(), WalName::Partial(segment), key.as_str()));
+                    continue;
+                };
+                let other = match self.read_candidate(storage, segment, &key, encoding) {
+                    Ok(Some(other)) => other,
+                    Ok(None) => continue,
+                    Err(fault) if fault.kind == Cause::Local => return Err(vec![fault]),
+                    Err(fault) => {
+                        faults.push(fault);
+                        continue;
+                    }
+                };
+                best = Some(match best {
+                    None => other,
+                    Some(first) => self.longer(first, other, segment).map_err(|fault| vec![fault])?,
+                });
             }
         }
-        Ok(())
+        Ok(best)
+    }
+
+    /// The longer of two; an error where it does not hold what the shorter one holds.
+    fn longer(&self, one: Found, other: Found, segment: SegmentName) -> Result<Found> {
+        let (shorter, longer) = if other.end > one.end { (one, other) } else { (other, one) };
+        let common = offset(shorter.end, segment, shorter.size);
+        let same = shorter.size == longer.size
+            && begin_alike(&shorter.file, &longer.file, common)
+                .map_err(|error| local(&self.target.unwritable(error)))?;
+        if same {
+            return Ok(longer);
+        }
+        let what = format!(
+            "\"{}/{}\" and \"{}/{}\" are both intact and hold different content",
+            shorter.place, shorter.key, longer.place, longer.key
+        );
+        Err(Failure::new(Cause::Damaged, what).hint(
+            "two servers left this segment unfinished: find out which one's history is to be recovered, and move \
+             the other object aside with \"wal-archive quarantine --force KEY\"",
+        ))
     }
 
     /// `None` where it is gone again.
-    fn read_partial(
+    fn read_candidate(
         &self,
         storage: &dyn Storage,
         segment: SegmentName,
@@ -109,51 +185,102 @@ impl Search<'_> {
             Err(error) if error.kind() == Kind::NotFound => return Ok(None),
             Err(error) => return Err(failed(&error)),
         };
-        let damaged = |reason: &str| {
-            let what =
-                format!("\"{}/{key}\" is damaged or not the file asked for: {reason}", storage.place());
-            Failure::new(Cause::Damaged, what)
+        let damaged = |reason: &str| explain::damaged(storage.place(), key, reason);
+        let name = match Stored::of(key) {
+            Stored::Wal(name, _) | Stored::Variant(name, _) => name,
+            Stored::Unknown(..) | Stored::Stranger => return Ok(None),
         };
         let mut walker = Walker::new(Start::Anywhere);
         walker.begin(segment);
-        let temporary = self.target.temporary().map_err(|error| local(&error))?;
-        let mut output = Both { file: &temporary.file, walker: &mut walker };
-        let name = WalName::Partial(segment);
-        let decoded =
-            decode_as(encoding, name, Checks::Header, &mut object.body, &mut output).map_err(|error| {
-                match error {
-                    DecodeError::Read(error) => failed(&Error::of_io(error, storage.place())),
-                    DecodeError::Write(error) => local(&self.target.unwritable(error)),
-                    DecodeError::Damaged(reason) => damaged(&reason),
-                }
-            })?;
-        if let (Some(theirs), Some(ours)) = (decoded.system_id(), self.control)
-            && theirs != ours
-        {
-            return Err(damaged(&format!(
-                "it is of the cluster with system identifier {theirs}, this one has {ours}"
-            )));
-        }
+        let file = tempfile::tempfile_in(self.spool_for_partials()?.folder());
+        let file = file.map_err(|error| local(&self.target.unwritable(error)))?;
+        let mut output = Both { file: &file, walker: &mut walker };
+        let decoded = decode_as(encoding, name, Checks::Header, &mut object.body, &mut output);
+        let decoded = decoded.map_err(|error| match error {
+            DecodeError::Read(error) => failed(&Error::of_io(error, storage.place())),
+            DecodeError::Write(error) => local(&self.target.unwritable(error)),
+            DecodeError::Damaged(reason) => damaged(&reason),
+        })?;
+        self.compare(storage, key, &decoded)?;
         let size = SegmentSize::new(decoded.size).ok_or_else(|| damaged("its size is that of no segment"))?;
         let walk = walker.walk();
         let end = walk.end.or(walk.stop.position()).ok_or_else(|| damaged("it holds no record"))?;
-        Ok(Some(Found { key: key.clone(), temporary, sha256: decoded.sha256, size, end }))
+        Ok(Some(Found { place: storage.place().to_owned(), key: key.clone(), file, size, end }))
     }
 
-    /// Makes what follows the last record zeros: a recycled segment's old pages are no records of
-    /// this history, whatever they look like.
-    fn cut(&self, found: &Found, segment: SegmentName) -> Result<()> {
-        let start = segment.start(found.size).unwrap_or(found.end);
-        let kept = found.end.0.saturating_sub(start.0).min(found.size.bytes());
-        let file = &found.temporary.file;
-        let cut = file.set_len(kept).and_then(|()| file.set_len(found.size.bytes()));
-        cut.map_err(|error| local(&self.target.unwritable(error)))
+    /// Copies it up to its last record and makes what follows zeros: a recycled segment's old pages
+    /// are no records of this history, whatever they look like. The sum of the result.
+    fn cut(&self, found: &Found, segment: SegmentName) -> Result<(Temporary, Sha256Sum)> {
+        let mut temporary = self.target.temporary().map_err(|error| local(&error))?;
+        let kept = offset(found.end, segment, found.size);
+        let (mut source, output) = (&found.file, &mut temporary.file);
+        let copied = source
+            .rewind()
+            .and_then(|()| io::copy(&mut source.take(kept), output))
+            .and_then(|_| output.set_len(found.size.bytes()))
+            .and_then(|()| output.rewind())
+            .and_then(|()| Sha256Sum::of_reader(output));
+        let sha256 = copied.map_err(|error| local(&self.target.unwritable(error)))?;
+        Ok((temporary, sha256))
     }
+
+    /// The first timeline that forks off from the segment's in that segment or before it. One whose
+    /// history is lost or cannot be read may be one, so it is an error.
+    fn child_within(
+        &self,
+        destinations: &[Deadline],
+        segment: SegmentName,
+        size: SegmentSize,
+    ) -> Result<Option<Timeline>> {
+        let end = segment.start(size).map_or(u64::MAX, |start| start.0.saturating_add(size.bytes()));
+        let forks = |history: &TimelineHistory| {
+            let mut ancestors = history.ancestors.iter();
+            ancestors.any(|line| line.timeline == segment.timeline() && line.switch.0 < end)
+        };
+        let mut known: BTreeMap<Timeline, TimelineHistory> = BTreeMap::new();
+        let mut doubtful: Vec<(&Deadline, Relative)> = Vec::new();
+        for storage in destinations {
+            let relatives = lookup::later_timelines(storage, segment.timeline(), true);
+            for relative in relatives.map_err(|error| failed(&error))? {
+                match relative.history {
+                    Some((history, _)) => drop(known.insert(relative.timeline, history)),
+                    None => doubtful.push((storage, relative)),
+                }
+            }
+        }
+        known.extend(self.histories_in_pg_wal().into_iter().map(|history| (history.timeline, history)));
+        if let Some((child, _)) = known.iter().find(|(_, history)| forks(history)) {
+            return Ok(Some(*child));
+        }
+        let accepted = |timeline| self.request.accept_gap.contains(&WalName::TimelineHistory(timeline));
+        match doubtful.iter().find(|(_, one)| !known.contains_key(&one.timeline) && !accepted(one.timeline)) {
+            None => Ok(None),
+            Some((storage, relative)) => Err(doubt(storage.place(), relative)),
+        }
+    }
+}
+
+/// A timeline of which nobody knows where it forks off.
+fn doubt(place: &str, relative: &Relative) -> Failure<Cause> {
+    let name = WalName::TimelineHistory(relative.timeline);
+    if let Some(key) = &relative.unread {
+        let unread = explain::unknown(place, name, key);
+        let is_encoded = Key::parse(key).is_some_and(|key| matches!(Stored::of(&key), Stored::Unknown(..)));
+        let kind = if is_encoded { Cause::Refused } else { Cause::Damaged };
+        let message = format!(
+            "\"{place}/{key}\" cannot be read, so nobody knows whether timeline {} counts",
+            relative.timeline
+        );
+        return Failure { kind, message, ..unread };
+    }
+    let seen = relative.other.unwrap_or(name);
+    let evidence = Evidence { seen: Seen::File(seen), place: place.to_owned(), age: None };
+    explain::missing(name, &Gap::LostHistory(evidence))
 }
 
 /// Decoded bytes on their way to the file, read on the way.
 struct Both<'a> {
-    file: &'a std::fs::File,
+    file: &'a File,
     walker: &'a mut Walker,
 }
 
@@ -169,64 +296,52 @@ impl Write for Both<'_> {
     }
 }
 
-/// The keys of a partial segment: in every encoding, and the variants of other promotions.
-fn partials(storage: &dyn Storage, segment: SegmentName) -> crate::storage::Result<Vec<(Key, Encoding)>> {
-    let name = WalName::Partial(segment);
+/// Where in the segment's file an address is.
+fn offset(address: Lsn, segment: SegmentName, size: SegmentSize) -> u64 {
+    let start = segment.start(size).unwrap_or(address);
+    address.0.saturating_sub(start.0).min(size.bytes())
+}
+
+/// Whether the first bytes of two files are the same.
+fn begin_alike(mut one: &File, mut other: &File, mut len: u64) -> io::Result<bool> {
+    one.seek(SeekFrom::Start(0))?;
+    other.seek(SeekFrom::Start(0))?;
+    let [mut left, mut right] = [Vec::new(), Vec::new()];
+    while len > 0 {
+        let now = len.min(BLOCK);
+        left.clear();
+        right.clear();
+        one.take(now).read_to_end(&mut left)?;
+        other.take(now).read_to_end(&mut right)?;
+        if left != right {
+            return Ok(false);
+        }
+        len -= now;
+    }
+    Ok(true)
+}
+
+/// The keys of what may be given for the segment: partial segments in every encoding (`None`: an
+/// unknown one), those of other promotions, and segments that were cut under their full name.
+fn candidates(
+    storage: &dyn Storage,
+    segment: SegmentName,
+) -> crate::storage::Result<Vec<(Key, Option<Encoding>)>> {
+    let partial = WalName::Partial(segment);
     let mut keys = Vec::new();
     for folder in [WAL_FOLDER, ""] {
-        for entry in storage.list(&format!("{folder}{name}"), "")? {
+        for entry in storage.list(&format!("{folder}{segment}"), "")? {
             let text = entry?.key;
             let encoding = match Stored::parse(text.strip_prefix(folder).unwrap_or(&text)) {
-                Stored::Wal(other, encoding) if other == name => encoding,
-                Stored::Variant(other, _) if other == name => Encoding::Zstd,
+                Stored::Wal(name, encoding) if name == partial => Some(encoding),
+                Stored::Unknown(name, _) if name == partial => None,
+                Stored::Variant(name, _) if name == partial || name == WalName::Segment(segment) => {
+                    Some(Encoding::Zstd)
+                }
                 _ => continue,
             };
             keys.extend(Key::parse(&text).map(|key| (key, encoding)));
         }
     }
     Ok(keys)
-}
-
-/// The first timeline that forks off from the segment's in that segment or before it. Timeline
-/// ids have no gaps: PostgreSQL, too, looks for the next one until there is none
-/// (`src/backend/access/transam/timeline.c`, `findNewestTimeLine`).
-fn child_within(
-    destinations: &[Deadline],
-    segment: SegmentName,
-    size: SegmentSize,
-) -> Result<Option<Timeline>> {
-    let end = segment.start(size).map_or(u64::MAX, |start| start.0.saturating_add(size.bytes()));
-    let mut id = segment.timeline().get();
-    loop {
-        id = id.saturating_add(1);
-        let Some(timeline) = Timeline::new(id) else { return Ok(None) };
-        let Some(history) = history(destinations, timeline)? else { return Ok(None) };
-        let mut ancestors = history.ancestors.iter();
-        if ancestors.any(|ancestor| ancestor.timeline == segment.timeline() && ancestor.switch.0 < end) {
-            return Ok(Some(timeline));
-        }
-    }
-}
-
-/// The first intact copy; `None` where no destination has one.
-fn history(destinations: &[Deadline], timeline: Timeline) -> Result<Option<TimelineHistory>> {
-    let name = WalName::TimelineHistory(timeline);
-    let mut fault = None;
-    for storage in destinations {
-        let around = lookup::around(storage, name, true).map_err(|error| failed(&error))?;
-        for (key, encoding) in around.copies {
-            let mut object = storage.get(&key, Range::Whole).map_err(|error| failed(&error))?;
-            let mut text = Vec::new();
-            let reason = match decode_as(encoding, name, Checks::Header, &mut object.body, &mut text) {
-                Ok(_) => match TimelineHistory::parse(timeline, &text) {
-                    Ok(history) => return Ok(Some(history)),
-                    Err(bad) => bad.to_string(),
-                },
-                Err(error) => error.to_string(),
-            };
-            let what = format!("\"{}/{key}\" cannot be read: {reason}", storage.place());
-            fault = Some(Failure::new(Cause::Damaged, what));
-        }
-    }
-    fault.map_or(Ok(None), Err)
 }

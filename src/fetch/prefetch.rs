@@ -6,7 +6,7 @@
 //! becomes of its exit code, is the edge's.
 
 use super::search::{Asked, Search};
-use super::{Fetch, ahead};
+use super::{Fetch, Patience, ahead};
 use crate::cluster::{DataDirectory, RunningServer};
 use crate::object::Checks;
 use crate::spool::{Prefetched, Spool};
@@ -204,7 +204,7 @@ impl Source {
             partial: false,
             accept_gap: &[],
             timeout: *timeout,
-            hole_patience: Duration::ZERO,
+            patience: Patience::NONE,
             prefetch: None,
         };
         let mut search = Search::new(&request, target, Some(self.system_id), Some(self.server.clone()));

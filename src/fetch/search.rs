@@ -1,23 +1,26 @@
 //! All destinations asked for one file, as often as patience allows, and what their answers mean.
 //!
-//! Knows: the order of asking, when to ask again, what PostgreSQL's own copies in pg_wal are worth.
-//! Does not know: exit codes, prefetched files, who waits for the answer.
+//! Knows: the order of asking, what their failures say together, what PostgreSQL's own copies in
+//! pg_wal are worth. Does not know: what makes a file absent ([`crate::absent`]), how long to wait
+//! ([`super::patience`]), exit codes, prefetched files, who waits for the answer.
 
 use super::destination::{Proof, Said};
-use super::{ABANDONED, Cause, Failures, Fetch, hint_in_promotion, is_promoting, local};
+use super::patience::{Next, Reason, Waits};
+use super::{ABANDONED, Cause, Failures, Fetch, explain, hint_in_promotion, is_promoting, local, own_copy};
+use crate::absent::{self, Asked as Question, Excuse, Gap, OwnCopy, Shape, Verdict};
 use crate::cluster::{self, RunningServer};
 use crate::failure::Failure;
-use crate::storage::Storage;
+use crate::storage::Shared;
 use crate::storage::deadline::Deadline;
 use crate::target::{Target, Temporary};
-use crate::wal::{SystemId, Timeline, WalName};
+use crate::wal::{SegmentSize, SystemId, TimelineHistory, WalName};
 use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// How long to wait before asking again.
-const PAUSE: Duration = Duration::from_secs(1);
+/// How long nobody looks whether the server that asked is still there.
+const WATCH: Duration = Duration::from_secs(1);
 
 /// The answer, and what is known of the file that is at the path now.
 pub(super) enum End {
@@ -37,8 +40,8 @@ pub(super) enum Asked {
 
 /// What all destinations said, none of them having the file.
 pub(super) struct Round {
-    /// A later segment of the timeline, and where it was seen.
-    later: Option<(WalName, String)>,
+    /// One for each destination; `None` where it failed.
+    shapes: Vec<Option<Shape>>,
     faults: Failures,
 }
 
@@ -46,9 +49,9 @@ pub(super) struct Search<'a> {
     pub(super) request: &'a Fetch<'a>,
     pub(super) target: Target,
     pub(super) control: Option<SystemId>,
+    /// The cluster's, where it is known.
+    pub(super) segment_size: Option<SegmentSize>,
     asked_by: Option<RunningServer>,
-    /// Why the destinations are asked again; said once.
-    before: Failures,
     /// Nobody asked yet: that it is not there needs no proof.
     pub(super) unasked: bool,
 }
@@ -60,112 +63,137 @@ impl<'a> Search<'a> {
         control: Option<SystemId>,
         asked_by: Option<RunningServer>,
     ) -> Self {
-        Search { request, target, control, asked_by, before: Vec::new(), unasked: false }
+        let segment_size = segment_size(request, control);
+        Search { request, target, control, segment_size, asked_by, unasked: false }
     }
 
     /// Asks until there is an answer.
-    pub(super) fn run(mut self, start: Instant, deadline: Instant) -> Result<End, Failures> {
+    pub(super) fn run(self, deadline: Instant) -> Result<End, Failures> {
+        let mut waits = Waits::new(self.request.patience);
+        let mut before = Vec::new();
         loop {
             let round = match self.ask_all(deadline)? {
                 Asked::Nobody(round) => round,
                 Asked::Delivered(proof) => return Ok(End::Archived(proof)),
             };
-            let left = deadline.saturating_duration_since(Instant::now());
-            match self.conclude(round, start, left)? {
-                true => return self.absent(deadline),
-                false => {
-                    // A restart of the server waits for this process: its shared memory is in use.
-                    self.still_asked().map_err(|failure| vec![failure])?;
-                    std::thread::sleep(PAUSE);
+            let (mut faults, gap) = match self.judge(&round) {
+                Verdict::Absent => return self.absent(deadline),
+                Verdict::Excused(gap, excuse) => {
+                    log::warn!("{}", explain::excused(self.request.name, &gap, excuse));
+                    return match excuse {
+                        Excuse::Accepted => self.absent(deadline),
+                        Excuse::OwnCopy => Ok(End::Absent),
+                    };
+                }
+                Verdict::Missing(gap) => (round.faults, Some(gap)),
+                Verdict::Unproved(lacks, gap) => {
+                    let lacks = lacks.iter().filter_map(|(index, lack)| {
+                        Some(explain::lack(
+                            self.request.destinations.get(*index)?.place(),
+                            *lack,
+                            self.control,
+                        ))
+                    });
+                    (round.faults.into_iter().chain(lacks.flatten()).collect(), gap)
+                }
+            };
+            let reason = self.reason(&faults, gap.as_ref());
+            faults.extend(gap.as_ref().map(|gap| explain::missing(self.request.name, gap)));
+            match waits.next(reason, Instant::now(), deadline) {
+                Next::Ask(pause, told) => {
+                    if let Some(limit) = told {
+                        self.tell(&faults, limit);
+                    }
+                    before = faults;
+                    self.pause(pause)?;
+                }
+                Next::Answer => {
+                    // A last round that was cut by the deadline knows less than the one before it.
+                    let is_cut = faults.iter().all(|fault| fault.kind == Cause::Deadline);
+                    let mut faults = if is_cut && !before.is_empty() { before } else { faults };
+                    self.explain_history(&mut faults);
+                    if gap.is_some() && waits.waited() {
+                        self.remember_hole();
+                    }
+                    return Err(faults);
                 }
             }
         }
     }
 
-    /// Asks the destinations in order, going on past every fault; `later` empty and no faults
-    /// means that the file is proved absent.
+    /// Asks the destinations in order, going on past every fault.
     pub(super) fn ask_all(&self, deadline: Instant) -> Result<Asked, Failures> {
         let destinations = self.request.destinations;
-        let mut round = Round { later: None, faults: Vec::new() };
+        let mut round = Round { shapes: Vec::new(), faults: Vec::new() };
         for (index, destination) in destinations.iter().enumerate() {
-            // A slow destination must not eat the next one's part.
-            let left = deadline.saturating_duration_since(Instant::now());
-            let share = left / u32::try_from(destinations.len() - index).unwrap_or(u32::MAX);
-            let storage = Deadline::new(Arc::clone(destination), Instant::now() + share);
+            let storage = share(destination, destinations.len() - index, deadline);
             match self.ask(&storage) {
                 Ok(Said::Delivered(mut proof)) => {
                     let faults = round.faults.iter().map(Failure::to_string);
                     proof.warnings.splice(..0, faults);
                     return Ok(Asked::Delivered(proof));
                 }
-                Ok(Said::Absent) => {}
-                Ok(Said::Later(name)) => round.later = Some((name, storage.place().to_owned())),
+                Ok(Said::Nothing(shape)) => round.shapes.push(Some(*shape)),
                 Err(failures) if failures.iter().any(|failure| failure.kind == Cause::Local) => {
                     return Err(failures);
                 }
-                Err(failures) => round.faults.extend(failures),
+                Err(failures) => {
+                    round.shapes.push(None);
+                    round.faults.extend(failures);
+                }
             }
         }
         Ok(Asked::Nobody(round))
     }
 
-    /// Whether a round proves the file absent; `Ok(false)` where it is to be asked for again.
-    fn conclude(&mut self, mut round: Round, start: Instant, left: Duration) -> Result<bool, Failures> {
+    /// What a round proves. The files of pg_wal are read only where they matter.
+    fn judge(&self, round: &Round) -> Verdict {
         let request = self.request;
-        if let (WalName::Segment(segment), Some((later, place))) = (request.name, &round.later) {
-            if round.faults.is_empty() && request.accept_gap.contains(&segment) {
-                log::warn!(
-                    "\"{segment}\" is missing in the archive although \"{later}\" is there; accepted by --accept-gap"
-                );
-                return Ok(true);
-            }
-            if round.faults.is_empty() && self.stands_in_pg_wal() {
-                log::warn!(
-                    "\"{segment}\" is missing in the archive although \"{later}\" is there; PostgreSQL uses its own copy in pg_wal"
-                );
-                return Ok(true);
-            }
-            if start.elapsed() < request.hole_patience && left > PAUSE {
-                return Ok(false);
-            }
-            round.faults.push(
-                Failure::new(
-                    Cause::Hole,
-                    format!("a hole in the archive: \"{segment}\" is in no destination, but the later \"{later}\" is in \"{place}\""),
-                )
-                .hint(format!(
-                    "bring \"{segment}\" from another copy of the archive or from the pg_wal of a server that has it; \
-                     if it is lost for good, --accept-gap {segment} lets recovery end before it"
-                )),
-            );
-            return Err(round.faults);
+        let mut question = Question {
+            name: request.name,
+            system_id: self.control,
+            segment_size: self.segment_size,
+            own_timeline: None,
+            own_copy: OwnCopy::None,
+            histories: &[],
+            accepted: request.accept_gap.contains(&request.name),
+            allow_empty: request.allow_empty,
+        };
+        let histories = match request.name {
+            WalName::Segment(_) => self.histories_in_pg_wal(),
+            _ => Vec::new(),
+        };
+        question.histories = &histories;
+        let verdict = absent::judge(&question, &round.shapes);
+        if !matches!(verdict, Verdict::Missing(_) | Verdict::Unproved(_, Some(_))) {
+            return verdict;
         }
-        if round.faults.is_empty() {
-            return Ok(true);
-        }
-        if let WalName::TimelineHistory(timeline) = request.name {
-            let transient =
-                round.faults.iter().all(|fault| matches!(fault.kind, Cause::Unreachable | Cause::Deadline));
-            // Not with the last second: what is known now says more than one more timeout.
-            if transient && left > PAUSE {
-                self.tell(round.faults, left);
-                return Ok(false);
+        question.own_timeline = request.data_directory.and_then(|directory| directory.timeline().ok()?);
+        question.own_copy = self.own_copy();
+        absent::judge(&question, &round.shapes)
+    }
+
+    /// What is to be waited for.
+    fn reason(&self, faults: &Failures, gap: Option<&Gap>) -> Reason {
+        let any = |kinds: &[Cause]| faults.iter().any(|fault| kinds.contains(&fault.kind));
+        let history = matches!(self.request.name, WalName::TimelineHistory(_));
+        match gap {
+            _ if any(&[Cause::Unreachable, Cause::Deadline]) => Reason::Outage { history },
+            _ if any(&[Cause::NothingThere]) => Reason::NothingThere { history },
+            Some(gap) if faults.is_empty() => {
+                let name = self.request.name;
+                let known = self.request.spool.is_some_and(|spool| spool.knows_hole(name));
+                Reason::Hole { age: gap.evidence().age, known }
             }
-            // The last round was cut by the deadline: an earlier one knows more.
-            if !self.before.is_empty() && round.faults.iter().all(|fault| fault.kind == Cause::Deadline) {
-                round.faults = std::mem::take(&mut self.before);
-            }
-            self.explain_history(timeline, &mut round.faults);
+            _ => Reason::Final,
         }
-        Err(round.faults)
     }
 
     /// Proved absent; perhaps a partial segment may stand in for it.
     fn absent(&self, deadline: Instant) -> Result<End, Failures> {
         match self.request.name {
             WalName::Segment(segment) if self.request.partial => {
-                let delivered = self.deliver_partial(segment, deadline).map_err(|failure| vec![failure])?;
-                Ok(if delivered { End::Otherwise } else { End::Absent })
+                Ok(if self.deliver_partial(segment, deadline)? { End::Otherwise } else { End::Absent })
             }
             _ => Ok(End::Absent),
         }
@@ -177,7 +205,20 @@ impl<'a> Search<'a> {
         self.target.publish(temporary).map_err(|error| local(&error))
     }
 
-    pub(super) fn still_asked(&self) -> Result<(), Failure<Cause>> {
+    /// A restart of the server waits for this process: its shared memory is in use.
+    fn pause(&self, pause: Duration) -> Result<(), Failures> {
+        let end = Instant::now() + pause;
+        loop {
+            self.still_asked().map_err(|failure| vec![failure])?;
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Ok(());
+            }
+            std::thread::sleep(left.min(WATCH));
+        }
+    }
+
+    fn still_asked(&self) -> Result<(), Failure<Cause>> {
         match self.request.data_directory {
             Some(directory) if directory.is_abandoned_by(self.asked_by.as_ref()) => {
                 Err(Failure::new(Cause::Refused, ABANDONED))
@@ -186,38 +227,62 @@ impl<'a> Search<'a> {
         }
     }
 
-    /// PostgreSQL's own copy of the file, which it uses where the archive has none.
-    fn own_copy(&self) -> Option<PathBuf> {
+    /// PostgreSQL's own file of the name, which it uses where the archive has none.
+    fn own_path(&self) -> Option<PathBuf> {
         let copy = self.request.path.with_file_name(self.request.name.to_string());
         (copy != self.request.path).then_some(copy)
     }
 
-    pub(super) fn stands_in_pg_wal(&self) -> bool {
-        let WalName::Segment(segment) = self.request.name else { return false };
-        let Some(copy) = self.own_copy() else { return false };
-        let (Ok(metadata), Ok(Some(page))) = (fs::metadata(&copy), cluster::first_page(&copy)) else {
-            return false;
-        };
-        page.check(segment, metadata.len()).is_ok() && self.control.is_none_or(|id| id == page.system_id())
+    /// What PostgreSQL's own copy is worth.
+    pub(super) fn own_copy(&self) -> OwnCopy {
+        let Some(path) = self.own_path() else { return OwnCopy::None };
+        match self.request.name {
+            WalName::Segment(segment) => {
+                own_copy::of_segment(&path, segment, self.control, self.segment_size)
+            }
+            WalName::TimelineHistory(timeline) => match fs::read(path) {
+                Ok(text) if TimelineHistory::parse(timeline, &text).is_ok() => OwnCopy::Complete,
+                _ => OwnCopy::None,
+            },
+            WalName::Partial(_) | WalName::BackupHistory(..) => OwnCopy::None,
+        }
     }
 
-    fn tell(&mut self, faults: Failures, left: Duration) {
-        if self.before.is_empty() {
-            for fault in &faults {
-                log::warn!("{fault}");
-            }
-            log::warn!(
-                "\"{}\" is asked for again for up to {}: taking its absence for an answer could reuse a timeline id",
-                self.request.name,
-                humantime::format_duration(Duration::from_secs(left.as_secs()))
-            );
+    /// Those that can be read. PostgreSQL keeps there what it restored.
+    pub(super) fn histories_in_pg_wal(&self) -> Vec<TimelineHistory> {
+        let folder = self.request.path.parent().filter(|folder| !folder.as_os_str().is_empty());
+        let entries = folder.and_then(|folder| fs::read_dir(folder).ok()).into_iter().flatten().flatten();
+        let histories = entries.filter_map(|entry| {
+            let WalName::TimelineHistory(timeline) = entry.file_name().to_str()?.parse().ok()? else {
+                return None;
+            };
+            TimelineHistory::parse(timeline, &fs::read(entry.path()).ok()?).ok()
+        });
+        histories.collect()
+    }
+
+    /// Says once why the answer takes time.
+    fn tell(&self, faults: &Failures, limit: Duration) {
+        for fault in faults {
+            log::warn!("{fault}");
         }
-        self.before = faults;
+        let limit = humantime::format_duration(Duration::from_secs(limit.as_secs().max(1)));
+        log::warn!("\"{}\" is asked for again for up to {limit}", self.request.name);
+    }
+
+    /// The next call that asks for it in the retry form need not wait again.
+    fn remember_hole(&self) {
+        if let Some(spool) = self.request.spool
+            && let Err(error) = spool.note_hole(self.request.name)
+        {
+            log::debug!("cannot write to the spool \"{}\": {error}", spool.folder().display());
+        }
     }
 
     /// A failed request for a history means more than it says.
-    fn explain_history(&self, timeline: Timeline, faults: &mut [Failure<Cause>]) {
-        let Some(last) = faults.last_mut() else { return };
+    fn explain_history(&self, faults: &mut [Failure<Cause>]) {
+        let WalName::TimelineHistory(timeline) = self.request.name else { return };
+        let Some(last) = faults.last_mut().filter(|last| last.kind != Cause::Hole) else { return };
         let own = last.hint.take().map_or_else(String::new, |hint| format!("{hint}; "));
         last.hint = Some(if is_promoting(self.request) {
             format!("{own}{}", hint_in_promotion(timeline))
@@ -228,4 +293,18 @@ impl<'a> Search<'a> {
             )
         });
     }
+}
+
+/// A slow destination must not eat the next ones' part of the time.
+fn share(destination: &Shared, remaining: usize, deadline: Instant) -> Deadline {
+    let left = deadline.saturating_duration_since(Instant::now());
+    let share = left / u32::try_from(remaining).unwrap_or(u32::MAX);
+    Deadline::new(Arc::clone(destination), Instant::now() + share)
+}
+
+/// By the control file, else by a segment that lies in pg_wal.
+fn segment_size(request: &Fetch<'_>, control: Option<SystemId>) -> Option<SegmentSize> {
+    let directory = request.data_directory?;
+    let by_control = directory.control().ok().flatten().and_then(|control| control.segment_size);
+    by_control.or_else(|| cluster::segment_size_in(&directory.path().join("pg_wal"), control?))
 }

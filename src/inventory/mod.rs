@@ -206,7 +206,7 @@ impl Inventory {
     pub fn read_archive(storage: &dyn Storage) -> Result<Self> {
         let inventory = Inventory::read(storage)?;
         if inventory.identity.is_none() && inventory.total.objects == 0 {
-            archive::prove(storage, None, None)?;
+            archive::refuse_empty(storage)?;
         }
         Ok(inventory)
     }

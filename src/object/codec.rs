@@ -170,7 +170,7 @@ fn decode_into(mut raw: RawFile<'_>, object: &mut dyn Read) -> Result<Decoded, D
         frames.expect_end()?;
         None
     };
-    raw.finish(trailer)
+    raw.finish(trailer, true)
 }
 
 /// Decodes and proves an object of `name` that is in `encoding`; zstd may be our own format.
@@ -195,7 +195,7 @@ pub fn decode_as(
         loop {
             let mut buffer = raw.buffer();
             if content.read_chunk(&mut buffer)? == 0 {
-                return raw.finish(None);
+                return raw.finish(None, encoding != Encoding::Bare);
             }
             raw.write(buffer)?;
         }

@@ -141,7 +141,8 @@ impl<'a> RawFile<'a> {
     }
 
     /// The proofs over the whole file.
-    pub(super) fn finish(self, trailer: Option<Trailer>) -> Result<Decoded, DecodeError> {
+    /// `checked`: the encoding ends with a checksum or a mark of its own, so that nothing is cut off.
+    pub(super) fn finish(self, trailer: Option<Trailer>, checked: bool) -> Result<Decoded, DecodeError> {
         let RawFile { name, checks, size, head, text, .. } = self;
         let sha256 = self.hasher.finish().map_err(DecodeError::Write)?;
         if let Some(trailer) = &trailer {
@@ -166,8 +167,14 @@ impl<'a> RawFile<'a> {
                 return damaged(format!("{size} bytes is no size of a segment"));
             }
             WalName::TimelineHistory(timeline) => {
-                TimelineHistory::parse(timeline, &text.unwrap_or_default())
+                let text = text.unwrap_or_default();
+                TimelineHistory::parse(timeline, &text)
                     .map_err(|bad| DecodeError::Damaged(bad.to_string()))?;
+                // `writeTimeLineHistory` ends every line; a switch point that was cut in the middle
+                // can be read, and is a wrong one.
+                if !checked && !text.ends_with(b"\n") {
+                    return damaged("its last line has no end: it is cut".to_owned());
+                }
             }
             WalName::BackupHistory(..) if size == 0 && trailer.is_none() => {
                 return damaged("it is empty".to_owned());

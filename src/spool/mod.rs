@@ -6,6 +6,7 @@
 
 mod histories;
 mod held;
+mod holes;
 mod marks;
 mod partials;
 mod place;

@@ -81,6 +81,7 @@ impl Local {
             Ok(opened) => opened,
             Err(error) => {
                 self.root.still_the_same()?;
+                self.root.leads_somewhere(key.as_str(), &error)?;
                 return Err(failed("cannot read", &path, error));
             }
         };
@@ -140,7 +141,7 @@ impl Root {
         });
         let handle = opened.map_err(|error| match error.kind() {
             io::ErrorKind::PermissionDenied => failed("cannot open the archive's root", self.path(), error),
-            _ => Error::new(Kind::Unavailable, format!("cannot open the archive's root \"{}\"", self.0.place))
+            _ => Error::new(Kind::NoPlace, format!("cannot open the archive's root \"{}\"", self.0.place))
                 .caused_by(error)
                 .hint(format!(
                     "mount its disk or correct the path; for a new archive make the directory first: install -d -o postgres \
@@ -149,6 +150,27 @@ impl Root {
                 )),
         })?;
         Ok(self.0.handle.get_or_init(|| handle))
+    }
+
+    /// Fails where nothing was found because a link leads nowhere, the one of a folder whose disk is
+    /// not mounted, say: that is no answer about a key.
+    fn leads_somewhere(&self, key: &str, error: &io::Error) -> Result<()> {
+        if error.kind() != io::ErrorKind::NotFound {
+            return Ok(());
+        }
+        let slashes = key.match_indices('/').filter_map(|(slash, _)| key.get(..slash));
+        let dangling = slashes
+            .chain([key])
+            .map(|part| self.path().join(part))
+            .find(|path| fs::symlink_metadata(path).is_ok_and(|found| found.is_symlink()) && !path.exists());
+        match dangling {
+            None => Ok(()),
+            Some(link) => Err(Error::new(
+                Kind::NoPlace,
+                format!("\"{}\" is a symbolic link that leads nowhere", link.display()),
+            )
+            .hint("mount the disk that it leads to, or correct it")),
+        }
     }
 
     /// Fails where another directory stands at the path now: a disk was mounted or unmounted.
@@ -175,15 +197,23 @@ impl Root {
     fn entry(&self, folder: &str, name: &str) -> Result<Option<Entry>> {
         let key = format!("{folder}{name}");
         let path = self.path().join(&key);
+        let entry = |metadata: &fs::Metadata| Entry {
+            key,
+            size: metadata.len(),
+            modified: metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH),
+        };
         match fs::metadata(&path) {
-            Ok(metadata) if metadata.is_file() => Ok(Some(Entry {
-                key,
-                size: metadata.len(),
-                modified: metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH),
-            })),
+            Ok(metadata) if metadata.is_file() => Ok(Some(entry(&metadata))),
             Ok(_) => Ok(None),
-            // Deleted since the directory was read.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => self.still_the_same().map(|()| None),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                self.still_the_same()?;
+                match fs::symlink_metadata(&path) {
+                    // The name is taken, and whoever reads it is told that the link leads nowhere.
+                    Ok(link) if link.is_symlink() => Ok(Some(entry(&link))),
+                    // Deleted since the directory was read.
+                    _ => Ok(None),
+                }
+            }
             Err(error) => Err(failed("cannot list", &path, error)),
         }
     }
@@ -384,7 +414,8 @@ impl Names {
             Ok(entries) => entries,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 self.more = false;
-                return self.root.still_the_same();
+                self.root.still_the_same()?;
+                return self.root.leads_somewhere(self.folder.trim_end_matches('/'), &error);
             }
             Err(error) => return Err(failed("cannot list", &path, error)),
         };

@@ -48,6 +48,9 @@ pub enum Kind {
     Denied,
     /// The store cannot be reached or cannot do it now: network, mount, full disk, I/O error.
     Unavailable,
+    /// The place itself is not there: a root that is not mounted or mistyped, a bucket that does not
+    /// exist. Says nothing about a key.
+    NoPlace,
     /// The deadline passed before the store answered.
     TimedOut,
     /// The store answered with something that cannot be true of what was asked.

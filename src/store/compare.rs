@@ -37,7 +37,7 @@ impl Source {
         storage: &dyn Storage,
         own: &Key,
     ) -> Result<Option<(Key, Encoding, Stood)>> {
-        let around = lookup::around(storage, self.name, true).map_err(|error| failed(&error))?;
+        let around = lookup::copies(storage, self.name, true).map_err(|error| failed(&error))?;
         if let Some(key) = around.unknown {
             return Err(Failure::new(
                 Cause::Conflict,

@@ -100,7 +100,7 @@ impl Histories<'_> {
         }
         let name = WalName::TimelineHistory(timeline);
         let copies = match self.identity.foreign {
-            true => lookup::around(self.storage, name, true).map(|around| around.copies),
+            true => lookup::copies(self.storage, name, true).map(|around| around.copies),
             false => Ok(vec![(Key::of(name), Encoding::Zstd)]),
         };
         for (key, encoding) in copies.map_err(|error| failed(&error))? {

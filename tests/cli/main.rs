@@ -10,6 +10,7 @@ mod util;
 #[path = "../support/wal.rs"]
 mod wal;
 
+mod absent;
 mod check;
 mod config;
 mod copy;
@@ -27,6 +28,7 @@ mod kills;
 mod list;
 mod look_ahead;
 mod memory;
+mod partial;
 mod prefetch;
 mod push;
 mod quarantine;

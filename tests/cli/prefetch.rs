@@ -183,7 +183,7 @@ fn nothing_is_prefetched_where_it_could_do_harm() {
 #[test]
 fn a_history_or_a_miss_starts_nothing() {
     let sandbox = recovering(1, MIB);
-    sandbox.wal("00000002.history", b"1\t0/2000000\tx\n");
+    sandbox.wal("00000002.history", b"1\t0/200000\tx\n");
     sandbox.push("00000002.history", &[]).succeeds();
     sandbox.fetch("00000002.history", &[]).succeeds();
     assert_eq!(sandbox.fetch(&name(2), &[]).code, Some(1));

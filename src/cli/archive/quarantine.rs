@@ -193,11 +193,10 @@ fn work(
 fn warn_of_the_end(storage: &dyn Storage, name: WalName) -> Result<(), Error> {
     let around = lookup::around(storage, name, true)?;
     let unseen = match name {
-        WalName::Segment(_) => around.later.is_none(),
-        WalName::TimelineHistory(_) => true,
+        WalName::Segment(_) | WalName::TimelineHistory(_) => around.later.is_none(),
         WalName::Partial(_) | WalName::BackupHistory(..) => false,
     };
-    if unseen && around.copies.is_empty() {
+    if unseen && around.copies.copies.is_empty() {
         log::warn!(
             "\"{}\" does not show that \"{name}\" is missing: a recovery that asks now takes the archive for shorter \
              than it was HINT: store a good \"{name}\" before any recovery or promotion",

@@ -118,10 +118,10 @@ const FULL: &str = "the store is full: make room; PostgreSQL asks again by itsel
 const FAULT: &str = "the store has a fault of its own: look at its state";
 
 fn by_code(code: &str) -> Option<(Kind, &'static str)> {
-    use Kind::{AlreadyExists, Denied, Invalid, NotFound, Unavailable};
+    use Kind::{AlreadyExists, Denied, Invalid, NoPlace, NotFound, Unavailable};
     Some(match code {
         "NoSuchKey" => (NotFound, ""),
-        "NoSuchBucket" => (Invalid, "there is no such bucket: correct the URL, or create it"),
+        "NoSuchBucket" => (NoPlace, "there is no such bucket: correct the URL, or create it"),
         "PreconditionFailed" | "NoSuchUpload" => (AlreadyExists, ""),
         "ConditionalRequestConflict" | "OperationAborted" => (Unavailable, RACE),
         "InternalError" | "ServiceUnavailable" => (Unavailable, FAULT),
@@ -237,7 +237,7 @@ mod tests {
     #[test]
     fn each_answer_has_its_kind() {
         assert_eq!(kind(404, Some("NoSuchKey")), Kind::NotFound);
-        assert_eq!(kind(404, Some("NoSuchBucket")), Kind::Invalid, "a missing bucket is no missing key");
+        assert_eq!(kind(404, Some("NoSuchBucket")), Kind::NoPlace, "a missing bucket is no missing key");
         assert_eq!(kind(404, Some("NoSuchUpload")), Kind::AlreadyExists);
         assert_eq!(kind(412, Some("PreconditionFailed")), Kind::AlreadyExists);
         assert_eq!(kind(412, None), Kind::AlreadyExists);
