@@ -147,7 +147,8 @@ fn a_new_primary_goes_on_from_a_drained_archive_and_later_recoveries_follow_it()
     assert_eq!(later.ledger(), lines_of(1..=3));
     let to = world.path("RECOVERYXLOG");
     let mut fetch = world.command(world.program("wal-fetch").to_str().unwrap());
-    fetch.arg("--archive").arg(archive.root()).args(["--partial", &segment, text(&to)]);
+    fetch.arg("--archive").arg(archive.root()).arg("--spool-dir").arg(world.path("spool"));
+    fetch.args(["--partial", &segment, text(&to)]);
     assert_eq!(fetch.output().unwrap().status.code(), Some(1));
 }
 

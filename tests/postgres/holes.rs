@@ -13,7 +13,8 @@ fn a_hole_stops_recovery_with_fatal_and_a_copy_in_pg_wal_closes_it() {
     let missing = recorded.segment(2);
     archive.copy_raw(missing, world.root());
     archive.take_out(missing);
-    let mut restored = recorded.recovery(&world, "restored", &archive.fetch_command());
+    let mut restored =
+        recorded.recovery(&world, "restored", &format!("{} %f %p", archive.fetch("--timeout 5s")));
     restored.launch();
     let log = restored.expect_fatal(224);
     let message = log.lines().find(|line| line.contains("wal-fetch: error: ")).unwrap();
@@ -33,7 +34,8 @@ fn a_hole_stops_recovery_until_the_object_is_back() {
     let archive = Archive::new(&world, "archive");
     let recorded = Recorded::new(&world, &archive, 3);
     archive.take_out(recorded.segment(2));
-    let mut restored = recorded.recovery(&world, "restored", &archive.fetch_command());
+    let mut restored =
+        recorded.recovery(&world, "restored", &format!("{} %f %p", archive.fetch("--timeout 5s")));
     restored.launch();
     restored.expect_fatal(224);
 
