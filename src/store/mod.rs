@@ -1,9 +1,9 @@
 //! One encoded WAL file into every destination, durably, never over a different one.
 //!
-//! Before anything is created, the file is told from a cut one ([`cut`]). Then, at each destination:
+//! Before anything is created, the file is told from a cut one (`cut`). Then, at each destination:
 //! prove that it is this cluster's archive, bring the history of the file's timeline there
-//! ([`histories`]), create the object. Where the name is taken, identical is success (made durable
-//! again), different is a conflict, damaged is one too ([`compare`]). In an archive that other tools
+//! (`histories`), create the object. Where the name is taken, identical is success (made durable
+//! again), different is a conflict, damaged is one too (`compare`). In an archive that other tools
 //! wrote to, the name may be taken in another encoding, which is looked for first.
 
 mod compare;
