@@ -142,7 +142,7 @@ impl Histories<'_> {
     fn may_begin(&self, timeline: Timeline, history: &Source) -> Result<()> {
         match self.files_of(timeline) {
             Ok(Files { history: true, .. }) => return Ok(()),
-            Ok(Files { names, .. }) => self.are_ours(history.name, &names)?,
+            Ok(Files { names, .. }) => self.are_ours(history, &names)?,
             Err(error) if error.kind() == Kind::Denied && !self.storage.can_vanish() => {
                 log::warn!(
                     "whether \"{}\" holds files of another timeline {timeline} cannot be seen: {error}; \"{}\" is stored \
@@ -184,9 +184,10 @@ impl Histories<'_> {
         Ok(files)
     }
 
-    /// Files without their history must be those that this pg_wal holds, too, unless the history that
-    /// was there has been moved aside.
-    fn are_ours(&self, history: WalName, files: &[(String, WalName, Listed)]) -> Result<()> {
+    /// Files without their history must be those that this pg_wal holds, too, unless this very history
+    /// was there and has been moved aside.
+    fn are_ours(&self, source: &Source, files: &[(String, WalName, Listed)]) -> Result<()> {
+        let history = source.name;
         let Some((first, ..)) = files.first() else { return Ok(()) };
         let mut compared = 0;
         for (key, name, listed) in files.iter().rev() {
@@ -199,8 +200,7 @@ impl Histories<'_> {
                 return Ok(());
             }
         }
-        let moved = quarantine::moved_before(self.storage, history).map_err(|error| failed(&error))?;
-        if !moved.is_empty() {
+        if self.was_moved_aside(source)? {
             return Ok(());
         }
         let (place, timeline) = (self.storage.place(), history.timeline());
@@ -214,6 +214,19 @@ impl Histories<'_> {
              \"{history}\" to \"{place}/{WAL_FOLDER}\" by hand; if nobody needs them, move each aside with \"wal-archive \
              quarantine --force --from {place} KEY\""
         )))
+    }
+
+    /// Whether a copy of this history was moved aside, by what its trailer says, or one that does not
+    /// say what it was.
+    fn was_moved_aside(&self, history: &Source) -> Result<bool> {
+        let moved = quarantine::moved_before(self.storage, history.name).map_err(|error| failed(&error))?;
+        for key in moved.iter().filter_map(|key| Key::parse(key)) {
+            match lookup::trailer(self.storage, &key).map_err(|error| failed(&error))? {
+                Ok(Some(theirs)) if theirs.sha256 != history.trailer.sha256 => {}
+                _ => return Ok(true),
+            }
+        }
+        Ok(false)
     }
 
     fn is_the_same(&self, path: &Path, key: &str, name: WalName, listed: &Listed) -> Result<bool> {
