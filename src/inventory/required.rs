@@ -20,7 +20,7 @@ pub struct Need {
     pub first: u64,
     /// The segment at which the backup is consistent; recovery cannot end before.
     pub consistent: u64,
-    /// The newest segment of the timeline.
+    /// The newest segment of the timeline that is there, or must be by what else is.
     pub last: u64,
 }
 
@@ -41,12 +41,8 @@ pub fn needs(inventory: &Inventory, wanted: &dyn Fn(usize) -> bool) -> Vec<Need>
         return needs;
     }
     for (timeline, files) in &inventory.timelines {
-        // Of a timeline that has only an unfinished segment, recovery reaches what is before that.
-        let unfinished = files.partials.keys().next().and_then(|first| first.checked_sub(1));
-        let (Some(last), Ok(branch)) = (files.segments.last().or(unfinished), inventory.branch(*timeline))
-        else {
-            continue;
-        };
+        let last = files.segments.last().max(shown_by_others(inventory, *timeline));
+        let (Some(last), Ok(branch)) = (last, inventory.branch(*timeline)) else { continue };
         for (index, backup) in inventory.backups.iter().enumerate().filter(|(index, _)| wanted(*index)) {
             let Ok(content) = &backup.content else { continue };
             let range = inventory.number(content.start_segment).zip(inventory.number(content.stop_segment));
@@ -65,6 +61,18 @@ pub fn needs(inventory: &Inventory, wanted: &dyn Fn(usize) -> bool) -> Vec<Need>
         }
     }
     needs
+}
+
+/// The newest whole segment of a timeline by what else is there: everything before an unfinished
+/// segment was finished, and so was everything before a fork. wal-fetch takes both for a proof that
+/// the archive does not end earlier.
+fn shown_by_others(inventory: &Inventory, timeline: Timeline) -> Option<u64> {
+    let unfinished = inventory.timelines.get(&timeline).and_then(|files| files.partials.keys().next_back());
+    let size = inventory.segment_size?.bytes();
+    let histories = inventory.timelines.values().filter_map(|files| files.history.as_ref()?.as_ref().ok());
+    let left = histories.flat_map(|history| &history.ancestors).filter(|left| left.timeline == timeline);
+    let forks = left.map(|left| left.switch.0 / size);
+    unfinished.copied().into_iter().chain(forks).max()?.checked_sub(1)
 }
 
 /// The first segment that is there of those which the branch asks for.
