@@ -19,6 +19,10 @@ lint:
 test *args:
     scripts/test.sh {{args}}
 
+# Simulated lives of an archive: just torture --minutes 10
+torture *args:
+    scripts/torture.sh {{args}}
+
 # Documentation of the library, warnings are errors
 doc:
     RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --locked

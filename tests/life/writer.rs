@@ -47,7 +47,8 @@ fn walk(row: &[(SegmentName, Image)]) -> Walk {
 /// Everything a log holds: the finished segments, and the one being written.
 fn row(log: &Log) -> Vec<(SegmentName, Image)> {
     let current = log.current_image().map(|image| (log.current(), image));
-    log.clone().take_finished().into_iter().chain(current).collect()
+    let own = log.finished().iter().filter(|(name, _)| name.timeline() == log.timeline());
+    own.map(|(name, image)| (*name, image.clone())).chain(current).collect()
 }
 
 /// A life with everything in it that a record can do to a page and a segment.
@@ -156,11 +157,11 @@ fn a_cut_segment_ends_where_it_was_cut_and_what_was_there_before_is_no_record() 
     let cut_at = log.end();
     log.commit(second(7));
     log.switch();
-    let (name, whole) = log.take_finished().pop().unwrap();
-    assert!(walk(&[(name, whole.clone())]).complete);
+    let (name, whole) = log.finished().iter().next_back().unwrap();
+    assert!(walk(&[(*name, whole.clone())]).complete);
     let cut = whole.cut((cut_at.0 % (1 << 20)) as usize);
     for image in [cut.clone(), cut.over(&older)] {
-        let found = walk(&[(name, image)]);
+        let found = walk(&[(*name, image)]);
         assert_eq!((found.end, found.complete), (Some(cut_at), false), "{found:?}");
     }
     assert!(whole.is(&whole.bytes()) && !cut.is(&whole.bytes()));

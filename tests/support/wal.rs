@@ -27,6 +27,9 @@ pub const PAGE: usize = 8192;
 /// `XLOG_PAGE_MAGIC` of PostgreSQL 15.
 const MAGIC: u16 = 0xD110;
 
+/// Compared as a whole, which is many times faster than byte by byte.
+const ZEROS: [u8; PAGE] = [0; PAGE];
+
 const SHORT_HEADER: usize = 24;
 const RECORD_HEADER: usize = 24;
 
@@ -57,9 +60,16 @@ impl std::fmt::Debug for Image {
 }
 
 impl Image {
+    /// How many bytes were written.
+    pub fn len(&self) -> usize {
+        self.written.len()
+    }
+
     /// From what a file holds.
     pub fn of(bytes: &[u8]) -> Self {
-        let written = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+        let empty = bytes.rchunks(PAGE).take_while(|page| **page == ZEROS[..page.len()]).map(<[u8]>::len);
+        let rest = &bytes[..bytes.len() - empty.sum::<usize>()];
+        let written = rest.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
         Image { written: bytes[..written].into(), size: bytes.len() }
     }
 
@@ -70,9 +80,12 @@ impl Image {
         bytes
     }
 
+    /// Whether they are all there, and no others.
     pub fn is(&self, bytes: &[u8]) -> bool {
         let (written, zeros) = bytes.split_at(self.written.len().min(bytes.len()));
-        bytes.len() == self.size && *written == *self.written && zeros.iter().all(|byte| *byte == 0)
+        bytes.len() == self.size
+            && *written == *self.written
+            && zeros.chunks(PAGE).all(|page| *page == ZEROS[..page.len()])
     }
 
     /// Makes a file of it; what it does not reach is a hole.
@@ -110,9 +123,12 @@ pub struct Log {
     number: u64,
     /// What was written to it.
     bytes: Vec<u8>,
-    /// The segments that are full, or were switched away from.
+    /// The segments that are full, or were switched away from; of the ancestors, too.
     finished: BTreeMap<SegmentName, Image>,
+    /// Of this timeline, since they were last taken.
+    untaken: Vec<(SegmentName, Image)>,
     redo: Lsn,
+    parent: Option<Arc<Log>>,
 }
 
 impl Log {
@@ -132,7 +148,9 @@ impl Log {
             number,
             bytes: Vec::new(),
             finished: BTreeMap::new(),
+            untaken: Vec::new(),
             redo: Lsn(0),
+            parent: None,
         };
         log.checkpoint(SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000));
         log
@@ -177,7 +195,88 @@ impl Log {
 
     /// The finished segments of this timeline that were not taken yet.
     pub fn take_finished(&mut self) -> Vec<(SegmentName, Image)> {
-        std::mem::take(&mut self.finished).into_iter().collect()
+        std::mem::take(&mut self.untaken)
+    }
+
+    /// The finished segments, those of the ancestors up to the fork included.
+    pub fn finished(&self) -> &BTreeMap<SegmentName, Image> {
+        &self.finished
+    }
+
+    /// The parent's log as it was when this timeline left it.
+    pub fn parent(&self) -> Option<&Log> {
+        self.parent.as_deref()
+    }
+
+    /// Whether `later` is this log with more behind it, on this timeline or a descendant.
+    pub fn is_beginning_of(&self, later: &Log) -> bool {
+        let on_branch = match later.ancestors.get(self.ancestors.len()) {
+            None => self.timeline == later.timeline && self.end() <= later.end(),
+            Some((timeline, fork)) => *timeline == self.timeline && self.end() <= *fork,
+        };
+        let same_file = |(name, image): (&SegmentName, &Image)| {
+            let theirs = later.finished.get(name);
+            theirs.is_none_or(|theirs| theirs == image)
+        };
+        let current = || {
+            let at = later.written(self.current(), self.number);
+            at.is_some_and(|theirs| theirs.starts_with(&self.bytes))
+        };
+        on_branch
+            && later.ancestors.starts_with(&self.ancestors)
+            && self.finished.iter().all(same_file)
+            && (self.bytes.is_empty() || current())
+    }
+
+    /// What is known of a segment, finished or not, by this timeline or the child that took it over.
+    fn written(&self, name: SegmentName, number: u64) -> Option<&[u8]> {
+        if let Some(image) = self.finished.get(&name) {
+            return Some(&image.written);
+        }
+        if self.number == number {
+            return Some(&self.bytes);
+        }
+        let same = |(other, _): &(&SegmentName, &Image)| other.number(self.size) == Some(number);
+        self.finished.iter().find(same).map(|(_, image)| &*image.written)
+    }
+
+    /// What a recovery that ended there has: the files it read, in order, the address of the last
+    /// record, and the ancestors that are left behind.
+    pub fn recovered(
+        of: (SystemId, SegmentSize),
+        timeline: Timeline,
+        ancestors: Vec<(Timeline, Lsn)>,
+        files: &[(SegmentName, Image)],
+        last: Lsn,
+        end: Lsn,
+    ) -> Log {
+        let (system_id, size) = of;
+        let number = end.0 / size.bytes();
+        let written = (end.0 % size.bytes()) as usize;
+        let mut log = Log {
+            system_id,
+            size,
+            timeline,
+            ancestors,
+            previous: last.0,
+            number,
+            bytes: Vec::new(),
+            finished: BTreeMap::new(),
+            untaken: Vec::new(),
+            redo: last,
+            parent: None,
+        };
+        for (name, image) in files {
+            match name.number(size) {
+                Some(at) if at < number => drop(log.finished.insert(*name, image.clone())),
+                Some(at) if at == number => {
+                    log.bytes = image.written.get(..written).unwrap_or(&image.written).to_vec();
+                    log.bytes.resize(written, 0);
+                }
+                _ => {}
+            }
+        }
+        log
     }
 
     /// A transaction committed at that time, with so many bytes of its own.
@@ -229,7 +328,8 @@ impl Log {
     pub fn promoted(&self, timeline: Timeline, time: SystemTime) -> Log {
         assert!(timeline > self.timeline);
         let mut child = self.clone();
-        child.finished.clear();
+        child.parent = Some(Arc::new(self.clone()));
+        child.untaken.clear();
         child.ancestors.push((self.timeline, self.end()));
         child.timeline = timeline;
         let body = [
@@ -267,6 +367,7 @@ impl Log {
     /// The current segment is finished.
     fn turn(&mut self) {
         let image = self.image(&self.bytes);
+        self.untaken.push((self.current(), image.clone()));
         self.finished.insert(self.current(), image);
         self.number += 1;
         self.bytes.clear();

@@ -1,0 +1,255 @@
+//! New lives, by chance, and those that broke a promise once.
+
+use crate::destination::Outage;
+use crate::destination::Sort::{self, Bucket, Careless, Directory};
+use crate::lives::{Broken, kind, live, replay, shrink};
+use crate::step::Snapshot::{Nothing, Torn};
+use crate::step::Step::{self, *};
+use crate::step::{Archiving::*, Life, Programs, Target};
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+fn number(variable: &str, without: u64) -> u64 {
+    std::env::var(variable).map_or(without, |text| text.parse().expect("a number"))
+}
+
+/// Lives lives until the time is over, at least one. `WAL_ARCHIVE_LIFE_ALL`: a broken one is not the
+/// last.
+fn live_on(programs: Programs, seconds: u64) {
+    let end = Instant::now() + Duration::from_secs(number("WAL_ARCHIVE_LIFE_SECONDS", seconds));
+    let first = number("WAL_ARCHIVE_LIFE_SEED", 1);
+    let most = number("WAL_ARCHIVE_LIVES", u64::MAX);
+    let go_on = std::env::var("WAL_ARCHIVE_LIFE_ALL").is_ok();
+    let (next, lived, stop) = (AtomicU64::new(0), AtomicU64::new(0), AtomicBool::new(false));
+    let broken: Mutex<Vec<(u64, Broken)>> = Mutex::default();
+    let work = || {
+        loop {
+            let number = next.fetch_add(1, Ordering::Relaxed);
+            let over = number > 0 && Instant::now() >= end;
+            if over || number >= most || stop.load(Ordering::Relaxed) {
+                return;
+            }
+            let seed = first.wrapping_add(number);
+            if let Err(one) = live(programs, seed) {
+                stop.store(!go_on, Ordering::Relaxed);
+                broken.lock().unwrap().push((seed, one));
+            }
+            lived.fetch_add(1, Ordering::Relaxed);
+        }
+    };
+    std::thread::scope(|scope| {
+        (0..number("WAL_ARCHIVE_LIFE_THREADS", 4)).for_each(|_| drop(scope.spawn(work)));
+    });
+    println!("{} lives, from seed {first}", lived.into_inner());
+    let broken = broken.into_inner().unwrap();
+    let count = broken.len();
+    let mut kinds: BTreeMap<String, Vec<(u64, Broken)>> = BTreeMap::new();
+    for (seed, one) in broken {
+        kinds.entry(kind(&one.why)).or_default().push((seed, one));
+    }
+    for mut alike in kinds.into_values() {
+        alike.sort_by_key(|(_, one)| one.life.steps.len());
+        let times = alike.len();
+        let (seed, one) = alike.swap_remove(0);
+        let one = shrink(one);
+        println!("seed {seed}, {times} times: {}\n{}", one.why, one.life.as_test());
+    }
+    assert!(count == 0, "{count} lives broke a promise");
+}
+
+#[test]
+fn no_life_breaks_a_promise() {
+    live_on(Programs::Library, 20);
+}
+
+#[test]
+fn no_life_of_the_real_programs_breaks_a_promise() {
+    live_on(Programs::Real, 10);
+}
+
+#[track_caller]
+fn holds(programs: Programs, destinations: &[Sort], steps: &[Step]) {
+    let life = Life { programs, destinations: destinations.to_vec(), steps: steps.to_vec() };
+    if let Err(why) = replay(&life) {
+        panic!("{why}");
+    }
+}
+
+#[test]
+fn a_mark_is_void_once_its_object_was_removed() {
+    let steps = [
+        Backup('A'),
+        Switch('A'),
+        Fill('A'),
+        Switch('A'),
+        Archive { server: 'A', files: 3, look_ahead: 4 },
+        RemoveEverywhere { object: 203 },
+    ];
+    holds(Programs::Library, &[Directory], &steps);
+}
+
+#[test]
+fn a_segment_that_a_cascading_standby_archived_cut_does_not_take_the_name_of_the_whole_one() {
+    let steps = [
+        Backup('A'),
+        Switch('A'),
+        Standby { of: 'A', name: 'B', archiving: Off },
+        Archive { server: 'A', files: 3, look_ahead: 4 },
+        Standby { of: 'B', name: 'C', archiving: Always },
+        Write('A', 1),
+        Stream { server: 'B', replay: true },
+        Promote { server: 'B', archiving: Off, blind: false },
+        Stream { server: 'C', replay: true },
+        Archive { server: 'C', files: 4, look_ahead: 0 },
+        Write('A', 1),
+        Switch('A'),
+    ];
+    for sort in [Directory, Bucket] {
+        holds(Programs::Library, &[sort], &steps);
+    }
+}
+
+#[test]
+fn a_server_promoted_with_archiving_off_stores_its_history_before_its_segments() {
+    let steps = [
+        Backup('A'),
+        Standby { of: 'A', name: 'B', archiving: On },
+        Switch('A'),
+        Promote { server: 'B', archiving: Off, blind: true },
+        SetArchiving('B', On),
+        Switch('B'),
+    ];
+    for sort in [Directory, Bucket] {
+        holds(Programs::Library, &[sort], &steps);
+    }
+}
+
+#[test]
+fn a_bucket_that_ignores_conditions_is_not_believed_for_what_another_setting_accepted() {
+    let steps = [
+        Backup('A'),
+        Unconditional(0, true),
+        Standby { of: 'A', name: 'B', archiving: On },
+        Standby { of: 'A', name: 'C', archiving: On },
+        Write('A', 1),
+        Stream { server: 'C', replay: true },
+        Promote { server: 'B', archiving: On, blind: true },
+        Promote { server: 'C', archiving: On, blind: true },
+        Switch('B'),
+        Archive { server: 'B', files: 4, look_ahead: 0 },
+        Archive { server: 'C', files: 4, look_ahead: 0 },
+        Unconditional(0, false),
+        Archive { server: 'C', files: 4, look_ahead: 0 },
+    ];
+    holds(Programs::Library, &[Careless], &steps);
+}
+
+#[test]
+fn an_unmounted_folder_of_objects_is_no_end_of_the_archive() {
+    for outage in [Outage::Dangling, Outage::EmptyFolder] {
+        let steps = [
+            Backup('A'),
+            Archive { server: 'A', files: 4, look_ahead: 0 },
+            Fail(0, outage),
+            Recover { backup: 0, snapshot: Torn, target: Target::Current },
+            Recover { backup: 0, snapshot: Nothing, target: Target::Latest },
+        ];
+        holds(Programs::Library, &[Directory], &steps);
+    }
+}
+
+#[test]
+fn a_lost_history_stops_a_recovery_that_would_give_its_timeline_away_again() {
+    let steps = [
+        Backup('A'),
+        Standby { of: 'A', name: 'B', archiving: On },
+        Archive { server: 'A', files: 4, look_ahead: 0 },
+        Stream { server: 'B', replay: true },
+        Promote { server: 'B', archiving: On, blind: false },
+        Switch('B'),
+        Archive { server: 'B', files: 4, look_ahead: 0 },
+        // The histories come first.
+        RemoveEverywhere { object: 2 },
+        Recover { backup: 0, snapshot: Nothing, target: Target::Latest },
+    ];
+    for sort in [Directory, Bucket] {
+        holds(Programs::Library, &[sort], &steps);
+    }
+}
+
+#[test]
+fn a_half_written_copy_in_pg_wal_does_not_close_a_hole() {
+    let steps = [
+        Backup('A'),
+        Write('A', 1),
+        // The snapshot has half of the segment that is lost in the archive.
+        CopyWal { of: 'A', backup: 0 },
+        Switch('A'),
+        Write('A', 1),
+        Switch('A'),
+        Archive { server: 'A', files: 9, look_ahead: 0 },
+        RemoveEverywhere { object: 2 },
+        Recover { backup: 0, snapshot: Torn, target: Target::Latest },
+    ];
+    for sort in [Directory, Bucket] {
+        holds(Programs::Library, &[sort], &steps);
+    }
+}
+
+#[test]
+fn a_history_that_was_moved_aside_damaged_is_not_replaced_by_that_of_another_server() {
+    let steps = [
+        Backup('A'),
+        Archive { server: 'A', files: 4, look_ahead: 0 },
+        Standby { of: 'A', name: 'B', archiving: On },
+        Standby { of: 'A', name: 'C', archiving: On },
+        Write('A', 1),
+        Stream { server: 'C', replay: true },
+        Promote { server: 'B', archiving: On, blind: false },
+        Promote { server: 'C', archiving: On, blind: true },
+        Switch('B'),
+        Archive { server: 'B', files: 4, look_ahead: 0 },
+        // The first object of timeline 2, its history.
+        Damage { destination: 0, object: 2 },
+    ];
+    holds(Programs::Library, &[Directory, Directory], &steps);
+    holds(Programs::Library, &[Bucket, Directory], &steps);
+}
+
+#[test]
+fn what_is_missing_before_an_unfinished_segment_is_found_by_verify_as_by_a_recovery() {
+    let steps = [
+        Backup('A'),
+        Write('A', 2),
+        Switch('A'),
+        Write('A', 1),
+        Switch('A'),
+        Archive { server: 'A', files: 9, look_ahead: 0 },
+        RemoveEverywhere { object: 3 },
+        Write('A', 2),
+        Drain('A'),
+        Verify,
+    ];
+    for sort in [Directory, Bucket] {
+        holds(Programs::Library, &[sort], &steps);
+    }
+}
+
+#[test]
+fn what_is_missing_before_a_fork_is_found_by_verify_as_by_a_recovery() {
+    let steps = [
+        Backup('A'),
+        Archive { server: 'A', files: 9, look_ahead: 0 },
+        Standby { of: 'A', name: 'B', archiving: On },
+        Write('A', 1),
+        Switch('A'),
+        Stream { server: 'B', replay: true },
+        Promote { server: 'B', archiving: On, blind: false },
+        // Its history alone; the segment before the fork is still with A.
+        Archive { server: 'B', files: 1, look_ahead: 0 },
+        Verify,
+    ];
+    holds(Programs::Library, &[Directory], &steps);
+}

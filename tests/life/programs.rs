@@ -1,0 +1,224 @@
+//! The programs, as a life calls them: the only file here that knows the library's workflows.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+use wal_archive::archive;
+use wal_archive::check::{self, Check, Least, Place, Rights, State, Thresholds};
+use wal_archive::cluster::DataDirectory;
+use wal_archive::copy;
+use wal_archive::drain::{self, Became, Drain};
+use wal_archive::examine::Expected;
+use wal_archive::fetch::{self, Answer, Fetch, Patience};
+use wal_archive::object::Checks;
+use wal_archive::push::{self, Cause, Push};
+use wal_archive::quarantine::{Subject, chosen, find, set_aside};
+use wal_archive::retention;
+use wal_archive::retention::plan::{Plan, Rules};
+use wal_archive::spool::Spool;
+use wal_archive::storage::Shared;
+use wal_archive::verify::{self, Depth, Options, Report};
+use wal_archive::wal::{SegmentSize, SystemId, WalName};
+
+/// What a program is run with: the settings of one node.
+pub struct Site {
+    pub data: PathBuf,
+    pub spool: bool,
+    pub destinations: Vec<Shared>,
+}
+
+/// Nothing in a life changes by itself.
+const NONE: Patience = Patience {
+    outage: Duration::ZERO,
+    history_outage: Duration::ZERO,
+    nothing_there: Duration::ZERO,
+    history_nothing_there: Duration::ZERO,
+    young_hole: Duration::ZERO,
+    old_hole: Duration::ZERO,
+    ..Patience::ABORT
+};
+
+/// What came of `wal-push`.
+#[derive(Debug)]
+pub enum Pushed {
+    Stored,
+    /// Whether something else holds the name, or what is there is damaged; and what was said.
+    Refused {
+        conflict: bool,
+        said: String,
+    },
+}
+
+/// What came of `wal-fetch`.
+#[derive(Debug)]
+pub enum Fetched {
+    Delivered,
+    Absent,
+    Failed(String),
+}
+
+impl Site {
+    fn directory(&self) -> Option<DataDirectory> {
+        DataDirectory::at(&self.data)
+    }
+
+    fn spool(&self) -> Option<Spool> {
+        self.spool.then(|| Spool::open(spool_of(&self.data)).unwrap())
+    }
+
+    pub fn push(&self, name: WalName, look_ahead: usize) -> Pushed {
+        let (directory, spool) = (self.directory(), self.spool());
+        let path = self.data.join("pg_wal").join(name.to_string());
+        let request = Push {
+            name,
+            path: &path,
+            destinations: &self.destinations,
+            data_directory: directory.as_ref(),
+            spool: spool.as_ref(),
+            level: 1,
+            checks: Checks::Header,
+            drop_cache: false,
+            look_ahead,
+            jobs: 4,
+            timeout: None,
+        };
+        match push::push(&request) {
+            Ok(()) => Pushed::Stored,
+            Err(failures) => {
+                let said: Vec<_> = failures.iter().map(ToString::to_string).collect();
+                let conflict = failures.iter().any(|failure| failure.kind == Cause::Conflict);
+                Pushed::Refused { conflict, said: said.join("; ") }
+            }
+        }
+    }
+
+    pub fn fetch(&self, name: WalName, to: &str, timeout: Duration) -> Fetched {
+        let (directory, spool) = (self.directory(), self.spool());
+        let path = self.data.join("pg_wal").join(to);
+        let request = Fetch {
+            name,
+            path: &path,
+            destinations: &self.destinations,
+            data_directory: directory.as_ref(),
+            spool: spool.as_ref(),
+            checks: Checks::Header,
+            allow_empty: false,
+            accept_gap: &[],
+            partial: false,
+            timeout,
+            patience: NONE,
+            prefetch: None,
+        };
+        match fetch::fetch(&request) {
+            Ok(Answer::Delivered) => Fetched::Delivered,
+            Ok(Answer::Absent) => Fetched::Absent,
+            Err(failures) => {
+                let said: Vec<_> = failures.iter().map(ToString::to_string).collect();
+                Fetched::Failed(said.join("; "))
+            }
+        }
+    }
+}
+
+/// `wal-archive quarantine NAME` at one destination; the keys that were moved.
+pub fn quarantine(storage: &Shared, subject: &str) -> Result<Vec<(String, WalName)>, String> {
+    let subject = Subject::parse(subject).ok_or("neither a name nor a key")?;
+    let expected = Expected { checks: Checks::Header, system_id: None };
+    let said = |error: wal_archive::storage::Error| error.to_string();
+    let found = find(storage.as_ref(), &subject, &expected).map_err(said)?;
+    let mut moved = Vec::new();
+    for examined in chosen(&found, false) {
+        set_aside(storage.as_ref(), examined, subject.name(), false).map_err(said)?;
+        moved.push((examined.key.to_string(), subject.name()));
+    }
+    Ok(moved)
+}
+
+/// `wal-archive init`, once, before everything else.
+pub fn init(storage: &Shared, system_id: SystemId, segment_size: SegmentSize) {
+    archive::init(storage.as_ref(), system_id, segment_size, Checks::Header).unwrap();
+}
+
+/// Where the spool of a data directory is.
+pub fn spool_of(data: &Path) -> PathBuf {
+    data.with_extension("wal-spool")
+}
+
+/// `wal-archive verify --records`.
+pub fn verify(storages: &[Shared], now: SystemTime) -> Result<Report, String> {
+    let options = Options {
+        depth: Depth::Records,
+        since: None,
+        label: None,
+        accepted: Vec::new(),
+        accepted_histories: Vec::new(),
+        jobs: 2,
+        checks: Checks::Header,
+    };
+    let report = verify::verify(storages, &options, now, &mut |_, _| {});
+    report.map_err(|failure| format!("verify fails: {failure}"))
+}
+
+/// `wal-archive check --pgdata`; its state, and what it objects to.
+pub fn check(places: Vec<(Shared, Option<PathBuf>)>, data: &Path) -> (State, String) {
+    let places: Vec<_> = places
+        .into_iter()
+        .map(|(storage, directory)| Place { storage, directory, unconditional: false, storage_class: None })
+        .collect();
+    let request = Check {
+        places: &places,
+        directories: &[],
+        spools: &[],
+        rights: Rights::All,
+        data_directory: Some(data),
+        connection: None,
+        switch: false,
+        thresholds: Thresholds {
+            backlog_age: [Duration::from_secs(1 << 30); 2],
+            backlog_files: [1 << 30; 2],
+            free: [Least::Bytes(0); 2],
+            clock: Duration::from_secs(1 << 30),
+        },
+        timeout: Duration::from_secs(60),
+    };
+    let report = check::check(&request);
+    let said = report.findings.iter().filter(|finding| finding.state > State::Ok);
+    (report.state(), said.map(|finding| finding.message.clone()).collect::<Vec<_>>().join("; "))
+}
+
+/// `wal-archive drain`; what is in every destination now.
+pub fn drain(site: &Site) -> Vec<WalName> {
+    let (directory, spool) = (site.directory(), site.spool());
+    let request = Drain {
+        pg_wal: &site.data.join("pg_wal"),
+        data_directory: directory.as_ref(),
+        destinations: &site.destinations,
+        live: false,
+        dry_run: false,
+        spool: spool.as_ref(),
+        level: 1,
+        jobs: 2,
+        timeout: None,
+    };
+    let Ok(report) = drain::drain(&request) else { return Vec::new() };
+    let there = |file: &drain::Drained| matches!(file.became, Became::Stored | Became::There);
+    report.files.into_iter().filter(there).map(|file| file.item.name).collect()
+}
+
+/// `wal-archive copy`.
+pub fn copy(from: &Shared, to: &Shared, repair: bool) {
+    let request =
+        copy::Request { from, to, checks: Checks::Header, level: 1, repair, jobs: 2, progress: &|_| {} };
+    let _ = copy::copy(&request); // what it could not do is in what it left
+}
+
+/// `wal-archive expire --label '*' --keep-backups N --yes`; the plan that was carried out.
+pub fn expire(storages: &[Shared], keep: usize) -> Option<Plan> {
+    let archive = retention::look(storages).ok()?;
+    let named = archive.labelled(&["*".to_owned()]).ok()?;
+    let rules = Rules { keep_backups: Some(keep), ..Rules::default() };
+    let plan = retention::plan::plan(&archive.facts, named, &rules, SystemTime::now()).ok()?;
+    for storage in storages {
+        let _ = retention::apply(storage.as_ref(), &plan, SystemTime::now(), &|_| {}); // a part of it may be gone
+    }
+    Some(plan)
+}
