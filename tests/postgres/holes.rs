@@ -5,6 +5,11 @@ use crate::recorded::Recorded;
 use crate::server::lines_of;
 use crate::world::World;
 
+/// The holes of these tests are young, and would be waited for to the deadline.
+fn impatient(archive: &Archive) -> String {
+    format!("{} %f %p", archive.fetch("--timeout 3s"))
+}
+
 #[test]
 fn a_hole_stops_recovery_with_fatal_and_a_copy_in_pg_wal_closes_it() {
     let Some(world) = World::open() else { return };
@@ -13,8 +18,7 @@ fn a_hole_stops_recovery_with_fatal_and_a_copy_in_pg_wal_closes_it() {
     let missing = recorded.segment(2);
     archive.copy_raw(missing, world.root());
     archive.take_out(missing);
-    let mut restored =
-        recorded.recovery(&world, "restored", &format!("{} %f %p", archive.fetch("--timeout 5s")));
+    let mut restored = recorded.recovery(&world, "restored", &impatient(&archive));
     restored.launch();
     let log = restored.expect_fatal(224);
     let message = log.lines().find(|line| line.contains("wal-fetch: error: ")).unwrap();
@@ -34,8 +38,7 @@ fn a_hole_stops_recovery_until_the_object_is_back() {
     let archive = Archive::new(&world, "archive");
     let recorded = Recorded::new(&world, &archive, 3);
     archive.take_out(recorded.segment(2));
-    let mut restored =
-        recorded.recovery(&world, "restored", &format!("{} %f %p", archive.fetch("--timeout 5s")));
+    let mut restored = recorded.recovery(&world, "restored", &impatient(&archive));
     restored.launch();
     restored.expect_fatal(224);
 

@@ -8,6 +8,7 @@
 //! | [`timelines`] | promotions, `pg_rewind`, the moment of promotion |
 //! | [`standby`] | standbys that live from the archive, or share it |
 //! | [`holes`] | segments missing in the middle |
+//! | [`absent`] | what looks like the end of the archive and is none: lost histories, half-written copies, empty archives |
 //! | [`damage`] | flipped bits, another cluster's archive, a wrong option |
 //! | [`outage`] | the archive gone, unmounted, or full |
 //! | [`bucket`] | a bucket as the archive, alone and beside a directory |
@@ -32,6 +33,7 @@ mod recorded;
 mod server;
 mod world;
 
+mod absent;
 mod bucket;
 mod check;
 mod crash;

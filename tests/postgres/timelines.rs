@@ -11,7 +11,7 @@ const IN_MID_PROMOTION: &str =
     "[ ! -e recovery.signal ] && [ ! -e standby.signal ] && [ \"${1%.history}\" != \"$1\" ]";
 
 /// Batches 1 and 2 on timeline 1, batch 3 on timeline 2, all archived, both servers lost.
-fn recorded_on_two_timelines(world: &World, archive: &Archive) -> Recorded {
+pub fn recorded_on_two_timelines(world: &World, archive: &Archive) -> Recorded {
     let recorded = Recorded::new(world, archive, 2);
     let mut second = recorded.recovery(world, "second", &archive.fetch_command());
     second.set("archive_mode", "on");
