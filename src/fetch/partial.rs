@@ -23,6 +23,7 @@ use crate::wal::{Lsn, SegmentName, SegmentSize, Timeline, TimelineHistory, WalNa
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -35,7 +36,7 @@ const BLOCK: u64 = 128 * 1024;
 struct Found {
     place: String,
     key: Key,
-    /// Its bytes, in the spool, without a name.
+    /// Its bytes, beside the path, without a name.
     file: File,
     size: SegmentSize,
     /// Where its records end.
@@ -192,7 +193,8 @@ impl Search<'_> {
         };
         let mut walker = Walker::new(Start::Anywhere);
         walker.begin(segment);
-        let file = tempfile::tempfile_in(self.spool_for_partials()?.folder());
+        let folder = self.request.path.parent().filter(|folder| !folder.as_os_str().is_empty());
+        let file = tempfile::tempfile_in(folder.unwrap_or(Path::new(".")));
         let file = file.map_err(|error| local(&self.target.unwritable(error)))?;
         let mut output = Both { file: &file, walker: &mut walker };
         let decoded = decode_as(encoding, name, Checks::Header, &mut object.body, &mut output);
