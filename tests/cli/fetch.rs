@@ -132,7 +132,7 @@ fn codes_20_and_220_where_no_archive_is_seen() {
 #[test]
 fn any_wal_file_proves_an_archive_and_its_identity_alone_does_not() {
     let (sandbox, _) = archived();
-    let ask = |name: &str| sandbox.fetch(name, &["--timeout", "1s"]);
+    let ask = |name: &str| sandbox.fetch_now(name, &[]);
     let identity = sandbox.archive().join("archive.json");
     let content = fs::read_to_string(&identity).unwrap();
     fs::remove_file(&identity).unwrap();

@@ -10,7 +10,6 @@ use wal_archive::wal::{SegmentSize, SystemId, Timeline};
 
 /// The unfinished segment.
 const TWO: &str = "000000010000000000000002";
-const NOW: [&str; 2] = ["--timeout", "1s"];
 
 fn at(seconds: u64) -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000 + seconds)
@@ -66,7 +65,7 @@ fn cut(sandbox: &Sandbox, content: &[u8]) -> PathBuf {
 }
 
 fn fetch(sandbox: &Sandbox, args: &[&str]) -> Run {
-    sandbox.fetch(TWO, &[&["--partial"][..], &NOW, args].concat())
+    sandbox.fetch_now(TWO, &[&["--partial"], args].concat())
 }
 
 /// It is given, up to its last record.
@@ -83,7 +82,7 @@ fn a_cut_segment_is_given_as_a_partial_one_is() {
     let sandbox = archived(&log);
     assert_eq!(fetch(&sandbox, &[]).code, Some(1));
     cut(&sandbox, &unfinished(&log));
-    assert_eq!(sandbox.fetch(TWO, &NOW).code, Some(1), "only where asked");
+    assert_eq!(sandbox.fetch_now(TWO, &[]).code, Some(1), "only where asked");
     gives(&sandbox, &log);
 }
 

@@ -244,6 +244,15 @@ impl Sandbox {
         )
     }
 
+    /// The same, saying what is known without waiting for it to change. Only a machine that is too busy
+    /// to ask at all in that time gets more.
+    pub fn fetch_now(&self, name: &str, args: &[&str]) -> Run {
+        let ask = |timeout| self.fetch(name, &[&["--timeout", timeout], args].concat());
+        let is_late = |run: &Run| matches!(run.code, Some(23 | 223));
+        let mut runs = ["1s", "8s"].into_iter().map(ask);
+        runs.find(|run| !is_late(run)).unwrap_or_else(|| ask("60s"))
+    }
+
     /// Archives the WAL files of a real server, two timelines of segments of 1 MiB that leave
     /// `16` to `19` of timeline 1 out, all stored at the same old time.
     pub fn archive_real(&self) {

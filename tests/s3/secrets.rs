@@ -26,7 +26,7 @@ fn no_secret_is_ever_shown() {
         bucket.planned(move |_| fate.clone());
         for (program, args) in [
             ("wal-push", vec![format!("pg_wal/{ONE}")]),
-            ("wal-fetch", vec![ONE.to_owned(), "pg_wal/RECOVERYXLOG".to_owned()]),
+            ("wal-fetch", ["--timeout", "8s", ONE, "pg_wal/RECOVERYXLOG"].map(str::to_owned).to_vec()),
             ("wal-archive", vec!["config".to_owned()]),
             ("wal-archive", vec!["config".to_owned(), "--json".to_owned()]),
         ] {
