@@ -28,11 +28,11 @@ use crate::object::Checks;
 use crate::spool::Spool;
 use crate::storage::{Error, Kind, Shared};
 use crate::target::{Target, TargetError};
-use crate::wal::{SegmentSize, SystemId, Timeline, TimelineHistory, WalName};
+use crate::wal::{ControlFile, SegmentSize, Timeline, TimelineHistory, WalName};
 use ahead::Ahead;
 use search::{End, Search};
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
 /// What a fetch can fail of, gravest first.
@@ -142,7 +142,7 @@ enum Found {
 
 fn search(
     request: &Fetch<'_>,
-    control: Option<SystemId>,
+    control: Option<ControlFile>,
     target: Target,
     asked_by: Option<RunningServer>,
     deadline: Instant,
@@ -160,10 +160,10 @@ fn search(
     Ok(Found::File(proof.size))
 }
 
-/// The id of the cluster that recovers.
-fn control(request: &Fetch<'_>) -> Result<Option<SystemId>, Failures> {
+/// What the control file says of the cluster that recovers.
+fn control(request: &Fetch<'_>) -> Result<Option<ControlFile>, Failures> {
     let Some(directory) = request.data_directory else { return Ok(None) };
-    directory.system_id().map_err(|error| {
+    directory.control().map_err(|error| {
         let what = format!("cannot read \"{}/global/pg_control\": {error}", directory.path().display());
         vec![Failure::new(Cause::Local, what)]
     })
@@ -181,7 +181,7 @@ pub enum Begun<'a> {
 pub struct Call<'a> {
     request: &'a Fetch<'a>,
     asked_by: Option<RunningServer>,
-    control: Option<SystemId>,
+    control: Option<ControlFile>,
     target: Target,
     ahead: Option<Ahead<'a>>,
     deadline: Instant,
@@ -199,7 +199,7 @@ impl<'a> Call<'a> {
         let asked_by = request.data_directory.and_then(DataDirectory::server);
         let target = Target::take(request.path, deadline).map_err(|error| vec![local(&error)])?;
         let control = control(request)?;
-        let ahead = Ahead::of(request, control, asked_by.clone());
+        let ahead = Ahead::of(request, control.map(|control| control.system_id), asked_by.clone());
         if ahead.as_ref().is_some_and(|ahead| ahead.deliver(&target, deadline)) {
             return Ok(Begun::Answered(Answer::Delivered));
         }
@@ -217,7 +217,7 @@ impl<'a> Call<'a> {
 
     /// A worker proved the file.
     pub fn take_over(&self) -> Result<Answer, Failures> {
-        self.still_asked()?;
+        still_asked(self.request, self.asked_by.as_ref()).map_err(|failure| vec![failure])?;
         let size = self.target.take_over().map_err(|error| vec![local(&error)])?;
         self.go_on(size);
         Ok(Answer::Delivered)
@@ -237,7 +237,7 @@ impl<'a> Call<'a> {
         let mut temporary = self.target.temporary().map_err(failed)?;
         let written = temporary.file.write_all(&content);
         written.map_err(|error| failed(self.target.unwritable(error)))?;
-        self.still_asked()?;
+        still_asked(self.request, self.asked_by.as_ref()).map_err(|failure| vec![failure])?;
         self.target.publish(temporary).map_err(failed)?;
         let name = self.request.name;
         if !absent {
@@ -253,16 +253,6 @@ impl<'a> Call<'a> {
         self.target.clean_up_after_worker();
     }
 
-    /// An orphan of an earlier server must not put its file where a newer one reads its own.
-    fn still_asked(&self) -> Result<(), Failures> {
-        match self.request.data_directory {
-            Some(directory) if directory.is_abandoned_by(self.asked_by.as_ref()) => {
-                Err(vec![Failure::new(Cause::Refused, ABANDONED)])
-            }
-            _ => Ok(()),
-        }
-    }
-
     fn go_on(&self, size: u64) {
         if let Some((ahead, size)) = self.ahead.as_ref().zip(SegmentSize::new(size)) {
             ahead.go_on(size);
@@ -275,19 +265,32 @@ fn shows_a_file(failure: &Failure<Cause>) -> bool {
     matches!(failure.kind, Cause::Damaged | Cause::Local)
 }
 
-/// What is said where nobody waits for the answer any more.
-const ABANDONED: &str = "the server that asked is gone, so nothing was put in its place";
+/// An orphan of an earlier server must not put its file where a newer one reads its own.
+fn still_asked(request: &Fetch<'_>, asked_by: Option<&RunningServer>) -> Result<(), Failure<Cause>> {
+    match request.data_directory {
+        Some(directory) if directory.is_abandoned_by(asked_by) => Err(Failure::new(
+            Cause::Refused,
+            "the server that asked is gone, so nothing was put in its place",
+        )),
+        _ => Ok(()),
+    }
+}
 
 fn is_promoting(request: &Fetch<'_>) -> bool {
     let is_history = matches!(request.name, WalName::TimelineHistory(_));
     is_history && request.data_directory.is_some_and(DataDirectory::is_past_recovery)
 }
 
+/// PostgreSQL's own file of the name, which it uses where the archive has none.
+fn own_path(request: &Fetch<'_>) -> Option<PathBuf> {
+    let copy = request.path.with_file_name(request.name.to_string());
+    (copy != request.path).then_some(copy)
+}
+
 /// PostgreSQL's own copy of the history that is asked for, if it is valid.
 fn own_history(request: &Fetch<'_>) -> Option<Vec<u8>> {
     let WalName::TimelineHistory(timeline) = request.name else { return None };
-    let copy = request.path.with_file_name(request.name.to_string());
-    let content = (copy != request.path).then(|| std::fs::read(copy).ok())??;
+    let content = std::fs::read(own_path(request)?).ok()?;
     TimelineHistory::parse(timeline, &content).is_ok().then_some(content)
 }
 

@@ -12,7 +12,7 @@ use crate::object::Checks;
 use crate::spool::{Prefetched, Spool};
 use crate::storage::Shared;
 use crate::target::Target;
-use crate::wal::{SegmentName, SegmentSize, SystemId, WalName};
+use crate::wal::{ControlFile, SegmentName, SegmentSize, WalName};
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::sync::Arc;
@@ -63,8 +63,8 @@ pub struct Prefetching {
 pub fn prefetch(request: &Prefetching) -> Option<()> {
     let Prefetching { data_directory, spool, destinations, checks, .. } = request;
     let server = data_directory.server()?;
-    let system_id = data_directory.system_id().ok()??;
-    let prefetched = ahead::place(spool, data_directory, &server, system_id, destinations, *checks)?;
+    let control = data_directory.control().ok()??;
+    let prefetched = ahead::place(spool, data_directory, &server, control.system_id, destinations, *checks)?;
     let tried = Instant::now();
     let lock = loop {
         match spool.be_prefetcher().ok()? {
@@ -74,7 +74,7 @@ pub fn prefetch(request: &Prefetching) -> Option<()> {
         }
     };
     let _ = spool.clear_prefetched(Some(&prefetched)); // the next one tries again
-    let source = Source { request: request.clone(), server, system_id, prefetched, lock: Arc::new(lock) };
+    let source = Source { request: request.clone(), server, control, prefetched, lock: Arc::new(lock) };
     source.run();
     Some(())
 }
@@ -84,7 +84,7 @@ pub fn prefetch(request: &Prefetching) -> Option<()> {
 struct Source {
     request: Prefetching,
     server: RunningServer,
-    system_id: SystemId,
+    control: ControlFile,
     prefetched: Prefetched,
     lock: Arc<File>,
 }
@@ -157,7 +157,7 @@ impl Source {
             plan.wanted.iter().filter(|name| !plan.running.contains(name)).copied().collect();
         plan.held.clear();
         for name in unknown {
-            match self.prefetched.hit(name, self.request.checks, self.system_id, SystemTime::now()) {
+            match self.prefetched.hit(name, self.request.checks, self.control.system_id, SystemTime::now()) {
                 Some(_) => drop(plan.held.insert(name)),
                 None => self.prefetched.discard(name),
             }
@@ -207,7 +207,7 @@ impl Source {
             patience: Patience::NONE,
             prefetch: None,
         };
-        let mut search = Search::new(&request, target, Some(self.system_id), Some(self.server.clone()));
+        let mut search = Search::new(&request, target, Some(self.control), Some(self.server.clone()));
         search.unasked = true;
         match search.ask_all(Instant::now() + *timeout) {
             Ok(Asked::Delivered(proof)) => {

@@ -6,16 +6,18 @@
 
 use super::destination::{Proof, Said};
 use super::patience::{Next, Reason, Waits};
-use super::{ABANDONED, Cause, Failures, Fetch, explain, hint_in_promotion, is_promoting, local, own_copy};
+use super::{
+    Cause, Failures, Fetch, explain, hint_in_promotion, is_promoting, local, own_copy, own_history, own_path,
+    still_asked,
+};
 use crate::absent::{self, Asked as Question, Excuse, Gap, OwnCopy, Shape, Verdict};
 use crate::cluster::{self, RunningServer};
 use crate::failure::Failure;
 use crate::storage::Shared;
 use crate::storage::deadline::Deadline;
 use crate::target::{Target, Temporary};
-use crate::wal::{SegmentSize, SystemId, TimelineHistory, WalName};
+use crate::wal::{ControlFile, SegmentSize, SystemId, TimelineHistory, WalName};
 use std::fs;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -60,10 +62,11 @@ impl<'a> Search<'a> {
     pub(super) fn new(
         request: &'a Fetch<'a>,
         target: Target,
-        control: Option<SystemId>,
+        control: Option<ControlFile>,
         asked_by: Option<RunningServer>,
     ) -> Self {
         let segment_size = segment_size(request, control);
+        let control = control.map(|control| control.system_id);
         Search { request, target, control, segment_size, asked_by, unasked: false }
     }
 
@@ -201,7 +204,7 @@ impl<'a> Search<'a> {
 
     /// An orphan of an earlier server must not put its file where a newer one reads its own.
     pub(super) fn publish(&self, temporary: Temporary) -> Result<(), Failure<Cause>> {
-        self.still_asked()?;
+        still_asked(self.request, self.asked_by.as_ref())?;
         self.target.publish(temporary).map_err(|error| local(&error))
     }
 
@@ -209,7 +212,7 @@ impl<'a> Search<'a> {
     fn pause(&self, pause: Duration) -> Result<(), Failures> {
         let end = Instant::now() + pause;
         loop {
-            self.still_asked().map_err(|failure| vec![failure])?;
+            still_asked(self.request, self.asked_by.as_ref()).map_err(|failure| vec![failure])?;
             let left = end.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return Ok(());
@@ -218,33 +221,14 @@ impl<'a> Search<'a> {
         }
     }
 
-    fn still_asked(&self) -> Result<(), Failure<Cause>> {
-        match self.request.data_directory {
-            Some(directory) if directory.is_abandoned_by(self.asked_by.as_ref()) => {
-                Err(Failure::new(Cause::Refused, ABANDONED))
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// PostgreSQL's own file of the name, which it uses where the archive has none.
-    fn own_path(&self) -> Option<PathBuf> {
-        let copy = self.request.path.with_file_name(self.request.name.to_string());
-        (copy != self.request.path).then_some(copy)
-    }
-
     /// What PostgreSQL's own copy is worth.
     pub(super) fn own_copy(&self) -> OwnCopy {
-        let Some(path) = self.own_path() else { return OwnCopy::None };
-        match self.request.name {
-            WalName::Segment(segment) => {
+        match (self.request.name, own_path(self.request)) {
+            (WalName::Segment(segment), Some(path)) => {
                 own_copy::of_segment(&path, segment, self.control, self.segment_size)
             }
-            WalName::TimelineHistory(timeline) => match fs::read(path) {
-                Ok(text) if TimelineHistory::parse(timeline, &text).is_ok() => OwnCopy::Complete,
-                _ => OwnCopy::None,
-            },
-            WalName::Partial(_) | WalName::BackupHistory(..) => OwnCopy::None,
+            (WalName::TimelineHistory(_), _) if own_history(self.request).is_some() => OwnCopy::Complete,
+            _ => OwnCopy::None,
         }
     }
 
@@ -303,8 +287,9 @@ fn share(destination: &Shared, remaining: usize, deadline: Instant) -> Deadline 
 }
 
 /// By the control file, else by a segment that lies in pg_wal.
-fn segment_size(request: &Fetch<'_>, control: Option<SystemId>) -> Option<SegmentSize> {
-    let directory = request.data_directory?;
-    let by_control = directory.control().ok().flatten().and_then(|control| control.segment_size);
-    by_control.or_else(|| cluster::segment_size_in(&directory.path().join("pg_wal"), control?))
+fn segment_size(request: &Fetch<'_>, control: Option<ControlFile>) -> Option<SegmentSize> {
+    let (directory, control) = (request.data_directory?, control?);
+    control
+        .segment_size
+        .or_else(|| cluster::segment_size_in(&directory.path().join("pg_wal"), control.system_id))
 }
