@@ -11,10 +11,10 @@ mod tests;
 
 pub use new::{Made, init};
 
-use crate::object::key::WAL_FOLDER;
+use crate::lookup;
 use crate::object::{Checks, Identity, Key, Stored};
 use crate::spool::{Fresh, Spool};
-use crate::storage::{Error, Kind, Range, Result, Storage};
+use crate::storage::{Error, Kind, Range, Result, Storage, hides_what_is_missing};
 use crate::wal::{SegmentSize, SystemId};
 use std::io::Read;
 use std::time::SystemTime;
@@ -153,7 +153,7 @@ pub fn claim(
         return Ok(known.identity);
     }
     let found = match identity(storage) {
-        Err(error) if new::hides_what_is_missing(storage, &error) => {
+        Err(error) if hides_what_is_missing(storage, &error) => {
             return Err(Refusal::NoArchive(new::no_archive_seen(storage, error)));
         }
         other => other?,
@@ -189,7 +189,7 @@ fn without_identity(
     if memory.is_none() {
         match new::taken_over(storage, claimant) {
             Ok(Some(wanted)) => return Ok((wanted, true)),
-            Err(Refusal::Storage(error)) if new::hides_what_is_missing(storage, &error) => {
+            Err(Refusal::Storage(error)) if hides_what_is_missing(storage, &error) => {
                 log::debug!("whether other tools wrote to it cannot be seen: {error}");
             }
             other => drop(other?),
@@ -279,8 +279,8 @@ pub fn refuse_other(storage: &dyn Storage, found: &Identity, ours: Option<System
 
 /// Refuses a place that has no identity and holds no WAL file: it shows no sign of being an archive.
 pub fn refuse_empty(storage: &dyn Storage) -> Result<()> {
-    for folder in [WAL_FOLDER, ""] {
-        for entry in storage.list(folder, "")? {
+    for folder in lookup::folders(true) {
+        for entry in storage.list_unordered(folder)? {
             let key = entry?.key;
             if Stored::parse(key.strip_prefix(folder).unwrap_or(&key)).name().is_some() {
                 return Ok(());

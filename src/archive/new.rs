@@ -7,7 +7,7 @@
 use super::survey::{Holds, survey};
 use super::{Claimant, Refusal, compare, identity};
 use crate::object::{Checks, Identity, Key};
-use crate::storage::{Body, Error, Kind, Storage};
+use crate::storage::{Body, Error, Kind, Storage, hides_what_is_missing};
 use crate::wal::{SegmentSize, SystemId};
 
 /// What [`init`] found or made.
@@ -109,11 +109,6 @@ pub(super) fn create(storage: &dyn Storage, wanted: Identity) -> Result<Created,
         },
         Err(error) => Err(error.into()),
     }
-}
-
-/// Without the right to list, S3 refuses what is not there as it refuses what may not be read.
-pub(super) fn hides_what_is_missing(storage: &dyn Storage, error: &Error) -> bool {
-    error.kind() == Kind::Denied && !storage.can_vanish()
 }
 
 /// There is no `archive.json`, and a push makes none.

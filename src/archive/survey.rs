@@ -55,7 +55,7 @@ type Sample = Vec<(Key, WalName, Encoding)>;
 /// Lists until enough segments were seen; those first, then the files that are none.
 fn sample(storage: &dyn Storage) -> Result<(Holds, Sample)> {
     let (mut pages, mut texts, mut holds) = (Vec::new(), Vec::new(), Holds::default());
-    for folder in [WAL_FOLDER, ""] {
+    for folder in lookup::folders(true) {
         for entry in storage.list_unordered(folder)? {
             let key = entry?.key;
             let stored = Stored::parse(key.strip_prefix(folder).unwrap_or(&key));
@@ -69,7 +69,7 @@ fn sample(storage: &dyn Storage) -> Result<(Holds, Sample)> {
             }
             // This program puts nothing else there, and nothing elsewhere.
             let may_be_ours = matches!(stored, Stored::Wal(_, Encoding::Zstd) | Stored::Variant(..));
-            holds.foreign |= !may_be_ours || folder != WAL_FOLDER;
+            holds.foreign |= !may_be_ours || *folder != WAL_FOLDER;
             holds.example.get_or_insert_with(|| key.clone());
             if let (Stored::Wal(name, encoding), Some(key)) = (stored, Key::parse(&key)) {
                 let sample = if name.is_pages() { &mut pages } else { &mut texts };

@@ -7,10 +7,9 @@ use super::{Finding, Place, Rights, State};
 use crate::failure::Failure;
 use crate::inventory::Inventory;
 use crate::lookup;
-use crate::object::key::WAL_FOLDER;
 use crate::object::{Key, Stored};
 use crate::storage::deadline::Deadline;
-use crate::storage::{Kind, Result, Storage};
+use crate::storage::{Kind, Result, Storage, hides_what_is_missing};
 use crate::wal::{Timeline, WalName};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -40,7 +39,7 @@ pub(super) fn look(
     };
     match missing.and_then(|missing| lost(&storage, missing, rights)) {
         Ok(lost) => Some(finding(of, *newest, &lost)),
-        Err(error) if error.kind() == Kind::Denied && !storage.can_vanish() => None,
+        Err(error) if hides_what_is_missing(&storage, &error) => None,
         Err(error) => {
             Some(Finding::of_failure(State::Unknown, CHECK, of, &Failure::from_storage((), &error)))
         }
@@ -81,18 +80,14 @@ fn missing(storage: &dyn Storage, archived: &BTreeSet<WalName>) -> Result<Vec<Wa
     }
     for (timeline, names) in by_timeline {
         let mut open = names;
-        for folder in folders(storage) {
+        // WAL may also stand directly under the prefix of a directory.
+        for folder in lookup::folders(storage.can_vanish()) {
             seen(storage, folder, timeline, &mut open)?;
         }
         missing.extend(open);
     }
     missing.sort();
     Ok(missing)
-}
-
-/// WAL may also stand directly under the prefix of a directory, or of an archive of other tools.
-fn folders(storage: &dyn Storage) -> &'static [&'static str] {
-    if storage.can_vanish() { &[WAL_FOLDER, ""] } else { &[WAL_FOLDER] }
 }
 
 /// Takes out of `open` what stands in a folder.

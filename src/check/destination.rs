@@ -9,7 +9,7 @@ use crate::archive;
 use crate::failure::Failure;
 use crate::object::{Identity, Key};
 use crate::storage::deadline::Deadline;
-use crate::storage::{Body, Error, Kind, Range, Result, Storage};
+use crate::storage::{Body, Error, Kind, Range, Result, Storage, hides_what_is_missing};
 use crate::wal::SystemId;
 use std::hash::{BuildHasher, RandomState};
 use std::io::Read;
@@ -177,7 +177,7 @@ fn whose(storage: &dyn Storage, rights: Rights) -> Whose {
         Ok(None) if rights == Rights::Push => Whose::Nobodys(Held::Unknown),
         Ok(None) => Held::at(storage).map_or_else(Whose::Failed, Whose::Nobodys),
         // Without the right to list, S3 answers so for what is not there, too.
-        Err(error) if error.kind() == Kind::Denied && rights == Rights::Push && !storage.can_vanish() => {
+        Err(error) if rights == Rights::Push && hides_what_is_missing(storage, &error) => {
             Whose::Nobodys(Held::Unknown)
         }
         Err(error) => Whose::Failed(error),
@@ -322,7 +322,7 @@ fn list(storage: &dyn Storage, prefix: &str, probe: Option<&Key>, report: &mut R
         )
         .hint("its listings are not up to date: wal-fetch would answer \"not there\" for what is there; use another store"),
         Err(error) => {
-            let refused = error.kind() == Kind::Denied && !storage.can_vanish();
+            let refused = hides_what_is_missing(storage, &error);
             let finding = failed(if refused { State::Warning } else { State::Critical }, "list", of, &error);
             match refused {
                 true => finding.hint("wal-fetch needs s3:ListBucket; --rights push checks for a server that only archives"),

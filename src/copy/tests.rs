@@ -86,6 +86,9 @@ impl Storage for Placed {
     fn list(&self, prefix: &str, after: &str) -> crate::storage::Result<crate::storage::Listing> {
         self.0.list(prefix, after)
     }
+    fn list_unordered(&self, prefix: &str) -> crate::storage::Result<crate::storage::Listing> {
+        self.0.list_unordered(prefix)
+    }
     fn delete(&self, key: &Key) -> crate::storage::Result<()> {
         self.0.delete(key)
     }

@@ -23,7 +23,7 @@ use crate::side_by_side::by_many;
 use crate::source::{self, Cause, Rules, Source};
 use crate::spool::Spool;
 use crate::storage::deadline::Deadline;
-use crate::storage::{Error, Kind, Shared, Storage};
+use crate::storage::{Error, Kind, Shared, Storage, hides_what_is_missing};
 use crate::wal::records::{Start, Walker};
 use crate::wal::{SystemId, WalName};
 use plan::{Branch, Item, Left, Plan};
@@ -222,7 +222,7 @@ fn lacks(
             Err(error) if error.kind() == Kind::NotFound => {
                 lookup::copies(&storage, name, true).map(|found| !found.copies.is_empty())
             }
-            Err(error) if error.kind() == Kind::Denied && !storage.can_vanish() => Ok(false),
+            Err(error) if hides_what_is_missing(&storage, &error) => Ok(false),
             Err(error) => Err(error),
         };
         match found {

@@ -12,7 +12,6 @@ use super::{Cause, Failures, explain, failed, local};
 use crate::absent::{Evidence, Gap, OwnCopy, Seen};
 use crate::failure::Failure;
 use crate::lookup::{self, Relative};
-use crate::object::key::WAL_FOLDER;
 use crate::object::{Checks, DecodeError, Encoding, Key, Sha256Sum, Stored, decode_as};
 use crate::spool::Spool;
 use crate::storage::deadline::Deadline;
@@ -331,7 +330,7 @@ fn candidates(
 ) -> crate::storage::Result<Vec<(Key, Option<Encoding>)>> {
     let partial = WalName::Partial(segment);
     let mut keys = Vec::new();
-    for folder in [WAL_FOLDER, ""] {
+    for folder in lookup::folders(true) {
         for entry in storage.list(&format!("{folder}{segment}"), "")? {
             let text = entry?.key;
             let encoding = match Stored::parse(text.strip_prefix(folder).unwrap_or(&text)) {

@@ -3,7 +3,7 @@
 use super::{Gap, Inventory, Runs, Unreadable};
 use crate::object::key::EXPIRED_FOLDER;
 use crate::object::{Expired, Key};
-use crate::storage::{Error, Kind, Range, Result, Storage};
+use crate::storage::{Error, Kind, Range, Result, Storage, hides_what_is_missing};
 use crate::wal::{SegmentName, Timeline};
 use std::io::Read;
 
@@ -16,7 +16,7 @@ pub fn records(storage: &dyn Storage) -> Result<Vec<Key>> {
     match listed {
         Ok(keys) => Ok(keys.filter(|key| key.as_str().ends_with(".json")).collect()),
         // A policy may allow no more than the folder of the WAL.
-        Err(error) if error.kind() == Kind::Denied && !storage.can_vanish() => {
+        Err(error) if hides_what_is_missing(storage, &error) => {
             log::debug!("whether WAL was expired between backups cannot be seen: {error}");
             Ok(Vec::new())
         }

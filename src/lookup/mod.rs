@@ -53,7 +53,9 @@ impl Copies {
     }
 }
 
-fn folders(plain: bool) -> &'static [&'static str] {
+/// Where objects may be: in [`WAL_FOLDER`], and directly under the prefix too where `plain` files may
+/// stand there.
+pub(crate) fn folders(plain: bool) -> &'static [&'static str] {
     if plain { &[WAL_FOLDER, ""] } else { &[WAL_FOLDER] }
 }
 

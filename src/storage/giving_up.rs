@@ -150,6 +150,10 @@ impl Storage for GivingUp {
         self.ask(|inner| inner.list(prefix, after))
     }
 
+    fn list_unordered(&self, prefix: &str) -> Result<Listing> {
+        self.ask(|inner| inner.list_unordered(prefix))
+    }
+
     fn delete(&self, key: &Key) -> Result<()> {
         self.ask(|inner| inner.delete(key))
     }

@@ -91,6 +91,10 @@ impl Storage for Memory {
         Ok(Box::new(entries.into_iter()))
     }
 
+    fn list_unordered(&self, prefix: &str) -> Result<Listing> {
+        self.list(prefix, "")
+    }
+
     fn delete(&self, key: &Key) -> Result<()> {
         self.objects().remove(key.as_str());
         Ok(())

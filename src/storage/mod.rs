@@ -207,9 +207,7 @@ pub trait Storage: Send + Sync {
 
     /// The same keys in whatever order they come first, for who needs only a few of them: a large
     /// directory is not read to its end.
-    fn list_unordered(&self, prefix: &str) -> Result<Listing> {
-        self.list(prefix, "")
-    }
+    fn list_unordered(&self, prefix: &str) -> Result<Listing>;
 
     /// Deletes an object, durably.
     fn delete(&self, key: &Key) -> Result<()>;
@@ -250,6 +248,12 @@ pub trait Storage: Send + Sync {
     fn lists_slowly(&self) -> bool {
         false
     }
+}
+
+/// Whether an error may stand for what is not there: without the right to list, S3 refuses what is not
+/// there as it refuses what may not be read.
+pub fn hides_what_is_missing(storage: &dyn Storage, error: &Error) -> bool {
+    error.kind() == Kind::Denied && !storage.can_vanish()
 }
 
 /// A storage to share between threads.

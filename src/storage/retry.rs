@@ -149,6 +149,11 @@ impl Storage for Retry {
         }))
     }
 
+    /// In order, so that it can be resumed.
+    fn list_unordered(&self, prefix: &str) -> Result<Listing> {
+        self.list(prefix, "")
+    }
+
     fn delete(&self, key: &Key) -> Result<()> {
         self.run(|| self.inner.delete(key))
     }

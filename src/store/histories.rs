@@ -16,7 +16,7 @@ use crate::object::{Encoder, Encoding, Identity, Key, Sha256Sum, Stored as Liste
 use crate::quarantine;
 use crate::source::{Cause, Rules, Source};
 use crate::spool::Stored;
-use crate::storage::{Kind, Storage};
+use crate::storage::{Kind, Storage, hides_what_is_missing};
 use crate::store::compare::Stood;
 use crate::wal::{Timeline, TimelineHistory, WalName};
 use std::fs::{self, File};
@@ -113,7 +113,7 @@ impl Histories<'_> {
                 Ok(Err(reason)) => log::warn!("\"{}/{key}\" is damaged: {reason}", self.storage.place()),
                 Err(error) if error.kind() == Kind::NotFound => {}
                 // So a bucket answers for what is not there to whoever may not list.
-                Err(error) if error.kind() == Kind::Denied && !self.storage.can_vanish() => {}
+                Err(error) if hides_what_is_missing(self.storage, &error) => {}
                 Err(error) => return Err(failed(&error)),
             }
         }
@@ -143,7 +143,7 @@ impl Histories<'_> {
         match self.files_of(timeline) {
             Ok(Files { history: true, .. }) => return Ok(()),
             Ok(Files { names, .. }) => self.are_ours(history, &names)?,
-            Err(error) if error.kind() == Kind::Denied && !self.storage.can_vanish() => {
+            Err(error) if hides_what_is_missing(self.storage, &error) => {
                 log::warn!(
                     "whether \"{}\" holds files of another timeline {timeline} cannot be seen: {error}; \"{}\" is stored \
                      all the same",
@@ -166,8 +166,7 @@ impl Histories<'_> {
     /// What the destination holds of a timeline.
     fn files_of(&self, timeline: Timeline) -> crate::storage::Result<Files> {
         let mut files = Files::default();
-        let folders = if self.identity.foreign { &[WAL_FOLDER, ""][..] } else { &[WAL_FOLDER] };
-        for folder in folders {
+        for folder in lookup::folders(self.identity.foreign) {
             for entry in self.storage.list(&format!("{folder}{:08X}", timeline.get()), "")? {
                 let key = entry?.key;
                 let listed = Listed::parse(key.strip_prefix(folder).unwrap_or(&key));

@@ -309,6 +309,10 @@ impl Storage for S3 {
         Ok(Box::new(Pages::first(&self.inner, prefix, after)?))
     }
 
+    fn list_unordered(&self, prefix: &str) -> Result<Listing> {
+        self.list(prefix, "")
+    }
+
     fn delete(&self, key: &Key) -> Result<()> {
         deletion::delete(&self.inner, key)
     }
