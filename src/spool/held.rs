@@ -7,17 +7,17 @@
 //! abstract namespace with the user's and the destination's name. Both vanish with the process.
 
 use super::{Spool, open};
+use crate::durable;
 use crate::object::Sha256Sum;
 use fs2::FileExt;
 use nix::sys::socket::sockopt::PeerCredentials;
 use nix::sys::socket::{
     AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, connect, getsockopt, listen, socket,
 };
-use rustix::fs::{Mode, OFlags};
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// That of one destination.
 #[derive(Clone, Debug)]
@@ -51,7 +51,7 @@ impl Post {
     /// Shows until the end of this process that it hangs there. An error where another one does, or
     /// where it cannot be shown.
     pub fn hold(&self) -> io::Result<()> {
-        match self.file.as_ref().map(hold_file) {
+        match self.file.as_deref().map(hold_file) {
             Some(Ok(lock)) => std::mem::forget(lock),
             Some(Err(_)) | None => std::mem::forget(self.hold_socket()?),
         }
@@ -102,9 +102,8 @@ fn stream() -> nix::Result<OwnedFd> {
     socket(AddressFamily::Unix, SockType::Stream, flags, None)
 }
 
-fn hold_file(path: &PathBuf) -> io::Result<File> {
-    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let mut file = File::from(rustix::fs::open(path, flags, Mode::RUSR | Mode::WUSR)?);
+fn hold_file(path: &Path) -> io::Result<File> {
+    let mut file = durable::open_cached(path)?;
     FileExt::try_lock_exclusive(&file)?;
     file.set_len(0)?;
     file.write_all(std::process::id().to_string().as_bytes())?;

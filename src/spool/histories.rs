@@ -3,14 +3,13 @@
 //! Believed only to say that nothing is to be asked. What a directory shows of the object must still
 //! be the same; of a bucket the word counts for a day.
 
-use super::{FRESH, Spool, age};
+use super::{FRESH, Spool, age, read};
 use crate::durable;
 use crate::object::{Key, Sha256Sum};
 use crate::stamp::Stamp;
 use crate::storage::Storage;
 use crate::wal::{SystemId, Timeline};
 use serde::{Deserialize, Serialize};
-use std::fs;
 use std::io;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
@@ -40,7 +39,7 @@ impl Spool {
         now: SystemTime,
     ) -> bool {
         let place = storage.address();
-        let Ok(content) = fs::read(self.history(&place, system_id, timeline)) else { return false };
+        let Ok(content) = read(&self.history(&place, system_id, timeline)) else { return false };
         let Ok(found) = serde_json::from_slice::<Remembered>(&content) else { return false };
         let same = found.place == place
             && found.system_id == system_id.to_string()
@@ -87,6 +86,7 @@ mod tests {
     use crate::storage::local::Local;
     use crate::storage::memory::Memory;
     use crate::wal::WalName;
+    use std::fs;
 
     const ID: SystemId = SystemId(7);
 

@@ -1,10 +1,9 @@
 //! Holes of the archive that a wal-fetch waited for in vain: in the retry form the next one that is
 //! asked for the same file answers at once. A cache: losing it costs a wait.
 
-use super::Spool;
+use super::{Spool, read};
 use crate::durable;
 use crate::wal::WalName;
-use std::fs;
 use std::io;
 use std::path::PathBuf;
 
@@ -27,8 +26,8 @@ impl Spool {
     }
 
     fn holes(&self) -> Vec<WalName> {
-        let text = fs::read_to_string(self.holes_path()).unwrap_or_default();
-        text.lines().filter_map(|line| line.parse().ok()).collect()
+        let text = read(&self.holes_path()).unwrap_or_default();
+        String::from_utf8_lossy(&text).lines().filter_map(|line| line.parse().ok()).collect()
     }
 
     fn holes_path(&self) -> PathBuf {
@@ -39,6 +38,7 @@ impl Spool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
 
     #[test]
     fn the_last_holes_are_remembered() {

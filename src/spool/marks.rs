@@ -10,7 +10,7 @@
 //!
 //! Whatever is wrong with a mark, the file is pushed; a mark that was read is gone.
 
-use super::{Spool, Stamp, age, open};
+use super::{MAX_LEN, Spool, Stamp, age, open};
 use crate::durable;
 use crate::object::{Key, Sha256Sum};
 use crate::storage::{Result, Shared, Storage};
@@ -28,9 +28,6 @@ const FRESH: Duration = Duration::from_secs(600);
 
 /// Of the marks that are read.
 const VERSION: u32 = 2;
-
-/// No mark is longer.
-const MAX_LEN: u64 = 64 * 1024;
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -24,8 +24,8 @@ use crate::object::{Identity, Sha256Sum};
 use crate::wal::SystemId;
 use rustix::fs::{Mode, OFlags};
 use serde::{Deserialize, Serialize};
-use std::fs::{self, File};
-use std::io;
+use std::fs::File;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -105,7 +105,7 @@ impl Spool {
     }
 
     fn read(&self, path: &Path, place: &str, system_id: SystemId) -> Option<Remembered> {
-        let remembered: Remembered = serde_json::from_slice(&fs::read(path).ok()?).ok()?;
+        let remembered: Remembered = serde_json::from_slice(&read(path).ok()?).ok()?;
         let matches = remembered.place == place && remembered.system_id == system_id.to_string();
         matches.then_some(remembered)
     }
@@ -114,6 +114,16 @@ impl Spool {
 /// How long ago a stored moment was; `None` for one that is still to come, or that no clock shows.
 fn age(since_epoch: Duration, now: SystemTime) -> Option<Duration> {
     now.duration_since(SystemTime::UNIX_EPOCH.checked_add(since_epoch)?).ok()
+}
+
+/// No file of the spool that is read whole is longer.
+const MAX_LEN: u64 = 64 << 10;
+
+/// Reads a file as [`open`] opens it.
+fn read(path: &Path) -> io::Result<Vec<u8>> {
+    let mut content = Vec::new();
+    open(path)?.take(MAX_LEN).read_to_end(&mut content)?;
+    Ok(content)
 }
 
 /// Opens a file to read it: never through a link, and never waiting for the writer of a pipe.
@@ -126,6 +136,7 @@ fn open(path: &Path) -> io::Result<File> {
 mod tests {
     use super::*;
     use crate::wal::SegmentSize;
+    use std::fs;
 
     #[test]
     fn a_proof_is_remembered_for_its_place_and_cluster_only_and_is_fresh_for_a_day() {

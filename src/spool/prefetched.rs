@@ -13,7 +13,7 @@
 //! server, so what one run proved is nothing to any other. Knows nothing of destinations: the
 //! proof is the caller's. Nothing is fsynced: after a crash of the system the boot is another one.
 
-use super::{Spool, Stamp, age, open};
+use super::{Spool, Stamp, age, open, read};
 use crate::cluster::RunningServer;
 use crate::durable;
 use crate::object::{Checks, Sha256Sum};
@@ -21,16 +21,13 @@ use crate::wal::{FirstPage, SegmentName, SegmentSize, SystemId};
 use fs2::FileExt;
 use serde::{Deserialize, Serialize};
 use std::fs::{self, File};
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 /// How long a prefetched file may be believed.
 const FRESH: Duration = Duration::from_secs(600);
-
-/// A seal is small; what is longer is none.
-const MAX_SEAL: u64 = 64 << 10;
 
 const LOCK: &str = "prefetch.lock";
 const FOLDER: &str = "prefetch-";
@@ -209,14 +206,12 @@ impl Prefetched {
         system_id: SystemId,
         now: SystemTime,
     ) -> Result<Option<Hit>, String> {
-        let seal = match open(&self.seal_of(name)) {
+        let seal = match read(&self.seal_of(name)) {
             Ok(seal) => seal,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(error.to_string()),
         };
-        let mut text = Vec::new();
-        seal.take(MAX_SEAL).read_to_end(&mut text).map_err(|error| error.to_string())?;
-        let seal: Seal = serde_json::from_slice(&text).map_err(|error| error.to_string())?;
+        let seal: Seal = serde_json::from_slice(&seal).map_err(|error| error.to_string())?;
         let sha256 = seal.sha256.parse().map_err(|_| "its seal has no sum")?;
         let age = age(Duration::from_millis(seal.made), now);
         if seal.name != name.to_string() || age.is_none_or(|age| age >= FRESH) {
@@ -300,7 +295,7 @@ impl Prefetched {
 
     /// What PostgreSQL got last.
     pub fn position(&self) -> Option<(SegmentName, SegmentSize)> {
-        let text = fs::read_to_string(self.folder.join(POSITION)).ok()?;
+        let text = String::from_utf8(read(&self.folder.join(POSITION)).ok()?).ok()?;
         let (name, size) = text.strip_suffix('\n')?.split_once(' ')?;
         Some((name.parse().ok()?, SegmentSize::new(size.parse().ok()?)?))
     }

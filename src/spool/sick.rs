@@ -3,11 +3,11 @@
 //! A hung destination costs each call its share of the time. What is remembered changes the order
 //! of asking only, never an answer.
 
-use super::{Spool, open};
+use super::{Spool, age, read};
 use crate::durable;
 use crate::object::Sha256Sum;
 use crate::storage::Shared;
-use std::io::{self, Read};
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -24,11 +24,9 @@ impl Spool {
 
     /// Whether it did not, a moment ago.
     pub fn is_sick(&self, address: &str, now: SystemTime) -> bool {
-        let mut text = String::new();
-        let read = open(&self.sick(address)).and_then(|file| file.take(20).read_to_string(&mut text));
-        let Some(seconds) = read.ok().and_then(|_| text.parse().ok()) else { return false };
-        let since = SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(seconds));
-        since.is_some_and(|since| now.duration_since(since).is_ok_and(|age| age < REMEMBERED))
+        let text = read(&self.sick(address)).ok().and_then(|text| String::from_utf8(text).ok());
+        let seconds = text.and_then(|text| text.parse().ok()).map(Duration::from_secs);
+        seconds.and_then(|since| age(since, now)).is_some_and(|age| age < REMEMBERED)
     }
 
     /// The destinations in the order in which to ask them: the sick ones last.

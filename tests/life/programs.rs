@@ -26,17 +26,6 @@ pub struct Site {
     pub destinations: Vec<Shared>,
 }
 
-/// Nothing in a life changes by itself.
-const NONE: Patience = Patience {
-    outage: Duration::ZERO,
-    history_outage: Duration::ZERO,
-    nothing_there: Duration::ZERO,
-    history_nothing_there: Duration::ZERO,
-    young_hole: Duration::ZERO,
-    old_hole: Duration::ZERO,
-    ..Patience::ABORT
-};
-
 /// What came of `wal-push`.
 #[derive(Debug)]
 pub enum Pushed {
@@ -105,7 +94,7 @@ impl Site {
             accept_gap: &[],
             partial: false,
             timeout,
-            patience: NONE,
+            patience: Patience::NONE,
             prefetch: None,
         };
         match fetch::fetch(&request) {
