@@ -1,5 +1,5 @@
-//! See `wal_archive::cli::archive`.
+//! See `wal_archive::cli::admin`.
 
 fn main() -> std::process::ExitCode {
-    wal_archive::cli::archive::main()
+    wal_archive::cli::admin::main()
 }

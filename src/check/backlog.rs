@@ -7,8 +7,8 @@
 //! status is the time when it was archived.
 
 use super::{Check, Cluster, Finding, Limits, Metric, Report, State, Thresholds, room, told, within};
-use crate::cluster::{DataDirectory, segment_size_in};
 use crate::failure::size;
+use crate::host::data_directory::{DataDirectory, segment_size_in};
 use crate::wal::{Branch, ControlFile, Timeline, TimelineHistory, WalName};
 use std::collections::BTreeSet;
 use std::fs;

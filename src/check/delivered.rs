@@ -4,9 +4,9 @@
 //! in PostgreSQL says so. Knows: the names. Does not know: whether an object is intact; `verify` reads it.
 
 use super::{Finding, Place, Rights, State};
+use crate::archive::inventory::Inventory;
+use crate::archive::lookup;
 use crate::failure::Failure;
-use crate::inventory::Inventory;
-use crate::lookup;
 use crate::object::{Key, Stored};
 use crate::storage::deadline::Deadline;
 use crate::storage::{Kind, Result, Storage, hides_what_is_missing};

@@ -5,7 +5,7 @@
 
 use super::held::{self, Held};
 use super::{Check, Finding, Metric, Place, Report, Rights, State, room, told};
-use crate::archive;
+use crate::archive::identity;
 use crate::failure::Failure;
 use crate::object::{Identity, Key};
 use crate::storage::deadline::Deadline;
@@ -172,7 +172,7 @@ fn is_away(error: &Error) -> bool {
 }
 
 fn whose(storage: &dyn Storage, rights: Rights) -> Whose {
-    match archive::identity(storage) {
+    match identity::identity(storage) {
         Ok(Some(identity)) => Whose::Cluster(identity),
         Ok(None) if rights == Rights::Push => Whose::Nobodys(Held::Unknown),
         Ok(None) => Held::at(storage).map_or_else(Whose::Failed, Whose::Nobodys),

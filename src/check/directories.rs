@@ -2,7 +2,7 @@
 //! of one directory, a spool that cannot be had, a server that would adopt what is left behind.
 
 use super::{Check, Finding, Report, State, within};
-use crate::cluster::{self, DataDirectory};
+use crate::host::data_directory::{self, DataDirectory};
 use crate::spool;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -44,8 +44,8 @@ fn inside(directory: &DataDirectory, roots: &[PathBuf]) -> Option<Finding> {
 
 fn twice(roots: &[PathBuf]) -> Option<Finding> {
     let same = |(at, root): (usize, &PathBuf)| {
-        let place = cluster::place(root)?;
-        let other = roots.iter().take(at).find(|other| cluster::place(other) == Some(place))?;
+        let place = data_directory::place(root)?;
+        let other = roots.iter().take(at).find(|other| data_directory::place(other) == Some(place))?;
         Some((other.display().to_string(), root.display().to_string()))
     };
     let (one, other) = roots.iter().enumerate().find_map(same)?;

@@ -2,9 +2,9 @@
 //! files of another `archive_command`, and whether the oldest can still be read.
 
 use super::{Finding, State};
+use crate::archive::inventory::{Item, items};
+use crate::archive::lookup;
 use crate::failure::Failure;
-use crate::inventory::{Item, items};
-use crate::lookup;
 use crate::object::key::WAL_FOLDER;
 use crate::object::{Encoding, Identity, Key, Stored};
 use crate::storage::{Kind, Result, Storage};

@@ -3,9 +3,9 @@
 //! Whatever goes to a place goes through [`Attended`], the look at its path too, so that no process
 //! is begun to hang where another one does.
 
-use crate::cluster::DataDirectory;
 use crate::config::{Shown, check_shown};
 use crate::failure::Failure;
+use crate::host::data_directory::DataDirectory;
 use crate::spool::{Post, Spool};
 use crate::storage::attended::Attended;
 use crate::storage::{Destination, Location, Shared};

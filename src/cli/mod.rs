@@ -1,6 +1,6 @@
 //! People and processes: arguments in, messages and exit codes out.
 
-pub mod archive;
+pub mod admin;
 mod args;
 mod destinations;
 pub mod exit;
@@ -10,8 +10,8 @@ mod prefetcher;
 pub mod push;
 mod supervise;
 
-use crate::cluster::DataDirectory;
 use crate::failure::Failure;
+use crate::host::data_directory::DataDirectory;
 use crate::spool::{Place, Spool};
 use std::panic;
 use std::path::PathBuf;
@@ -41,7 +41,7 @@ fn report<K>(failure: &Failure<K>) {
 fn server_adopts_orphans(data_directory: Option<&DataDirectory>) -> bool {
     match data_directory {
         Some(directory) => directory.server().is_some_and(|server| server.adopts_orphans()),
-        None => crate::cluster::first_process_is_a_server(),
+        None => crate::host::data_directory::first_process_is_a_server(),
     }
 }
 

@@ -8,9 +8,9 @@
 use super::destinations::Destinations;
 use super::{fetch, guarded, open_spool};
 use crate::cli::args::{self, Parsed};
-use crate::cluster::DataDirectory;
 use crate::config::Program;
 use crate::fetch::{Prefetching, prefetch};
+use crate::host::data_directory::DataDirectory;
 use nix::sys::signal::{SigSet, Signal};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};

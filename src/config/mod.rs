@@ -15,8 +15,8 @@ pub use file::ConfigFile;
 pub use table::{Program, SETTINGS, Setting, Takes};
 pub use values::{LogFormat, OnError, duration};
 
-use crate::cluster::{self, DataDirectory};
 use crate::failure::Failure;
+use crate::host::data_directory::{self, DataDirectory};
 use crate::object::Checks;
 use crate::storage::s3::{S3Settings, without_password};
 use crate::storage::{Destination, Location};
@@ -330,7 +330,7 @@ impl Shown {
         Some(Shown {
             path: path.clone(),
             inside: inside.map(|directory| directory.path().to_owned()),
-            place: cluster::place(path),
+            place: data_directory::place(path),
         })
     }
 }

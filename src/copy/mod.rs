@@ -12,12 +12,12 @@
 mod names;
 mod one;
 
-use crate::archive::{self, Claimant, Owner, Refusal};
-use crate::examine::Expected;
+use crate::archive::examine::Expected;
+use crate::archive::identity::{self, Claimant, Owner, Refusal};
+use crate::archive::inventory::{self, STRANGERS_KEPT};
 use crate::failure::Failure;
-use crate::inventory::{self, STRANGERS_KEPT};
+use crate::host::side_by_side::by_many;
 use crate::object::{Checks, Expired};
-use crate::side_by_side::by_many;
 use crate::storage::{Body, Error, Kind, Shared, Storage};
 use crate::wal::WalName;
 use names::{Item, Named};
@@ -127,10 +127,10 @@ pub fn copy(request: &Request<'_>) -> Result<Report, Failure<()>> {
     let Request { checks, .. } = *request;
     let (from, to) = (request.from.as_ref(), request.to.as_ref());
     let failed = |error: Error| Failure::from_storage((), &error);
-    let Owner { system_id, segment_size } = archive::owner(from, checks).map_err(failed)?;
+    let Owner { system_id, segment_size } = identity::owner(from, checks).map_err(failed)?;
     let claimant = Claimant { system_id, segment_size, checks };
     let identity =
-        archive::claim(to, &claimant, None, SystemTime::now()).map_err(|refusal| match refusal {
+        identity::claim(to, &claimant, None, SystemTime::now()).map_err(|refusal| match refusal {
             Refusal::OtherCluster { message, hint } => Failure::new((), message).hint(hint),
             Refusal::NoArchive(error) => {
                 let failure = failed(error);

@@ -3,7 +3,7 @@
 //! The listing comes in the order of the names, so that what belongs to one segment stands
 //! together and millions of objects never sit in memory.
 
-use crate::inventory::{self, Items};
+use crate::archive::inventory::{self, Items};
 use crate::object::key::WAL_FOLDER;
 use crate::object::{Encoding, Key, Stored};
 use crate::storage::{Result, Storage};

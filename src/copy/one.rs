@@ -2,10 +2,10 @@
 
 use super::names::Named;
 use super::{Copy, Finding, Found, Outcome};
-use crate::examine::{Examined, Verdict, examine};
-use crate::lookup;
+use crate::archive::examine::{Examined, Verdict, examine};
+use crate::archive::lookup;
+use crate::archive::quarantine;
 use crate::object::{Decoded, EncodeError, Key, Sha256Sum, Trailer, encode};
-use crate::quarantine;
 use crate::storage::{Body, BodyWriter, Error, Kind, Result, Storage};
 use crate::wal::WalName;
 use std::io;

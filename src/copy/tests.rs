@@ -77,7 +77,7 @@ impl Storage for Placed {
     fn head(&self, key: &Key) -> crate::storage::Result<crate::storage::Entry> {
         self.0.head(key)
     }
-    fn fingerprint(&self, key: &Key) -> crate::storage::Result<Option<crate::stamp::Stamp>> {
+    fn fingerprint(&self, key: &Key) -> crate::storage::Result<Option<crate::host::stamp::Stamp>> {
         self.0.fingerprint(key)
     }
     fn clock(&self) -> crate::storage::Result<std::time::SystemTime> {

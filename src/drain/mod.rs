@@ -5,7 +5,7 @@
 //! 2. The [`plan`]: the records tell which segments are complete.
 //! 3. Each file is read and encoded once, its records are read again from the very bytes that are
 //!    to be stored, and it is dropped where it changed meanwhile. It is stored as wal-push does it
-//!    (`crate::store`): identical is success, nothing is replaced.
+//!    (`crate::archive::put`): identical is success, nothing is replaced.
 //!
 //! Histories come first, so that whatever stands in the archive after an interruption can be
 //! followed. Status files are PostgreSQL's: read, never touched. A drain may be repeated.
@@ -14,13 +14,13 @@ pub mod plan;
 #[cfg(test)]
 mod tests;
 
-use crate::archive;
-use crate::cluster::DataDirectory;
+use crate::archive::identity;
+use crate::archive::intake::{self, Cause, Rules, Source};
+use crate::archive::lookup;
 use crate::failure::Failure;
-use crate::lookup;
+use crate::host::data_directory::DataDirectory;
+use crate::host::side_by_side::by_many;
 use crate::object::{Checks, Encoder, Key, decode};
-use crate::side_by_side::by_many;
-use crate::source::{self, Cause, Rules, Source};
 use crate::spool::Spool;
 use crate::storage::deadline::Deadline;
 use crate::storage::{Error, Kind, Shared, Storage, hides_what_is_missing};
@@ -129,10 +129,10 @@ fn control_system_id(request: &Drain<'_>) -> Result<Option<SystemId>, Failure<()
 fn prove(request: &Drain<'_>, system_id: Option<SystemId>) -> Result<Vec<bool>, Failure<()>> {
     let prove = |destination: &Shared| {
         let storage = Deadline::new(Arc::clone(destination), Instant::now() + Duration::from_secs(60));
-        let identity = archive::identity(&storage)?;
+        let identity = identity::identity(&storage)?;
         match &identity {
-            Some(identity) => archive::refuse_other(&storage, identity, system_id)?,
-            None => archive::refuse_empty(&storage)?,
+            Some(identity) => identity::refuse_other(&storage, identity, system_id)?,
+            None => identity::refuse_empty(&storage)?,
         }
         Ok(identity.is_none_or(|identity| identity.foreign))
     };
@@ -178,7 +178,7 @@ fn store_all(request: &Drain<'_>, foreign: &[bool], items: Vec<Item>) -> Vec<Dra
 
 fn one(request: &Drain<'_>, foreign: &[bool], item: &Item, encoder: &mut Encoder) -> Became {
     let size = std::fs::metadata(&item.path).map_or(0, |file| file.len());
-    let deadline = Instant::now() + request.timeout.unwrap_or_else(|| source::patience(size));
+    let deadline = Instant::now() + request.timeout.unwrap_or_else(|| intake::patience(size));
     let lacking = match lacks(request, foreign, item.name, deadline) {
         Ok(lacking) => lacking,
         Err(failure) => return Became::Failed(vec![failure]),

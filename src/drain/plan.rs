@@ -5,7 +5,7 @@
 //! future. The records tell: a segment is complete where they fill it, cross its end or switch
 //! away from it (PostgreSQL `src/backend/access/transam/xlogreader.c`).
 
-use crate::cluster;
+use crate::host::data_directory;
 use crate::spool::Stamp;
 use crate::wal::records::{Start, Stop, Walk, Walker};
 use crate::wal::{FirstPage, Lsn, SegmentName, SegmentSize, SystemId, Timeline, WalName};
@@ -168,7 +168,7 @@ impl From<io::Error> for Refused {
 
 fn open(path: &Path, name: SegmentName, system_id: Option<SystemId>) -> Result<Opened, Refused> {
     let other = |reason: String, finding| Err(Refused { reason, finding, gone: false });
-    let Some(page) = cluster::first_page(path)? else {
+    let Some(page) = data_directory::first_page(path)? else {
         return other("it is shorter than a page header".to_owned(), true);
     };
     let file = File::open(path)?;

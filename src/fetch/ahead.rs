@@ -3,11 +3,11 @@
 //! Whatever fails in here is a miss, and the file is fetched as ever.
 
 use super::Fetch;
-use crate::cluster::{DataDirectory, RunningServer};
+use crate::host::data_directory::{DataDirectory, RunningServer};
+use crate::host::target::{Target, TargetError};
 use crate::object::{Checks, Sha256Sum};
 use crate::spool::{Hit, Prefetched, Purpose, Spool};
 use crate::storage::Shared;
-use crate::target::{Target, TargetError};
 use crate::wal::{SegmentName, SegmentSize, SystemId, WalName};
 use std::fs;
 use std::io;

@@ -3,13 +3,13 @@
 
 use super::search::Search;
 use super::{Cause, Failures, Fetch, explain, failed, local};
-use crate::absent::{Evidence, Lack, Seen, Shape};
-use crate::archive;
+use crate::archive::absent::{Evidence, Lack, Seen, Shape};
+use crate::archive::identity;
+use crate::archive::lookup::{self, Around};
 use crate::failure::Failure;
-use crate::lookup::{self, Around};
+use crate::host::target::Temporary;
 use crate::object::{DecodeError, Decoded, Encoding, Identity, Key, Sha256Sum, decode_as};
 use crate::storage::{Error, Kind, Range, Storage};
-use crate::target::Temporary;
 use crate::wal::SystemId;
 use std::io::{self, Read, Write};
 use std::time::SystemTime;
@@ -167,12 +167,12 @@ impl Search<'_> {
     fn identity(&self, storage: &dyn Storage) -> crate::storage::Result<Option<Identity>> {
         let (spool, now) = (self.request.spool, SystemTime::now());
         match self.unasked {
-            true => archive::known_identity(storage, self.control, spool, now),
-            false => archive::identity_now(storage, spool, now),
+            true => identity::known_identity(storage, self.control, spool, now),
+            false => identity::identity_now(storage, spool, now),
         }
     }
 
-    /// What was seen, for [`crate::absent::judge`].
+    /// What was seen, for [`crate::archive::absent::judge`].
     fn shape(&self, storage: &dyn Storage, beyond: Beyond) -> Shape {
         let Beyond { identity, held_by, around } = beyond;
         // Where even the store does not know its time, everything in it is young.

@@ -1,7 +1,7 @@
 //! The sentences of a fetch that brings nothing: what is wrong, and what to do about it.
 
 use super::Cause;
-use crate::absent::{Excuse, Gap, Lack, Seen};
+use crate::archive::absent::{Excuse, Gap, Lack, Seen};
 use crate::failure::Failure;
 use crate::object::{Key, Stored};
 use crate::wal::{SystemId, WalName};

@@ -1,7 +1,7 @@
 //! `wal-fetch`: one verified WAL file to a path, or an answer that PostgreSQL can rely on.
 //!
 //! PostgreSQL takes "not there" for the end of the archive and promotes, so that answer needs
-//! proof from every destination ([`crate::absent`]). Everything else is a failure, after as much
+//! proof from every destination ([`crate::archive::absent`]). Everything else is a failure, after as much
 //! [`Patience`] as it is worth. Our own object is asked for by its key;
 //! what other tools stored is looked for where that one is missing, damaged or not ours, and
 //! copies of one name that differ are damage, since nobody can tell which is right. Source: PostgreSQL
@@ -22,12 +22,12 @@ mod search;
 pub use patience::{Patience, TO_THE_DEADLINE};
 pub use prefetch::{Prefetching, prefetch};
 
-use crate::cluster::{DataDirectory, RunningServer};
 use crate::failure::Failure;
+use crate::host::data_directory::{DataDirectory, RunningServer};
+use crate::host::target::{Target, TargetError};
 use crate::object::Checks;
 use crate::spool::Spool;
 use crate::storage::{Error, Kind, Shared};
-use crate::target::{Target, TargetError};
 use crate::wal::{ControlFile, SegmentSize, Timeline, TimelineHistory, WalName};
 use ahead::Ahead;
 use search::{End, Search};

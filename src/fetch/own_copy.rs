@@ -5,8 +5,8 @@
 //! page. Only its records tell where it ends. Source: PostgreSQL
 //! `src/backend/access/transam/xlogrecovery.c` (`XLogFileReadAnyTLI`).
 
-use crate::absent::OwnCopy;
-use crate::cluster;
+use crate::archive::absent::OwnCopy;
+use crate::host::data_directory;
 use crate::wal::records::{Start, Walker};
 use crate::wal::{Lsn, SegmentName, SegmentSize, SystemId};
 use std::fs::File;
@@ -26,7 +26,7 @@ pub(super) fn of_segment(
 ) -> OwnCopy {
     let checked = || -> io::Result<Option<SegmentSize>> {
         let len = std::fs::metadata(path)?.len();
-        let Some(page) = cluster::first_page(path)? else { return Ok(None) };
+        let Some(page) = data_directory::first_page(path)? else { return Ok(None) };
         let is_ours = system_id.is_none_or(|id| id == page.system_id());
         Ok(page.check(name, len).ok().filter(|found| is_ours && size.is_none_or(|size| size == *found)))
     };

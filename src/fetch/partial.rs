@@ -9,14 +9,14 @@
 
 use super::search::Search;
 use super::{Cause, Failures, explain, failed, local};
-use crate::absent::{Evidence, Gap, OwnCopy, Seen};
+use crate::archive::absent::{Evidence, Gap, OwnCopy, Seen};
+use crate::archive::lookup::{self, Relative};
 use crate::failure::Failure;
-use crate::lookup::{self, Relative};
+use crate::host::target::Temporary;
 use crate::object::{Checks, DecodeError, Encoding, Key, Sha256Sum, Stored, decode_as};
 use crate::spool::Spool;
 use crate::storage::deadline::Deadline;
 use crate::storage::{Error, Kind, Range, Storage};
-use crate::target::Temporary;
 use crate::wal::records::{Start, Walker};
 use crate::wal::{Lsn, SegmentName, SegmentSize, Timeline, TimelineHistory, WalName};
 use std::collections::BTreeMap;

@@ -4,7 +4,7 @@
 //! waits, a standby can neither promote nor stream, and it asks again by itself. Pure: the time is an
 //! argument, and every duration can be set. Does not know: destinations, sleeping.
 
-use crate::absent::Age;
+use crate::archive::absent::Age;
 use std::time::{Duration, Instant};
 
 /// Up to the deadline of the call.

@@ -7,11 +7,11 @@
 
 use super::search::{Asked, Search};
 use super::{Fetch, Patience, ahead};
-use crate::cluster::{DataDirectory, RunningServer};
+use crate::host::data_directory::{DataDirectory, RunningServer};
+use crate::host::target::Target;
 use crate::object::Checks;
 use crate::spool::{Prefetched, Spool};
 use crate::storage::Shared;
-use crate::target::Target;
 use crate::wal::{ControlFile, SegmentName, SegmentSize, WalName};
 use std::collections::BTreeSet;
 use std::fs::{self, File};

@@ -1,7 +1,7 @@
 //! All destinations asked for one file, as often as patience allows, and what their answers mean.
 //!
 //! Knows: the order of asking, what their failures say together, what PostgreSQL's own copies in
-//! pg_wal are worth. Does not know: what makes a file absent ([`crate::absent`]), how long to wait
+//! pg_wal are worth. Does not know: what makes a file absent ([`crate::archive::absent`]), how long to wait
 //! ([`super::patience`]), exit codes, prefetched files, who waits for the answer.
 
 use super::destination::{Proof, Said};
@@ -10,12 +10,12 @@ use super::{
     Cause, Failures, Fetch, explain, hint_in_promotion, is_promoting, local, own_copy, own_history, own_path,
     still_asked,
 };
-use crate::absent::{self, Asked as Question, Excuse, Gap, OwnCopy, Shape, Verdict};
-use crate::cluster::{self, RunningServer};
+use crate::archive::absent::{self, Asked as Question, Excuse, Gap, OwnCopy, Shape, Verdict};
 use crate::failure::Failure;
+use crate::host::data_directory::{self, RunningServer};
+use crate::host::target::{Target, Temporary};
 use crate::storage::Shared;
 use crate::storage::deadline::Deadline;
-use crate::target::{Target, Temporary};
 use crate::wal::{ControlFile, SegmentSize, SystemId, TimelineHistory, WalName};
 use std::fs;
 use std::sync::Arc;
@@ -291,5 +291,5 @@ fn segment_size(request: &Fetch<'_>, control: Option<ControlFile>) -> Option<Seg
     let (directory, control) = (request.data_directory?, control?);
     control
         .segment_size
-        .or_else(|| cluster::segment_size_in(&directory.path().join("pg_wal"), control.system_id))
+        .or_else(|| data_directory::segment_size_in(&directory.path().join("pg_wal"), control.system_id))
 }

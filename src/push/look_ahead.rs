@@ -10,10 +10,10 @@
 //! as many are being stored as their bodies find memory.
 
 use super::Push;
-use crate::cluster::{DataDirectory, RunningServer};
+use crate::archive::intake::{Cause, Rules, Source};
 use crate::failure::Failure;
+use crate::host::data_directory::{DataDirectory, RunningServer};
 use crate::object::{Checks, Encoder};
-use crate::source::{Cause, Rules, Source};
 use crate::spool::{Marks, Spool};
 use crate::storage::Shared;
 use crate::storage::body::wait_for_room;

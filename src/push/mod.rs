@@ -3,7 +3,7 @@
 //! 1. Where an earlier call looked ahead and left a mark for this very file, and the directories
 //!    among the destinations still show the object, that is all.
 //! 2. Read the source once: check it, hash it, compress it; then prove that it did not change.
-//! 3. Store it in every destination at once (`crate::store`).
+//! 3. Store it in every destination at once (`crate::archive::put`).
 //! 4. Meanwhile look ahead: PostgreSQL asks for one file at a time, and waits.
 //!
 //! Success means: durable in every destination. Every failure is reported, and the caller
@@ -12,12 +12,12 @@
 
 mod look_ahead;
 
-pub use crate::source::Cause;
+pub use crate::archive::intake::Cause;
 
-use crate::cluster::DataDirectory;
+use crate::archive::intake::{self, Rules, Source};
 use crate::failure::Failure;
+use crate::host::data_directory::DataDirectory;
 use crate::object::{Checks, Encoder};
-use crate::source::{self, Rules, Source};
 use crate::spool::{Marks, Spool};
 use crate::storage::Shared;
 use crate::storage::deadline::Deadline;
@@ -67,7 +67,7 @@ pub fn push_and_tell(request: &Push<'_>, durable: &dyn Fn()) -> Result<(), Vec<F
     let start = Instant::now();
     let marks = marks(request);
     let size = std::fs::metadata(request.path).map_or(0, |metadata| metadata.len());
-    let deadline = start + request.timeout.unwrap_or_else(|| source::patience(size));
+    let deadline = start + request.timeout.unwrap_or_else(|| intake::patience(size));
     if let Some(marks) = &marks
         && marks.take(request.name, request.path, &within(request.destinations, deadline), SystemTime::now())
     {

@@ -7,7 +7,7 @@
 //! abstract namespace with the user's and the destination's name. Both vanish with the process.
 
 use super::{Spool, open};
-use crate::durable;
+use crate::host::durable;
 use crate::object::Sha256Sum;
 use fs2::FileExt;
 use nix::sys::socket::sockopt::PeerCredentials;

@@ -4,9 +4,9 @@
 //! be the same; of a bucket the word counts for a day.
 
 use super::{FRESH, Spool, age, read};
-use crate::durable;
+use crate::host::durable;
+use crate::host::stamp::Stamp;
 use crate::object::{Key, Sha256Sum};
-use crate::stamp::Stamp;
 use crate::storage::Storage;
 use crate::wal::{SystemId, Timeline};
 use serde::{Deserialize, Serialize};

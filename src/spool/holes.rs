@@ -2,7 +2,7 @@
 //! asked for the same file answers at once. A cache: losing it costs a wait.
 
 use super::{Spool, read};
-use crate::durable;
+use crate::host::durable;
 use crate::wal::WalName;
 use std::io;
 use std::path::PathBuf;

@@ -11,7 +11,7 @@
 //! Whatever is wrong with a mark, the file is pushed; a mark that was read is gone.
 
 use super::{MAX_LEN, Spool, Stamp, age, open};
-use crate::durable;
+use crate::host::durable;
 use crate::object::{Key, Sha256Sum};
 use crate::storage::{Result, Shared, Storage};
 use crate::wal::WalName;

@@ -13,13 +13,13 @@ mod place;
 mod prefetched;
 mod sick;
 
-pub use crate::stamp::Stamp;
+pub use crate::host::stamp::Stamp;
 pub use held::Post;
 pub use marks::{Marks, Stored};
 pub use place::Place;
 pub use prefetched::{Hit, Prefetched, Purpose};
 
-use crate::durable;
+use crate::host::durable;
 use crate::object::{Identity, Sha256Sum};
 use crate::wal::SystemId;
 use rustix::fs::{Mode, OFlags};

@@ -6,7 +6,7 @@
 //! spool that is no cache: where it cannot be noted, nothing may be delivered.
 
 use super::Spool;
-use crate::durable;
+use crate::host::durable;
 use crate::object::Sha256Sum;
 use crate::wal::SegmentName;
 use std::io;

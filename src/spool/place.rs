@@ -2,8 +2,8 @@
 //! runs the program.
 
 use super::Spool;
-use crate::cluster::DataDirectory;
-use crate::durable::{Owner, make_private_folder};
+use crate::host::data_directory::DataDirectory;
+use crate::host::durable::{Owner, make_private_folder};
 use rustix::fs::{Access, AtFlags, CWD};
 use std::fs::{self, Metadata};
 use std::io;

@@ -14,8 +14,8 @@
 //! proof is the caller's. Nothing is fsynced: after a crash of the system the boot is another one.
 
 use super::{Spool, Stamp, age, open, read};
-use crate::cluster::RunningServer;
-use crate::durable;
+use crate::host::data_directory::RunningServer;
+use crate::host::durable;
 use crate::object::{Checks, Sha256Sum};
 use crate::wal::{FirstPage, SegmentName, SegmentSize, SystemId};
 use fs2::FileExt;

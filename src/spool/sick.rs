@@ -4,7 +4,7 @@
 //! of asking only, never an answer.
 
 use super::{Spool, age, read};
-use crate::durable;
+use crate::host::durable;
 use crate::object::Sha256Sum;
 use crate::storage::Shared;
 use std::io;

@@ -7,8 +7,8 @@
 
 use super::deadline::late;
 use super::{Body, DeletionFailed, Entry, Error, Kind, Listing, Object, Range, Result, Shared, Storage};
+use crate::host::stamp::Stamp;
 use crate::object::Key;
-use crate::stamp::Stamp;
 use std::io::{self, Read};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};

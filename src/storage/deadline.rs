@@ -7,8 +7,8 @@
 //! for the end of the process. What it was writing is still invisible, or whole.
 
 use super::{Body, DeletionFailed, Entry, Error, Kind, Listing, Object, Range, Result, Shared, Storage};
+use crate::host::stamp::Stamp;
 use crate::object::Key;
-use crate::stamp::Stamp;
 use std::io::{self, Read};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};

@@ -1,8 +1,8 @@
 //! A wrapper that fails on purpose, for tests: each request asks a plan what to do.
 
 use super::{Body, DeletionFailed, Entry, Error, Kind, Listing, Object, Range, Result, Shared, Storage};
+use crate::host::stamp::Stamp;
 use crate::object::Key;
-use crate::stamp::Stamp;
 use std::io::{self, Read};
 use std::time::{Duration, SystemTime};
 

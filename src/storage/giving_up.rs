@@ -6,8 +6,8 @@
 //! count anew.
 
 use super::{Body, DeletionFailed, Entry, Error, Kind, Listing, Object, Range, Result, Shared, Storage};
+use crate::host::stamp::Stamp;
 use crate::object::Key;
-use crate::stamp::Stamp;
 use std::io::{self, Read};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;

@@ -6,9 +6,9 @@
 //! in between, and every request ends by proving that the path still leads to that directory.
 
 use super::{Body, DeletionFailed, Entry, Error, Kind, Listing, Object, Range, Result, Storage};
-use crate::durable;
+use crate::host::durable;
+use crate::host::stamp::Stamp;
 use crate::object::Key;
-use crate::stamp::Stamp;
 use std::collections::{BTreeSet, BinaryHeap};
 use std::fs::{self, File};
 use std::io::{self, Seek, SeekFrom};

@@ -1,8 +1,8 @@
 //! Objects in memory: the reference of the contract, for tests.
 
 use super::{Body, Entry, Error, Kind, Listing, Object, Range, Result, Storage};
+use crate::host::stamp::Stamp;
 use crate::object::Key;
-use crate::stamp::Stamp;
 use std::collections::BTreeMap;
 use std::io::{Cursor, Read};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -26,8 +26,8 @@ pub mod open;
 pub mod retry;
 pub mod s3;
 
+use crate::host::stamp::Stamp;
 use crate::object::Key;
-use crate::stamp::Stamp;
 use std::error::Error as StdError;
 use std::fmt;
 use std::io::Read;

@@ -6,8 +6,8 @@
 use super::look::{Wrong, look};
 use super::objects::Objects;
 use super::{Count, Finding, Kind};
-use crate::archive;
-use crate::inventory::Inventory;
+use crate::archive::identity;
+use crate::archive::inventory::Inventory;
 use crate::object::{Key, Sha256Sum, Stored};
 use crate::storage::{Error, Kind as StorageKind, Storage};
 use crate::wal::WalName;
@@ -197,7 +197,7 @@ impl Patience {
     /// `archive.json` now refuses everything: that is said once, and not of every object.
     fn failed(&self, storage: &dyn Storage, name: WalName, copy: &Copy, error: &Error) -> Option<Finding> {
         let refused = error.kind() == StorageKind::Denied
-            && archive::identity(storage).is_err_and(|error| error.kind() == StorageKind::Denied);
+            && identity::identity(storage).is_err_and(|error| error.kind() == StorageKind::Denied);
         let failures = self.failures.fetch_add(1, Ordering::Relaxed).saturating_add(1);
         let finding = |name: String, reason| Finding {
             kind: Kind::NotRead,

@@ -3,8 +3,8 @@
 
 use super::copies::Copy;
 use super::{Depth, Kind, Options};
-use crate::inventory::Inventory;
-use crate::lookup;
+use crate::archive::inventory::Inventory;
+use crate::archive::lookup;
 use crate::object::{Encoding, Sha256Sum, Stored};
 use crate::storage::{self, Storage};
 use crate::wal::{SystemId, WalName};

@@ -16,8 +16,8 @@ pub use names::{Names, Scope, by_names, range};
 pub use objects::Depth;
 pub use recovery::{Recoverable, Unfinished};
 
+use crate::archive::inventory::{Inventory, items};
 use crate::failure::Failure;
-use crate::inventory::{Inventory, items};
 use crate::object::{Checks, Key, Stored};
 use crate::storage::{self, Shared, Storage};
 use crate::wal::{SegmentName, Timeline, WalName};

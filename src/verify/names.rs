@@ -2,7 +2,7 @@
 //! without their history, history files that cannot be read, destinations of different clusters.
 
 use super::{Finding, Kind};
-use crate::inventory::{Content, Gap, Inventory, Need, Runs, Unreadable, coalesce, needs};
+use crate::archive::inventory::{Content, Gap, Inventory, Need, Runs, Unreadable, coalesce, needs};
 use crate::wal::{BackupHistory, SegmentName, SegmentSize, SystemId, Timeline, WalName};
 use std::collections::BTreeMap;
 

@@ -8,7 +8,7 @@ use super::chains::Chains;
 use super::copies::{Copy, Job, Outcome, Patience, Piece};
 use super::names::{Names, Scope};
 use super::{Count, Finding, Kind, Options, Progress};
-use crate::inventory::{Inventory, Item, Items, Runs, items};
+use crate::archive::inventory::{Inventory, Item, Items, Runs, items};
 use crate::object::{Key, Stored};
 use crate::storage::{self, Error, Shared, Storage};
 use crate::wal::{SegmentName, SegmentSize, Timeline, WalName};

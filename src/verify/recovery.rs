@@ -2,7 +2,7 @@
 
 use super::chains::{Chains, Stretch};
 use super::names::Names;
-use crate::inventory::{Need, Runs};
+use crate::archive::inventory::{Need, Runs};
 use crate::wal::{Lsn, SegmentName, Timeline, Walk};
 use std::collections::BTreeMap;
 use std::time::SystemTime;

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
-use wal_archive::cluster::DataDirectory;
+use wal_archive::host::data_directory::DataDirectory;
 use wal_archive::object::{Checks, Sha256Sum};
 use wal_archive::spool::{Prefetched, Purpose, Spool};
 use wal_archive::wal::{SegmentName, SystemId};

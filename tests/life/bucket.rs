@@ -6,8 +6,8 @@ use std::io::{Cursor, Read};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::SystemTime;
+use wal_archive::host::stamp::Stamp;
 use wal_archive::object::Key;
-use wal_archive::stamp::Stamp;
 use wal_archive::storage::s3::{ConditionalWrites, S3, S3Settings};
 use wal_archive::storage::{Body, Entry, Error, Kind, Listing, Object, Range, Result, Storage};
 

@@ -2,18 +2,18 @@
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
-use wal_archive::archive;
+use wal_archive::archive::examine::Expected;
+use wal_archive::archive::identity;
+use wal_archive::archive::quarantine::{Subject, chosen, find, set_aside};
 use wal_archive::check::{self, Check, Least, Place, Rights, State, Thresholds};
-use wal_archive::cluster::DataDirectory;
 use wal_archive::copy;
 use wal_archive::drain::{self, Became, Drain};
-use wal_archive::examine::Expected;
+use wal_archive::expire;
+use wal_archive::expire::plan::{Plan, Rules};
 use wal_archive::fetch::{self, Answer, Fetch, Patience};
+use wal_archive::host::data_directory::DataDirectory;
 use wal_archive::object::Checks;
 use wal_archive::push::{self, Cause, Push};
-use wal_archive::quarantine::{Subject, chosen, find, set_aside};
-use wal_archive::retention;
-use wal_archive::retention::plan::{Plan, Rules};
 use wal_archive::spool::Spool;
 use wal_archive::storage::Shared;
 use wal_archive::verify::{self, Depth, Options, Report};
@@ -124,7 +124,7 @@ pub fn quarantine(storage: &Shared, subject: &str) -> Result<Vec<(String, WalNam
 
 /// `wal-archive init`, once, before everything else.
 pub fn init(storage: &Shared, system_id: SystemId, segment_size: SegmentSize) {
-    archive::init(storage.as_ref(), system_id, segment_size, Checks::Header).unwrap();
+    identity::init(storage.as_ref(), system_id, segment_size, Checks::Header).unwrap();
 }
 
 /// Where the spool of a data directory is.
@@ -202,12 +202,12 @@ pub fn copy(from: &Shared, to: &Shared, repair: bool) {
 
 /// `wal-archive expire --label '*' --keep-backups N --yes`; the plan that was carried out.
 pub fn expire(storages: &[Shared], keep: usize) -> Option<Plan> {
-    let archive = retention::look(storages).ok()?;
+    let archive = expire::look(storages).ok()?;
     let named = archive.labelled(&["*".to_owned()]).ok()?;
     let rules = Rules { keep_backups: Some(keep), ..Rules::default() };
-    let plan = retention::plan::plan(&archive.facts, named, &rules, SystemTime::now()).ok()?;
+    let plan = expire::plan::plan(&archive.facts, named, &rules, SystemTime::now()).ok()?;
     for storage in storages {
-        let _ = retention::apply(storage.as_ref(), &plan, SystemTime::now(), &|_| {}); // a part of it may be gone
+        let _ = expire::apply(storage.as_ref(), &plan, SystemTime::now(), &|_| {}); // a part of it may be gone
     }
     Some(plan)
 }

@@ -1,5 +1,5 @@
 use super::*;
-use crate::cluster::DataDirectory;
+use crate::host::data_directory::DataDirectory;
 use std::fs::OpenOptions;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::time::Instant;

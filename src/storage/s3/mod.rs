@@ -23,9 +23,9 @@ pub use settings::{
 };
 
 use super::{Body, DeletionFailed, Entry, Error, Kind, Listing, Object, Range, Result, Storage};
+use crate::host::stamp::Stamp;
 use crate::object::Key;
 use crate::object::key::PROBE;
-use crate::stamp::Stamp;
 use aws_sdk_s3::Client;
 use aws_sdk_s3::primitives::{ByteStream, DateTime};
 use aws_sdk_s3::types::{ServerSideEncryption, StorageClass};

@@ -1,0 +1,207 @@
+//! Where a WAL file stands at a destination: in whatever encoding, in WAL-G's folder or directly
+//! under the prefix; and what a listing shows around a name that is not there.
+//!
+//! Our own object is asked for by its key. What is here is for the rest: a miss, and archives
+//! that other tools wrote to. What the findings mean is for [`crate::archive::absent`] to say.
+
+mod around;
+
+pub use around::{Around, Later, Relative, around, later_timelines, sample};
+
+use crate::object::key::WAL_FOLDER;
+use crate::object::{Checks, DecodeError, Decoded, Encoding, Key, Stored, Trailer, decode_as};
+use crate::storage::{Error, Kind, Range, Result, Storage};
+use crate::wal::{FirstPage, SystemId, WalName};
+use std::io::{self, Read, Write};
+
+/// The objects of one name at a destination.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Copies {
+    /// In the order in which they are believed.
+    pub copies: Vec<(Key, Encoding)>,
+    /// The key of one in an encoding that is not read here.
+    pub unknown: Option<String>,
+}
+
+/// Lists the objects of a name: in [`WAL_FOLDER`], and directly under the prefix too where `plain`
+/// files may stand there.
+pub fn copies(storage: &dyn Storage, name: WalName, plain: bool) -> Result<Copies> {
+    let mut found = Copies::default();
+    for folder in folders(plain) {
+        for entry in storage.list(&format!("{folder}{name}"), "")? {
+            found.note(name, folder, &entry?.key);
+        }
+    }
+    Key::sort(name, &mut found.copies);
+    Ok(found)
+}
+
+impl Copies {
+    /// Takes up a key of that folder; `true` where it is of the name.
+    fn note(&mut self, name: WalName, folder: &str, key: &str) -> bool {
+        match Stored::parse(key.strip_prefix(folder).unwrap_or(key)) {
+            Stored::Wal(other, encoding) if other == name => {
+                self.copies.extend(Key::parse(key).map(|key| (key, encoding)));
+                true
+            }
+            Stored::Unknown(other, _) if other == name => {
+                self.unknown = Some(key.to_owned());
+                true
+            }
+            _ => false,
+        }
+    }
+}
+
+/// Where objects may be: in [`WAL_FOLDER`], and directly under the prefix too where `plain` files may
+/// stand there.
+pub(crate) fn folders(plain: bool) -> &'static [&'static str] {
+    if plain { &[WAL_FOLDER, ""] } else { &[WAL_FOLDER] }
+}
+
+/// Reads and proves one object. `Ok(Err(reason))`: it is damaged; an error says nothing about it.
+pub fn read(
+    storage: &dyn Storage,
+    key: &Key,
+    encoding: Encoding,
+    name: WalName,
+    checks: Checks,
+    output: &mut (dyn Write + Send),
+) -> Result<std::result::Result<Decoded, String>> {
+    let mut object = storage.get(key, Range::Whole)?;
+    match decode_as(encoding, name, checks, &mut object.body, output) {
+        Ok(decoded) => Ok(Ok(decoded)),
+        Err(DecodeError::Damaged(reason)) => Ok(Err(reason)),
+        Err(DecodeError::Read(error) | DecodeError::Write(error)) => {
+            Err(Error::of_io(error, storage.place()))
+        }
+    }
+}
+
+/// What an object says of itself, by one ranged request. `Ok(None)`: no trailer of ours is there;
+/// `Ok(Err(reason))`: one is there, and it is damaged or not of an object of this length.
+pub fn trailer(storage: &dyn Storage, key: &Key) -> Result<std::result::Result<Option<Trailer>, String>> {
+    let mut object = storage.get(key, Range::Last(Trailer::LEN as u64))?;
+    let mut tail = Vec::with_capacity(Trailer::LEN);
+    let read = object.body.by_ref().take(Trailer::LEN as u64).read_to_end(&mut tail);
+    read.map_err(|error| Error::of_io(error, storage.place()))?;
+    if !Trailer::is_here(&tail) {
+        return Ok(Ok(None));
+    }
+    Ok(Trailer::read(&tail).and_then(|trailer| match trailer.object_len() == object.size {
+        true => Ok(Some(trailer)),
+        false => Err(format!("it has {} bytes, by its trailer {}", object.size, trailer.object_len())),
+    }))
+}
+
+/// The cluster that some objects are of: `ours` where any of them is, else that of the first which
+/// tells, by its trailer or its first page. No object is read whole.
+pub fn system_id(
+    storage: &dyn Storage,
+    objects: &[(Key, WalName, Encoding)],
+    ours: Option<SystemId>,
+    checks: Checks,
+) -> Result<Option<SystemId>> {
+    let mut told = None;
+    for (key, name, encoding) in objects {
+        match system_id_of(storage, key, *name, *encoding, checks) {
+            Ok(None) => {}
+            Ok(id) if id == ours || ours.is_none() => return Ok(id),
+            Ok(id) => told = told.or(id),
+            Err(error) if error.kind() == Kind::NotFound => {} // gone since the listing
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(told)
+}
+
+fn system_id_of(
+    storage: &dyn Storage,
+    key: &Key,
+    name: WalName,
+    encoding: Encoding,
+    checks: Checks,
+) -> Result<Option<SystemId>> {
+    if encoding == Encoding::Zstd
+        && let Ok(Some(trailer)) = trailer(storage, key)?
+    {
+        return Ok(trailer.system_id);
+    }
+    if !name.is_pages() || checks == Checks::NoHeader {
+        return Ok(None);
+    }
+    let mut object = storage.get(key, Range::Whole)?;
+    let mut head = Head(Vec::with_capacity(FirstPage::LEN));
+    if let Err(DecodeError::Read(error)) = decode_as(encoding, name, checks, &mut object.body, &mut head) {
+        return Err(Error::of_io(error, storage.place()));
+    }
+    Ok(FirstPage::read(&head.0).map(|page| page.system_id()))
+}
+
+/// Takes the first bytes of a file and fails at the next ones, so that the rest is not decoded.
+struct Head(Vec<u8>);
+
+impl Write for Head {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let missing = FirstPage::LEN.saturating_sub(self.0.len());
+        if missing == 0 {
+            return Err(io::Error::other("enough was read"));
+        }
+        self.0.extend(bytes.iter().take(missing));
+        Ok(bytes.len().min(missing))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::storage::Body;
+    use crate::storage::memory::Memory;
+
+    const NAME: &str = "00000001000000000000001B";
+
+    #[test]
+    fn all_copies_are_found_in_the_order_of_belief_and_nothing_else() {
+        let memory = Memory::default();
+        for key in [
+            "00000001000000000000001B",
+            "00000001000000000000001B.zst",
+            "wal_005/00000001000000000000001A.lz4",
+            "wal_005/00000001000000000000001B",
+            "wal_005/00000001000000000000001B.00000028.backup.lz4",
+            "wal_005/00000001000000000000001B.json",
+            "wal_005/00000001000000000000001B.lz4",
+            "wal_005/00000001000000000000001B.partial.lz4",
+            "wal_005/00000001000000000000001B.e3b0c44298fc1c14.zst",
+            "wal_005/00000001000000000000001B.br",
+            "wal_005/00000002000000000000001C.lz4",
+        ] {
+            memory.create(&Key::parse(key).unwrap(), &Body::from(b"x".to_vec())).unwrap();
+        }
+        let name = NAME.parse().unwrap();
+        let keys = |found: &Copies| -> Vec<String> {
+            found.copies.iter().map(|(key, _)| key.as_str().to_owned()).collect()
+        };
+        let both = copies(&memory, name, true).unwrap();
+        let folder = [".lz4", ".br", ""].map(|x| format!("wal_005/{NAME}{x}"));
+        assert_eq!(keys(&both)[..3], folder);
+        assert_eq!(keys(&both)[3..], [format!("{NAME}.zst"), NAME.to_owned()]);
+        assert_eq!(both.unknown, None);
+        assert_eq!(keys(&copies(&memory, name, false).unwrap()), folder);
+    }
+
+    #[test]
+    fn an_unknown_encoding_is_told_for_every_kind_of_name() {
+        for name in [NAME, "00000002.history", "00000001000000000000001B.partial"] {
+            let memory = Memory::default();
+            let key = format!("wal_005/{name}.gpg");
+            memory.create(&Key::parse(&key).unwrap(), &Body::from(b"x".to_vec())).unwrap();
+            let found = copies(&memory, name.parse().unwrap(), false).unwrap();
+            assert_eq!(found, Copies { unknown: Some(key), ..Copies::default() });
+        }
+    }
+}

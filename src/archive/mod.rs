@@ -1,0 +1,20 @@
+//! What an archive is: whose it is, what is in it, and how a WAL file gets in.
+//!
+//! The order is that of importing: a module uses only those above it (`tests/layers.rs`).
+
+// Whether a file is absent, by what listings showed.
+pub mod absent;
+// Where a WAL file stands at a destination, in whatever encoding.
+pub mod lookup;
+// Whose archive a destination is, and the proof that it is one.
+pub mod identity;
+// What stands at a destination: one listing, sorted and typed.
+pub mod inventory;
+// One stored object, read whole and judged.
+pub mod examine;
+// One object moved aside.
+pub mod quarantine;
+// A WAL file on its way into an archive: read, checked, encoded.
+pub mod intake;
+// The encoded file into every destination.
+pub mod put;

@@ -1,0 +1,144 @@
+//! One encoded WAL file into every destination, durably, never over a different one.
+//!
+//! Before anything is created, the file is told from a cut one (`cut`). Then, at each destination:
+//! prove that it is this cluster's archive, bring the history of the file's timeline there
+//! (`histories`), create the object. Where the name is taken, identical is success (made durable
+//! again), different is a conflict, damaged is one too (`compare`). In an archive that other tools
+//! wrote to, the name may be taken in another encoding, which is looked for first.
+
+mod compare;
+mod cut;
+mod histories;
+
+use crate::archive::identity::{self, Claimant, Refusal};
+use crate::archive::intake::{Cause, Rules, Source};
+use crate::failure::Failure;
+use crate::host::side_by_side::side_by_side;
+use crate::object::{Encoding, Identity, Key};
+use crate::spool::Stored;
+use crate::storage::deadline::Deadline;
+use crate::storage::{Error, Kind, Shared, Storage};
+use crate::wal::WalName;
+use compare::Stood;
+use cut::Shape;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Instant, SystemTime};
+
+type Result<T> = std::result::Result<T, Failure<Cause>>;
+
+impl Source {
+    /// Puts it into all destinations at once, and ends by the deadline. Where it is in each of them,
+    /// or the failures of all of them, never empty.
+    pub fn store_everywhere(
+        &self,
+        rules: &Rules<'_>,
+        destinations: &[Shared],
+        deadline: Instant,
+    ) -> std::result::Result<Vec<Stored>, Vec<Failure<Cause>>> {
+        let shape = self.shape(rules).map_err(|failure| vec![failure])?;
+        let store = |destination: &Shared| {
+            self.store(&shape, rules, &Deadline::new(Arc::clone(destination), deadline))
+        };
+        let outcomes: Vec<Result<Stored>> = side_by_side(destinations, store);
+        let (mut stored, mut failures) = (Vec::new(), Vec::new());
+        for outcome in outcomes {
+            match outcome {
+                Ok(one) => stored.push(one),
+                Err(failure) => failures.push(failure),
+            }
+        }
+        if failures.is_empty() { Ok(stored) } else { Err(failures) }
+    }
+
+    /// Puts it into one destination.
+    fn store(&self, shape: &Shape, rules: &Rules<'_>, storage: &dyn Storage) -> Result<Stored> {
+        let claimant = Claimant {
+            system_id: self.trailer.system_id,
+            segment_size: self.segment_size,
+            checks: rules.checks,
+        };
+        let identity =
+            identity::claim(storage, &claimant, rules.spool, SystemTime::now()).map_err(|refusal| {
+                match refusal {
+                    Refusal::OtherCluster { message, hint } => {
+                        Failure::new(Cause::Invalid, message).hint(hint)
+                    }
+                    Refusal::NoArchive(error) | Refusal::Storage(error) => failed(&error),
+                }
+            })?;
+        if let WalName::TimelineHistory(timeline) = self.name {
+            return self.put_history(timeline, &identity, rules, storage);
+        }
+        self.bring_history(&identity, rules, storage)?;
+        match shape {
+            Shape::Whole => self.put(&identity, rules, storage),
+            Shape::Cut(how) => self.put_cut(how, rules, storage),
+        }
+    }
+
+    /// The folder that it was read in.
+    fn folder(&self) -> &Path {
+        self.path.parent().filter(|folder| *folder != Path::new("")).unwrap_or(Path::new("."))
+    }
+
+    /// Stores it under its own name. Two promoted standbys may leave different partial segments of one
+    /// name, and one file that cannot be archived blocks every later one: both are kept.
+    fn put(&self, identity: &Identity, rules: &Rules<'_>, storage: &dyn Storage) -> Result<Stored> {
+        let own = Key::of(self.name);
+        let foreign = match identity.foreign {
+            true => self.find_foreign(rules, storage, &own)?,
+            false => None,
+        };
+        let (key, encoding, stood) = match foreign {
+            Some(found) => found,
+            None => {
+                let stood = self.create_or_compare(rules, storage, &own)?;
+                (own, Encoding::Zstd, stood)
+            }
+        };
+        let other = match stood {
+            Stood::Identical { created } => return Ok(Stored { key, created }),
+            Stood::Different(other) => other,
+        };
+        if !matches!(self.name, WalName::Partial(_)) {
+            return Err(match self.stored_one_is_cut(rules, storage, &key, encoding)? {
+                Some(end) => self.conflict_with_cut(storage, &key, end),
+                None => self.conflict(storage, &key, &other),
+            });
+        }
+        let stored = self.put_variant(rules, storage)?;
+        log::warn!(
+            "\"{}\" already holds another \"{}\", of another promotion; this one is stored beside it as \"{}\"",
+            storage.place(),
+            self.name,
+            stored.key
+        );
+        Ok(stored)
+    }
+
+    /// Stores a cut segment, which never takes the name of the whole one.
+    fn put_cut(&self, how: &str, rules: &Rules<'_>, storage: &dyn Storage) -> Result<Stored> {
+        let stored = self.put_variant(rules, storage)?;
+        log::warn!(
+            "\"{}\" is cut: {how}; it is stored as \"{}/{}\", which leaves its name to the whole one",
+            self.path.display(),
+            storage.place(),
+            stored.key
+        );
+        Ok(stored)
+    }
+
+    fn put_variant(&self, rules: &Rules<'_>, storage: &dyn Storage) -> Result<Stored> {
+        let key = Key::variant(self.name, &self.trailer.sha256);
+        match self.create_or_compare(rules, storage, &key)? {
+            Stood::Identical { created } => Ok(Stored { key, created }),
+            Stood::Different(other) => Err(self.conflict(storage, &key, &other)),
+        }
+    }
+}
+
+fn failed(error: &Error) -> Failure<Cause> {
+    let cause = if error.kind() == Kind::TimedOut { Cause::Deadline } else { Cause::Destination };
+    Failure::from_storage(cause, error)
+}

@@ -1,0 +1,162 @@
+//! `wal-archive config`: the settings in force, and where each came from.
+
+use super::super::args;
+use super::super::exit::AdminExit;
+use super::answer::{json_flag, show, show_json};
+use super::table::{Align, Table};
+use crate::config::{Layers, Program, SETTINGS};
+use crate::failure::Failure;
+use crate::host::data_directory::DataDirectory;
+use crate::object::key::WAL_FOLDER;
+use crate::storage::s3::without_password;
+use crate::storage::{Destination, Location};
+use clap::{Arg, ArgAction, ArgMatches, Command};
+use rustix::fs::{Access, access};
+use serde_json::{Value, json};
+use std::fs::File;
+use std::path::Path;
+
+pub(super) fn command() -> Command {
+    Command::new("config").about("Shows the settings in force and where each came from").arg(json_flag()).arg(
+        Arg::new("check").long("check").action(ArgAction::SetTrue).conflicts_with("json").help(
+            "Show nothing, but tell whether they can be used, without asking a bucket or writing anything",
+        ),
+    )
+}
+
+pub(super) fn run(matches: &ArgMatches) -> Result<AdminExit, Failure<()>> {
+    let layers = args::layers(matches, Program::Archive)?;
+    if matches.get_flag("check") {
+        return check(&layers);
+    }
+    tell(&layers, matches.get_flag("json")).map(|()| AdminExit::Fine)
+}
+
+/// One row of `wal-archive config`.
+struct Row {
+    setting: String,
+    values: Vec<String>,
+    from: String,
+}
+
+/// Prints every setting of every program: common ones once, the others under their section.
+fn tell(layers: &Layers, json: bool) -> Result<(), Failure<()>> {
+    let mut rows = Vec::new();
+    for program in [Program::Archive, Program::Push, Program::Fetch] {
+        for setting in SETTINGS.iter().filter(|setting| setting.programs.contains(&program)) {
+            let common = setting.programs.contains(&Program::Archive);
+            if common != (program == Program::Archive) {
+                continue;
+            }
+            let mut resolved = layers.resolve(setting, program)?;
+            if setting.name == "config" && resolved.values.is_empty() {
+                resolved.values.extend(layers.file_in_use().map(|path| path.display().to_string()));
+            }
+            let from = match resolved.values.is_empty() {
+                true => "not set".to_owned(),
+                false => resolved.origin.to_string(),
+            };
+            let section = if setting.s3 { Some("s3") } else { program.section() };
+            let section = section.map_or_else(String::new, |section| format!("{section}."));
+            let values = shown(setting.secret, resolved.values);
+            rows.push(Row { setting: format!("{section}{}", setting.key()), values, from });
+        }
+    }
+    for (number, name, resolved) in layers.own_settings() {
+        let secret = SETTINGS.iter().any(|setting| setting.name == name && setting.secret);
+        let values = shown(secret, resolved.values);
+        let setting = format!("destination {number}: {}", name.replace('-', "_"));
+        rows.push(Row { setting, values, from: resolved.origin.to_string() });
+    }
+    warn(layers);
+    if json {
+        let rows: Value = rows
+            .iter()
+            .map(|row| json!({"setting": row.setting, "values": row.values, "from": row.from}))
+            .collect();
+        show_json(json!({"settings": rows}));
+    } else {
+        let mut table = Table::new(&[("", Align::Left), ("", Align::Left), ("", Align::Left)]);
+        for Row { setting, values, from } in rows {
+            let values = if values.is_empty() { "-".to_owned() } else { values.join(", ") };
+            table.row([setting.into(), values.into(), from.into()]);
+        }
+        show(&table.render(false));
+    }
+    // What is shown must also be usable.
+    layers.push()?;
+    layers.fetch()?;
+    Ok(())
+}
+
+/// Tells what is not wrong, but not as it should be.
+fn warn(layers: &Layers) {
+    for name in layers.unknown_variables() {
+        log::warn!("the environment variable {name} means nothing to this program");
+    }
+    for path in layers.exposed_secrets() {
+        log::warn!(
+            "\"{0}\" holds secrets, and other users can read it HINT: chmod 0600 \"{0}\"; 0640 is right where root owns it",
+            path.display()
+        );
+    }
+}
+
+/// Tells all that is wrong with the settings, as far as this machine knows.
+fn check(layers: &Layers) -> Result<AdminExit, Failure<()>> {
+    let (push, fetch) = (layers.push()?.common, layers.fetch()?.common);
+    warn(layers);
+    let mut wrong = Vec::new();
+    for destination in &push.archive {
+        wrong.extend(unusable(destination, true).err());
+    }
+    for destination in fetch.archive.iter().filter(|destination| !push.archive.contains(destination)) {
+        wrong.extend(unusable(destination, false).err());
+    }
+    let data_directory = std::env::var_os("PGDATA").and_then(|path| DataDirectory::at(Path::new(&path)));
+    let directories = [&push, &fetch].map(|common| common.check_directories(data_directory.as_ref()));
+    wrong.extend(directories.into_iter().find_map(Result::err));
+    wrong.iter().for_each(|failure| log::error!("{failure}"));
+    if !wrong.is_empty() {
+        return Ok(AdminExit::CouldNotTell);
+    }
+    show("the settings can be used; \"wal-archive check\" proves that archiving works\n");
+    Ok(AdminExit::Fine)
+}
+
+/// Looks at the files that a destination's settings name.
+fn unusable(destination: &Destination, to_push: bool) -> Result<(), Failure<()>> {
+    if let Some(bundle) = &destination.s3.ca_bundle {
+        File::open(bundle).map_err(|error| {
+            Failure::new((), format!("cannot read the CA bundle \"{}\": {error}", bundle.display()))
+        })?;
+    }
+    let Location::Directory(root) = &destination.location else { return Ok(()) };
+    let wrong = |path: &Path, reason: &str, hint: &str| {
+        Err(Failure::new((), format!("the archive's directory \"{}\" {reason}", path.display())).hint(hint))
+    };
+    if !root.is_dir() {
+        let hint = "mount its disk, or make the directory: the root itself is never made";
+        return wrong(root, "is not there", hint);
+    }
+    let needed = if to_push {
+        Access::READ_OK | Access::WRITE_OK | Access::EXEC_OK
+    } else {
+        Access::READ_OK | Access::EXEC_OK
+    };
+    for path in [root.clone(), root.join(WAL_FOLDER)] {
+        if path.exists()
+            && let Err(error) = access(&path, needed)
+        {
+            let hint = "give the user that PostgreSQL runs as the right to it, and run this as that user";
+            return wrong(&path, &format!("is not this user's to use: {error}"), hint);
+        }
+    }
+    Ok(())
+}
+
+/// Secrets are hidden, and so are passwords inside URLs.
+fn shown(secret: bool, values: Vec<String>) -> Vec<String> {
+    let show = |value: String| if secret { "********".to_owned() } else { without_password(&value) };
+    values.into_iter().map(show).collect()
+}

@@ -1,0 +1,233 @@
+//! `wal-archive expire`: deletes the WAL that no kept backup needs; without `--yes` only says what.
+
+use super::super::exit::AdminExit;
+use super::super::{args, log as log_settings, report};
+use super::answer::{json_flag, show, show_json};
+use super::patience;
+use super::table::{counted, time};
+use crate::config::Program;
+use crate::expire::backups::{Backup, list};
+use crate::expire::plan::{Before, Fate, Plan, Rules, Why, plan};
+use crate::expire::{Archive, Doomed, apply, doomed, look};
+use crate::failure::{Failure, size};
+use crate::object::Key;
+use crate::storage::{DeletionFailed, Shared, Storage};
+use crate::wal::WalName;
+use clap::{Arg, ArgAction, ArgMatches, Command};
+use serde_json::{Value, json};
+use std::path::PathBuf;
+use std::time::SystemTime;
+
+pub(super) fn command() -> Command {
+    let one = |name: &'static str, value: &'static str, help: &'static str| {
+        Arg::new(name).long(name).value_name(value).help(help)
+    };
+    let flag = |name: &'static str, help: &'static str| {
+        Arg::new(name).long(name).action(ArgAction::SetTrue).help(help)
+    };
+    Command::new("expire")
+        .about("Shows which WAL no kept backup needs; with --yes deletes it")
+        .arg(
+            one("label", "GLOB", "Backups whose label fits (* and ?), by their .backup files; repeatable")
+                .action(ArgAction::Append),
+        )
+        .arg(
+            one("backups", "FILE", "Backups by a list: START_LSN TIMELINE FINISHED [STOP_LSN]")
+                .value_parser(clap::value_parser!(PathBuf)),
+        )
+        .arg(
+            one("keep-backups", "N", "Of these keep the newest N that are complete")
+                .value_parser(clap::value_parser!(u32).range(1..)),
+        )
+        .arg(
+            one("keep-days", "D", "Of these keep what recovers to any moment of the last D days")
+                .value_parser(clap::value_parser!(u32).range(1..=36500)),
+        )
+        .arg(one("before", "WAL|LSN", "Delete nothing from this file or address on"))
+        .arg(flag(
+            "between-backups",
+            "Also delete between kept backups: of all but the newest only START to STOP stays",
+        ))
+        .arg(flag("yes", "Delete"))
+        .arg(flag("dry-run", "Only show it (the default)").conflicts_with("yes"))
+        .arg(patience::arg())
+        .arg(json_flag())
+}
+
+pub(super) fn run(matches: &ArgMatches) -> Result<AdminExit, Failure<()>> {
+    let layers = args::layers(matches, Program::Archive)?;
+    let (acts, json) = (matches.get_flag("yes"), matches.get_flag("json"));
+    let rules = rules(matches)?;
+    let destinations: Vec<Shared> =
+        layers.admin()?.0.iter().map(|place| patience::open(place, matches)).collect::<Result<_, _>>()?;
+    let archive = look(&destinations)?;
+    let plan = plan(&archive.facts, named(matches, &archive)?, &rules, SystemTime::now())?;
+    let mut places = Vec::new();
+    for storage in &destinations {
+        let ranges = doomed(storage.as_ref(), &plan).map_err(|error| Failure::from_storage((), &error))?;
+        places.push(Place { place: storage.place().to_owned(), ranges, deleted: None });
+    }
+    if !json {
+        show(&text(&plan, &archive, &places));
+    }
+    let mut exit = AdminExit::Fine;
+    if acts {
+        // What is gone for ever is logged, file by file.
+        log_settings::set_verbosity(matches.get_count("verbose").max(1));
+        for (storage, place) in destinations.iter().zip(&mut places) {
+            match delete(storage.as_ref(), &plan) {
+                Ok(deleted) => place.deleted = Some(deleted),
+                Err(DeletionFailed { deleted, error }) => {
+                    place.deleted = Some(deleted);
+                    report(&Failure::<()>::from_storage((), &error));
+                    exit = AdminExit::CouldNotTell;
+                }
+            }
+        }
+    }
+    match json {
+        true => show_json(value(&plan, &archive, &places)),
+        false => show(&conclusion(acts, &places)),
+    }
+    Ok(exit)
+}
+
+fn rules(matches: &ArgMatches) -> Result<Rules, Failure<()>> {
+    let number = |name: &str| matches.get_one::<u32>(name).copied();
+    let before = matches.get_one::<String>("before").map(|text| {
+        let segment = text.parse::<WalName>().ok().and_then(WalName::segment).map(Before::Segment);
+        segment.or_else(|| text.parse().ok().map(Before::Address)).ok_or_else(|| {
+            Failure::new(
+                (),
+                format!("--before: \"{text}\" is neither a segment nor an address such as 16/B374D848"),
+            )
+        })
+    });
+    Ok(Rules {
+        keep_backups: number("keep-backups").and_then(|count| usize::try_from(count).ok()),
+        keep_days: number("keep-days"),
+        before: before.transpose()?,
+        between_backups: matches.get_flag("between-backups"),
+    })
+}
+
+/// By label, by the list, or both.
+fn named(matches: &ArgMatches, archive: &Archive) -> Result<Vec<Backup>, Failure<()>> {
+    let mut named = Vec::new();
+    if let Some(path) = matches.get_one::<PathBuf>("backups") {
+        let text = std::fs::read_to_string(path)
+            .map_err(|error| Failure::new((), format!("cannot read \"{}\": {error}", path.display())))?;
+        named = list(&text)?;
+        if named.is_empty() {
+            let what = format!("\"{}\" lists no backup, so nothing may be deleted", path.display());
+            return Err(Failure::new((), what).hint("list every backup that exists"));
+        }
+    }
+    let patterns: Vec<_> = matches.get_many::<String>("label").unwrap_or_default().cloned().collect();
+    if !patterns.is_empty() {
+        named.extend(archive.labelled(&patterns)?);
+    }
+    Ok(named)
+}
+
+fn delete(storage: &dyn Storage, plan: &Plan) -> Result<u64, DeletionFailed> {
+    let tell =
+        |keys: &[Key]| keys.iter().for_each(|key| log::info!("deleting \"{}/{key}\"", storage.place()));
+    apply(storage, plan, SystemTime::now(), &tell)
+}
+
+/// What goes from a destination.
+struct Place {
+    place: String,
+    ranges: Vec<Doomed>,
+    deleted: Option<u64>,
+}
+
+fn why(why: Why) -> &'static str {
+    match why {
+        Why::Older => "older than the start of the oldest kept backup",
+        Why::Between => "between kept backups, or on a timeline that none leads to",
+    }
+}
+
+fn text(plan: &Plan, archive: &Archive, places: &[Place]) -> String {
+    let mut text = String::new();
+    for (backup, fate) in &plan.backups {
+        let (verb, why) = match fate {
+            Fate::Kept(why) => ("keep", why.as_str()),
+            Fate::Dropped => ("drop", "no rule keeps it"),
+        };
+        let stop = backup.stop.map_or_else(String::new, |stop| format!(" to {stop}"));
+        let finished = time(backup.finished);
+        text += &format!(
+            "{verb}    backup from {}{stop} on timeline {}, finished by {finished}, {:?}: {why}\n",
+            backup.start, backup.timeline, backup.label
+        );
+    }
+    for place in places {
+        for range in &place.ranges {
+            text += &format!(
+                "delete  {} to {}, {}, {} at \"{}\": {}\n",
+                range.first,
+                range.last,
+                counted(range.objects, "object"),
+                size(range.bytes),
+                place.place,
+                why(range.why)
+            );
+        }
+    }
+    if archive.unread > 0 {
+        text += &format!(
+            "stay    {}: in encodings that this version does not read\n",
+            counted(archive.unread, "object")
+        );
+    }
+    text
+}
+
+fn conclusion(acts: bool, places: &[Place]) -> String {
+    if acts {
+        let deleted: u64 = places.iter().filter_map(|place| place.deleted).sum();
+        return format!("deleted {}\n", counted(deleted, "object"));
+    }
+    let ranges = || places.iter().flat_map(|place| &place.ranges);
+    let (objects, stored) =
+        (ranges().map(|range| range.objects).sum(), ranges().map(|range| range.bytes).sum());
+    format!("total   {}, {}; nothing was deleted, --yes does it\n", counted(objects, "object"), size(stored))
+}
+
+fn value(plan: &Plan, archive: &Archive, places: &[Place]) -> Value {
+    let backups = plan.backups.iter().map(|(backup, fate)| {
+        json!({
+            "start": backup.start.to_string(),
+            "stop": backup.stop.map(|stop| stop.to_string()),
+            "timeline": backup.timeline.get(),
+            "finished": time(backup.finished),
+            "label": backup.label,
+            "kept": matches!(fate, Fate::Kept(_)),
+            "why": match fate { Fate::Kept(why) => Some(why), Fate::Dropped => None },
+        })
+    });
+    let places = places.iter().map(|place| {
+        let ranges = place.ranges.iter().map(|range| {
+            json!({
+                "first": range.first.to_string(),
+                "last": range.last.to_string(),
+                "objects": range.objects,
+                "bytes": range.bytes,
+                "why": why(range.why),
+            })
+        });
+        json!({
+            "destination": place.place,
+            "ranges": ranges.collect::<Vec<_>>(),
+            "deleted": place.deleted,
+        })
+    });
+    json!({
+        "backups": backups.collect::<Vec<_>>(),
+        "destinations": places.collect::<Vec<_>>(),
+        "unread": archive.unread,
+    })
+}

@@ -1,0 +1,207 @@
+//! `wal-archive quarantine NAME`: one object moved aside, so that a good one can take its place.
+
+use super::super::exit::AdminExit;
+use super::super::{args, report};
+use super::answer::{json_flag, show, show_json};
+use super::patience;
+use super::table::time;
+use crate::archive::examine::{Examined, Expected};
+use crate::archive::identity;
+use crate::archive::lookup;
+use crate::archive::quarantine::{Subject, chosen, find, moved_before, set_aside};
+use crate::config::{Layers, Program};
+use crate::failure::Failure;
+use crate::object::{Checks, Key};
+use crate::storage::{Error, Shared, Storage};
+use crate::wal::WalName;
+use clap::{Arg, ArgAction, ArgMatches, Command};
+use serde_json::{Value, json};
+
+pub(super) fn command() -> Command {
+    Command::new("quarantine")
+        .about("Moves a damaged object to quarantine/NAME.<16 hex>, so that a good one can be stored")
+        .arg(
+            Arg::new("name")
+                .required(true)
+                .value_name("NAME")
+                .help("A WAL file, or the key of an object of one, such as wal_005/NAME.lz4"),
+        )
+        .arg(
+            Arg::new("from")
+                .long("from")
+                .value_name("URL")
+                .help("Only at this destination (default: wherever it is damaged)"),
+        )
+        .arg(Arg::new("force").long("force").action(ArgAction::SetTrue).help(
+            "Also an object that is intact, in an encoding that is not read, or just stored in a bucket",
+        ))
+        .arg(patience::arg())
+        .arg(json_flag())
+}
+
+pub(super) fn run(matches: &ArgMatches) -> Result<AdminExit, Failure<()>> {
+    let layers = args::layers(matches, Program::Archive)?;
+    let force = matches.get_flag("force");
+    let text = matches.get_one::<String>("name").cloned().unwrap_or_default();
+    let subject = Subject::parse(&text).ok_or_else(|| {
+        Failure::new((), format!("\"{text}\" is neither the name of a WAL file nor the key of an object of one"))
+            .hint("a key is \"wal_005/NAME\" or \"NAME\" with the extension of its encoding; other objects are never touched")
+    })?;
+    let (destinations, checks) = destinations(&layers, matches.get_one::<String>("from"), matches)?;
+    if force && destinations.len() > 1 {
+        return Err(Failure::new((), "--force with several destinations could move every intact copy aside")
+            .hint("name the destination with --from URL"));
+    }
+    let (mut rows, mut failed) = (Vec::new(), false);
+    for storage in &destinations {
+        if let Err(error) = work(storage.as_ref(), &subject, checks, force, &mut rows) {
+            report(&Failure::from_storage((), &error));
+            failed = true;
+        }
+    }
+    match matches.get_flag("json") {
+        true => show_json(json!({"objects": rows.iter().map(Row::json).collect::<Value>()})),
+        false => show(&rows.iter().map(|row| format!("{}\n", row.line())).collect::<String>()),
+    }
+    if failed {
+        return Ok(AdminExit::CouldNotTell);
+    }
+    if rows.iter().any(|row| row.now_at.is_some()) {
+        return Ok(AdminExit::Fine);
+    }
+    let left: Vec<_> = rows.iter().filter_map(|row| row.state.as_ref()).collect();
+    report(&match left.is_empty() {
+        true => {
+            Failure::new((), format!("\"{text}\" stands at no destination", text = subject_text(&subject)))
+        }
+        false => Failure::new((), "no object is damaged, so nothing was moved")
+            .hint("--force moves an intact one; with several copies of a name, name the key of one"),
+    });
+    Ok(AdminExit::Findings)
+}
+
+fn subject_text(subject: &Subject) -> String {
+    match subject {
+        Subject::Name(name) => name.to_string(),
+        Subject::Key(key, _) => key.to_string(),
+    }
+}
+
+fn destinations(
+    layers: &Layers,
+    from: Option<&String>,
+    matches: &ArgMatches,
+) -> Result<(Vec<Shared>, Checks), Failure<()>> {
+    Ok(match from {
+        Some(url) => (vec![patience::open(&layers.destination(url)?, matches)?], layers.admin_checks()?),
+        None => {
+            let (archive, checks) = layers.admin()?;
+            (archive.iter().map(|place| patience::open(place, matches)).collect::<Result<_, _>>()?, checks)
+        }
+    })
+}
+
+/// What stands at a destination, and what became of it.
+struct Row {
+    place: String,
+    key: String,
+    /// Of what stands or stood there; `None` for what an earlier run moved.
+    state: Option<State>,
+    now_at: Option<String>,
+}
+
+struct State {
+    size: u64,
+    stored: String,
+    verdict: String,
+}
+
+impl Row {
+    fn of(storage: &dyn Storage, found: &Examined, now_at: Option<&Key>) -> Self {
+        Row {
+            place: storage.place().to_owned(),
+            key: found.key.to_string(),
+            state: Some(State {
+                size: found.body.len(),
+                stored: time(found.modified),
+                verdict: found.verdict.to_string(),
+            }),
+            now_at: now_at.map(Key::to_string),
+        }
+    }
+
+    fn line(&self) -> String {
+        let Row { place, key, .. } = self;
+        match (&self.state, &self.now_at) {
+            (Some(State { size, stored, verdict }), Some(to)) => {
+                format!("\"{place}/{key}\" ({size} bytes, stored {stored}, {verdict}) moved to \"{to}\"")
+            }
+            (Some(State { size, stored, verdict }), None) => {
+                format!("\"{place}/{key}\" ({size} bytes, stored {stored}, {verdict}) stays")
+            }
+            (None, to) => format!(
+                "\"{place}/{key}\" was moved before to \"{to}\"",
+                to = to.as_deref().unwrap_or_default()
+            ),
+        }
+    }
+
+    fn json(&self) -> Value {
+        let state = self.state.as_ref();
+        json!({
+            "destination": self.place,
+            "key": self.key,
+            "size": state.map(|state| state.size),
+            "stored": state.map(|state| &state.stored),
+            "was": state.map(|state| &state.verdict),
+            "now_at": self.now_at,
+        })
+    }
+}
+
+fn work(
+    storage: &dyn Storage,
+    subject: &Subject,
+    checks: Checks,
+    force: bool,
+    rows: &mut Vec<Row>,
+) -> Result<(), Error> {
+    let name = subject.name();
+    let system_id = identity::identity(storage)?.map(|identity| identity.system_id);
+    let found = find(storage, subject, &Expected { checks, system_id })?;
+    if found.is_empty() {
+        rows.extend(moved_before(storage, name)?.into_iter().map(|to| Row {
+            place: storage.place().to_owned(),
+            key: subject_text(subject),
+            state: None,
+            now_at: Some(to),
+        }));
+    }
+    let chosen = chosen(&found, force);
+    for examined in &found {
+        let moves = chosen.iter().any(|one| one.key == examined.key);
+        let to = moves.then(|| set_aside(storage, examined, name, force)).transpose()?;
+        rows.push(Row::of(storage, examined, to.as_ref()));
+    }
+    if !chosen.is_empty() {
+        warn_of_the_end(storage, name)?;
+    }
+    Ok(())
+}
+
+/// Where nothing stands behind a segment, an archive without it looks whole, only shorter.
+fn warn_of_the_end(storage: &dyn Storage, name: WalName) -> Result<(), Error> {
+    let around = lookup::around(storage, name, true)?;
+    let unseen = match name {
+        WalName::Segment(_) | WalName::TimelineHistory(_) => around.later.is_none(),
+        WalName::Partial(_) | WalName::BackupHistory(..) => false,
+    };
+    if unseen && around.copies.copies.is_empty() {
+        log::warn!(
+            "\"{}\" does not show that \"{name}\" is missing: a recovery that asks now takes the archive for shorter \
+             than it was HINT: store a good \"{name}\" before any recovery or promotion",
+            storage.place()
+        );
+    }
+    Ok(())
+}
