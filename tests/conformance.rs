@@ -1,21 +1,29 @@
 //! Every storage backend and wrapper keeps the contract of `storage::Storage`.
 
-#![allow(clippy::expect_used, clippy::panic, reason = "a test")]
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test"
+)]
 
 mod support;
 
+use std::io::Read;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
+use wal_archive::object::Key;
 use wal_archive::storage::attended::Attended;
 use wal_archive::storage::deadline::Deadline;
-use wal_archive::storage::faulty::{Fault, Faulty};
+use wal_archive::storage::faulty::{Fault, Faulty, Request};
 use wal_archive::storage::giving_up::GivingUp;
 use wal_archive::storage::local::Local;
 use wal_archive::storage::memory::Memory;
 use wal_archive::storage::retry::{Attempts, Retry};
 use wal_archive::storage::s3::{Keys, S3, S3Settings, Secret};
-use wal_archive::storage::{Shared, conformance};
+use wal_archive::storage::{Body, Range, Shared, Storage, conformance};
 
 /// Empty local stores below one temporary directory that lives as long as the test.
 fn local_stores() -> (tempfile::TempDir, impl Fn() -> Shared) {
@@ -123,6 +131,51 @@ fn s3_with_every_wrapper_keeps_the_contract() {
 #[test]
 fn retry_over_memory_keeps_the_contract() {
     conformance::run(&|| Arc::new(Retry::new(Arc::new(Memory::default()), Attempts::default())));
+}
+
+#[test]
+fn a_body_that_breaks_off_is_taken_up_where_it_broke() {
+    let attempts = Attempts { count: 3, pause: Duration::from_millis(1) };
+    let key = Key::parse("wal_005/object").unwrap();
+    let content: Vec<u8> = (0..1000u32).map(|i| (i * 7) as u8).collect();
+    for (breaks, range, reads) in [
+        (0, Range::Whole, true),
+        (2, Range::Whole, true),
+        (2, Range::Last(900), true),
+        (3, Range::Whole, false),
+    ] {
+        let memory: Shared = Arc::new(Memory::default());
+        memory.create(&key, &Body::from(content.clone())).unwrap();
+        let count = AtomicUsize::new(0);
+        let plan = move |request, _: &str| match request {
+            Request::Get if count.fetch_add(1, Ordering::Relaxed) < breaks => Fault::BreakAfter(300),
+            _ => Fault::None,
+        };
+        let store = Retry::new(Arc::new(Faulty::new(memory, Box::new(plan))), attempts);
+        let mut bytes = Vec::new();
+        let read = store.get(&key, range).unwrap().body.read_to_end(&mut bytes);
+        assert_eq!(read.is_ok(), reads, "{breaks} breaks");
+        assert!(!reads || bytes == content[range.start(1000) as usize..], "{range:?}, {breaks} breaks");
+    }
+}
+
+#[test]
+fn a_body_is_not_taken_up_in_another_object() {
+    let key = Key::parse("wal_005/object").unwrap();
+    let memory = Arc::new(Memory::default());
+    memory.create(&key, &Body::from(vec![1; 1000])).unwrap();
+    let plan = |request, _: &str| match request {
+        Request::Get => Fault::BreakAfter(300),
+        _ => Fault::None,
+    };
+    let attempts = Attempts { count: 3, pause: Duration::from_millis(1) };
+    let store = Retry::new(Arc::new(Faulty::new(memory.clone(), Box::new(plan))), attempts);
+    let mut body = store.get(&key, Range::Whole).unwrap().body;
+    body.by_ref().take(300).read_to_end(&mut Vec::new()).unwrap();
+    memory.delete(&key).unwrap();
+    memory.create(&key, &Body::from(vec![2; 1001])).unwrap();
+    let error = body.read_to_end(&mut Vec::new()).unwrap_err().to_string();
+    assert!(error.contains("was replaced while it was read"), "{error}");
 }
 
 #[test]

@@ -252,8 +252,8 @@ impl Storage for Local {
 
     fn get(&self, key: &Key, range: Range) -> Result<Object> {
         let (mut file, entry) = self.open(key)?;
-        if let Range::Last(count) = range {
-            let start = SeekFrom::Start(entry.size.saturating_sub(count));
+        if range != Range::Whole {
+            let start = SeekFrom::Start(range.start(entry.size));
             file.seek(start).map_err(|error| failed("cannot read", &self.path(key), error))?;
         }
         Ok(Object { size: entry.size, modified: entry.modified, body: Box::new(file) })

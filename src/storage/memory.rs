@@ -59,9 +59,7 @@ impl Storage for Memory {
         let (bytes, modified) = self.objects().get(key.as_str()).cloned().ok_or_else(|| missing(key))?;
         let size = bytes.len() as u64;
         let mut body = Cursor::new(bytes);
-        if let Range::Last(count) = range {
-            body.set_position(size.saturating_sub(count));
-        }
+        body.set_position(range.start(size));
         Ok(Object { size, modified, body: Box::new(body) })
     }
 

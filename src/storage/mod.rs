@@ -147,8 +147,21 @@ impl StdError for Error {
 pub enum Range {
     /// All of them.
     Whole,
+    /// From this offset to the end; nothing of an object that is no longer.
+    From(u64),
     /// The last so many, or all of a shorter object.
     Last(u64),
+}
+
+impl Range {
+    /// Where it begins in an object of `size` bytes.
+    pub fn start(self, size: u64) -> u64 {
+        match self {
+            Range::Whole => 0,
+            Range::From(offset) => offset.min(size),
+            Range::Last(count) => size.saturating_sub(count),
+        }
+    }
 }
 
 /// An object on its way in. The length and time are of the whole object, whatever the range.

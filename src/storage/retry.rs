@@ -3,13 +3,15 @@
 //! Only [`Kind::Unavailable`] is repeated, a bounded number of times, with growing random pauses.
 //! That is safe for every request: a create that was done although its answer was lost meets
 //! [`Kind::AlreadyExists`], and the caller compares what stands there. The last error says how
-//! often it was tried.
+//! often it was tried. A body that breaks off is taken up again where it broke, so nobody above
+//! repeats a read.
 
 use super::{Body, DeletionFailed, Entry, Error, Kind, Listing, Object, Range, Result, Shared, Storage};
 use crate::host::stamp::Stamp;
 use crate::object::Key;
 use std::cell::Cell;
 use std::hash::{BuildHasher, RandomState};
+use std::io::{self, Read};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -38,6 +40,10 @@ impl Retry {
     /// Wraps a store.
     pub fn new(inner: Shared, attempts: Attempts) -> Self {
         Retry { inner, attempts }
+    }
+
+    fn again(&self) -> Retry {
+        Retry { inner: Arc::clone(&self.inner), attempts: self.attempts }
     }
 
     fn run<T>(&self, request: impl Fn() -> Result<T>) -> Result<T> {
@@ -108,6 +114,53 @@ impl Iterator for Resumed {
     }
 }
 
+/// A body that is taken up again where it broke off.
+struct Continued {
+    again: Retry,
+    key: Key,
+    size: u64,
+    modified: SystemTime,
+    /// Where the next byte is.
+    at: u64,
+    left: u32,
+    body: Box<dyn Read + Send>,
+}
+
+impl Continued {
+    /// The rest, of the very same object.
+    fn rest(&mut self) -> Result<()> {
+        self.left -= 1;
+        std::thread::sleep(self.again.attempts.pause.mul_f64(jitter()));
+        let rest = self.again.run(|| self.again.inner.get(&self.key, Range::From(self.at)))?;
+        if (rest.size, rest.modified) != (self.size, self.modified) {
+            let what = format!("\"{}/{}\" was replaced while it was read", self.again.place(), self.key);
+            return Err(Error::new(Kind::Unavailable, what));
+        }
+        self.body = rest.body;
+        Ok(())
+    }
+}
+
+impl Read for Continued {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            let error = match self.body.read(buffer) {
+                Ok(read) => {
+                    self.at += read as u64;
+                    return Ok(read);
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => return Err(error),
+                Err(error) => Error::of_io(error, self.again.place()),
+            };
+            if error.kind() != Kind::Unavailable || self.left == 0 || self.at >= self.size {
+                return Err(io::Error::other(error));
+            }
+            log::debug!("after {} bytes: {error}", self.at);
+            self.rest().map_err(io::Error::other)?;
+        }
+    }
+}
+
 impl Storage for Retry {
     fn place(&self) -> &str {
         self.inner.place()
@@ -122,7 +175,11 @@ impl Storage for Retry {
     }
 
     fn get(&self, key: &Key, range: Range) -> Result<Object> {
-        self.run(|| self.inner.get(key, range))
+        let Object { size, modified, body } = self.run(|| self.inner.get(key, range))?;
+        let (again, key, at) = (self.again(), key.clone(), range.start(size));
+        let left = self.attempts.count.saturating_sub(1);
+        let body = Continued { again, key, size, modified, at, left, body };
+        Ok(Object { size, modified, body: Box::new(body) })
     }
 
     fn head(&self, key: &Key) -> Result<Entry> {
@@ -139,9 +196,8 @@ impl Storage for Retry {
 
     fn list(&self, prefix: &str, after: &str) -> Result<Listing> {
         let entries = self.run(|| self.inner.list(prefix, after))?;
-        let again = Retry { inner: Arc::clone(&self.inner), attempts: self.attempts };
         Ok(Box::new(Resumed {
-            again,
+            again: self.again(),
             prefix: prefix.to_owned(),
             after: after.to_owned(),
             left: self.attempts.count,

@@ -122,9 +122,7 @@ impl Storage for Bucket {
         let (bytes, modified) = self.found(key)?;
         let size = bytes.len() as u64;
         let mut body = Cursor::new(bytes);
-        if let Range::Last(count) = range {
-            body.set_position(size.saturating_sub(count));
-        }
+        body.set_position(range.start(size));
         Ok(Object { size, modified, body: Box::new(body) })
     }
 

@@ -190,6 +190,13 @@ fn total_of(content_range: &str) -> Option<u64> {
     content_range.rsplit_once('/')?.1.parse().ok()
 }
 
+/// Reads so many bytes of a body away.
+fn skip(mut object: Object, bytes: u64, place: &str) -> Result<Object> {
+    let skipped = io::copy(&mut object.body.by_ref().take(bytes), &mut io::sink());
+    skipped.map_err(|error| Error::of_io(error, place))?;
+    Ok(object)
+}
+
 impl S3 {
     /// An object's length where a first answer came without: with a range it must be named.
     fn size_by_range(&self, key: &Key, asked: Range) -> Result<u64> {
@@ -234,16 +241,19 @@ impl Storage for S3 {
             inner.client()?.get_object().bucket(&inner.bucket).key(inner.full(key.as_str())).set_range(
                 match range {
                     Range::Whole => None,
+                    Range::From(offset) => Some(format!("bytes={offset}-")),
                     Range::Last(count) => Some(format!("bytes=-{count}")),
                 },
             );
         let output = match client::runtime()?.block_on(request.send()) {
             Ok(output) => output,
             Err(error) => {
-                // The last bytes of an empty object cannot be had: 416.
+                // The last bytes of an empty object cannot be had, nor what is behind an object's end: 416.
                 let unsatisfiable = error.raw_response().is_some_and(|raw| raw.status().as_u16() == 416);
                 if unsatisfiable && range != Range::Whole {
-                    return self.get(key, Range::Whole);
+                    let object = self.get(key, Range::Whole)?;
+                    let start = range.start(object.size);
+                    return skip(object, start, &inner.place);
                 }
                 return Err(classify("read", &inner.object(key.as_str()), error));
             }
@@ -255,17 +265,11 @@ impl Storage for S3 {
             Some(size) => size,
             None => self.size_by_range(key, range)?,
         };
-        let len = match (range, total) {
-            (Range::Last(count), Some(total)) => count.min(total),
-            _ => size,
-        };
-        let mut body = Incoming::new(output.body, len, inner.place.clone());
-        if let (Range::Last(count), None) = (range, total) {
-            // A store that does not know ranges sends it all.
-            let skipped = io::copy(&mut body.by_ref().take(size.saturating_sub(count)), &mut io::sink());
-            skipped.map_err(|error| Error::of_io(error, &inner.place))?;
-        }
-        Ok(Object { size, modified, body: Box::new(body) })
+        let start = range.start(size);
+        // A store that does not know ranges sends it all.
+        let ignored = if total.is_some() { 0 } else { start };
+        let body = Incoming::new(output.body, size - start + ignored, inner.place.clone());
+        skip(Object { size, modified, body: Box::new(body) }, ignored, &inner.place)
     }
 
     fn head(&self, key: &Key) -> Result<Entry> {
