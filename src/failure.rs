@@ -2,11 +2,13 @@
 //! sentences say a size and a time.
 
 use crate::storage;
+use log::Level;
+use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::time::{Duration, SystemTime};
 
 /// What a workflow returns instead of its result; `K` is the workflow's own set of kinds.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failure<K> {
     /// What the exit code is made of.
     pub kind: K,
@@ -31,6 +33,28 @@ impl<K> Failure<K> {
     /// Keeps a storage error's words and hint.
     pub fn from_storage(kind: K, error: &storage::Error) -> Self {
         Failure { kind, message: error.to_string(), hint: error.hint_text().map(str::to_owned) }
+    }
+}
+
+impl<K> Failure<K> {
+    /// The same words, of what turned out to be no failure.
+    pub fn remark(&self) -> Failure<()> {
+        Failure { kind: (), message: self.message.clone(), hint: self.hint.clone() }
+    }
+
+    /// One event in the log; the hint stays a field of its own.
+    pub fn log(&self, level: Level) {
+        match &self.hint {
+            Some(hint) => log::log!(level, hint = hint.as_str(); "{}", self.message),
+            None => log::log!(level, "{}", self.message),
+        }
+    }
+}
+
+impl Failure<()> {
+    /// Nothing failed, but somebody should do something.
+    pub fn warn(message: impl Into<String>, hint: impl Into<String>) {
+        Failure::new((), message).hint(hint).log(Level::Warn);
     }
 }
 

@@ -4,14 +4,14 @@
 
 // Whether a file is absent, by what listings showed.
 pub mod absent;
+// One stored object opened: read, decoded and proved.
+pub mod object;
 // Where a WAL file stands at a destination, in whatever encoding.
 pub mod lookup;
 // Whose archive a destination is, and the proof that it is one.
 pub mod identity;
 // What stands at a destination: one listing, sorted and typed.
 pub mod inventory;
-// One stored object, read whole and judged.
-pub mod examine;
 // One object moved aside.
 pub mod quarantine;
 // A WAL file on its way into an archive: read, checked, encoded.

@@ -12,8 +12,8 @@
 //! A push may believe its own mark for ten minutes without a look at a bucket, so nothing that was
 //! stored in a bucket a moment ago may go: [`young_since`].
 
-use crate::archive::examine::{self, Examined, Expected, Verdict};
 use crate::archive::lookup;
+use crate::archive::object::{Kept, Opener, stored_bytes};
 use crate::object::key::QUARANTINE_FOLDER;
 use crate::object::{Key, Sha256Sum, Stored};
 use crate::storage::{Error, Kind, Result, Storage};
@@ -63,7 +63,7 @@ impl Subject {
 }
 
 /// The objects that a subject means at a destination, each judged.
-pub fn find(storage: &dyn Storage, subject: &Subject, expected: &Expected) -> Result<Vec<Examined>> {
+pub fn find(storage: &dyn Storage, subject: &Subject, opener: &Opener) -> Result<Vec<Kept>> {
     let keys = match subject {
         Subject::Key(key, _) => vec![key.clone()],
         Subject::Name(name) => {
@@ -72,9 +72,8 @@ pub fn find(storage: &dyn Storage, subject: &Subject, expected: &Expected) -> Re
             around.copies.into_iter().map(|(key, _)| key).chain(unknown).collect()
         }
     };
-    let examined = keys.iter().map(|key| examine::examine(storage, key, expected, io::sink));
-    let found = examined.collect::<Result<Vec<_>>>()?;
-    Ok(found.into_iter().flatten().map(|(examined, _)| examined).collect())
+    let found = keys.iter().map(|key| opener.keep(storage, key, &mut io::sink()));
+    Ok(found.collect::<Result<Vec<_>>>()?.into_iter().flatten().collect())
 }
 
 /// What of a name was moved aside before.
@@ -90,7 +89,7 @@ pub fn moved_before(storage: &dyn Storage, name: WalName) -> Result<Vec<String>>
 }
 
 /// Moves an object aside; its new key. A young one goes only with `force`.
-pub fn set_aside(storage: &dyn Storage, found: &Examined, name: WalName, force: bool) -> Result<Key> {
+pub fn set_aside(storage: &dyn Storage, found: &Kept, name: WalName, force: bool) -> Result<Key> {
     if !force && young_since(storage)?.is_some_and(|since| found.modified > since) {
         return Err(too_young(storage, &found.key));
     }
@@ -106,12 +105,12 @@ pub fn set_aside(storage: &dyn Storage, found: &Examined, name: WalName, force: 
         Err(error) if error.kind() == Kind::AlreadyExists => storage.make_durable(&to)?,
         Err(error) => return Err(error),
     }
-    let copied = examine::read(storage, &to)?.map(|(_, body)| sum(&body)).transpose()?;
+    let copied = stored_bytes(storage, &to)?.map(|(_, body)| sum(&body)).transpose()?;
     if copied != Some(stored) {
         let what = format!("\"{}/{to}\" is not the copy it should be; nothing was deleted", storage.place());
         return Err(Error::new(Kind::Damaged, what).hint("look at it, move it away and repeat"));
     }
-    match examine::read(storage, &found.key)? {
+    match stored_bytes(storage, &found.key)? {
         None => {} // somebody else was faster
         Some((_, now)) if sum(&now)? == stored => storage.delete(&found.key)?,
         Some(_) => {
@@ -135,11 +134,11 @@ fn too_young(storage: &dyn Storage, key: &Key) -> Error {
 
 /// Whether moving these and no others is what was asked for: the damaged ones, or with `force` the
 /// one that is there.
-pub fn chosen(found: &[Examined], force: bool) -> Vec<&Examined> {
+pub fn chosen(found: &[Kept], force: bool) -> Vec<&Kept> {
     if force && let [only] = found {
         return vec![only];
     }
-    found.iter().filter(|examined| matches!(examined.verdict, Verdict::Damaged(_))).collect()
+    found.iter().filter(|kept| kept.verdict.damage().is_some()).collect()
 }
 
 #[cfg(test)]
@@ -151,7 +150,7 @@ mod tests {
     use crate::storage::memory::Memory;
     use std::sync::Arc;
 
-    const EXPECTED: Expected = Expected { checks: Checks::Header, system_id: None };
+    const ANY: Opener = Opener { checks: Checks::Header, system_id: None, segment_size: None };
 
     fn damaged() -> (Arc<Memory>, Subject) {
         let memory = Arc::new(Memory::default());
@@ -201,11 +200,11 @@ mod tests {
                     true => Fault::Before(Kind::TimedOut),
                     false => Fault::None,
                 };
-                let found = find(memory.as_ref(), &subject, &EXPECTED).unwrap().remove(0);
+                let found = find(memory.as_ref(), &subject, &ANY).unwrap().remove(0);
                 let faulty = Faulty::new(memory.clone(), Box::new(plan));
                 set_aside(&faulty, &found, subject.name(), false).unwrap_err();
                 assert!(!keys(memory.as_ref()).is_empty());
-                if let Some(found) = find(memory.as_ref(), &subject, &EXPECTED).unwrap().first() {
+                if let Some(found) = find(memory.as_ref(), &subject, &ANY).unwrap().first() {
                     set_aside(memory.as_ref(), found, subject.name(), false).unwrap();
                 }
                 let left = keys(memory.as_ref());
@@ -219,7 +218,7 @@ mod tests {
     fn an_object_that_was_replaced_meanwhile_is_not_deleted() {
         let (memory, subject) = damaged();
         let own = Key::of(subject.name());
-        let found = find(memory.as_ref(), &subject, &EXPECTED).unwrap().remove(0);
+        let found = find(memory.as_ref(), &subject, &ANY).unwrap().remove(0);
         memory.delete(&own).unwrap();
         memory.create(&own, &Body::from(b"the good one".to_vec())).unwrap();
         let error = set_aside(memory.as_ref(), &found, subject.name(), false).unwrap_err();
@@ -230,7 +229,7 @@ mod tests {
     #[test]
     fn a_copy_that_is_not_the_same_keeps_the_original() {
         let (memory, subject) = damaged();
-        let found = find(memory.as_ref(), &subject, &EXPECTED).unwrap().remove(0);
+        let found = find(memory.as_ref(), &subject, &ANY).unwrap().remove(0);
         let aside = Key::quarantine(subject.name(), &Sha256Sum::of(b"junk"));
         memory.create(&aside, &Body::from(b"other".to_vec())).unwrap();
         let error = set_aside(memory.as_ref(), &found, subject.name(), false).unwrap_err();
@@ -242,7 +241,7 @@ mod tests {
     fn what_a_bucket_got_less_than_15_minutes_ago_goes_only_by_force_and_a_directory_gives_it_at_once() {
         let own = Key::of("00000002.history".parse().unwrap());
         let (memory, subject) = damaged();
-        let find_one = |storage: &dyn Storage| find(storage, &subject, &EXPECTED).unwrap().remove(0);
+        let find_one = |storage: &dyn Storage| find(storage, &subject, &ANY).unwrap().remove(0);
         let found = find_one(memory.as_ref());
         memory.delete(&own).unwrap();
         memory.create(&own, &Body::from(b"junk".to_vec())).unwrap();

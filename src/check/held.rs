@@ -3,7 +3,7 @@
 
 use super::{Finding, State};
 use crate::archive::inventory::{Item, items};
-use crate::archive::lookup;
+use crate::archive::object::{Label, label};
 use crate::failure::Failure;
 use crate::object::key::WAL_FOLDER;
 use crate::object::{Encoding, Identity, Key, Stored};
@@ -51,7 +51,7 @@ impl Held {
 fn is_ours(storage: &dyn Storage, item: &Item) -> bool {
     let encoded = matches!(item.stored, Stored::Wal(_, Encoding::Zstd) | Stored::Variant(..));
     let key = item.key().filter(|_| encoded && item.key.starts_with(WAL_FOLDER));
-    key.is_some_and(|key| lookup::trailer(storage, &key).is_ok_and(|found| matches!(found, Ok(Some(_)))))
+    key.is_some_and(|key| matches!(label(storage, &key), Ok(Label::Ours(_))))
 }
 
 /// WAL files directly under the prefix of an archive that is wal-archive's own.
@@ -85,7 +85,7 @@ pub(super) fn oldest(storage: &dyn Storage) -> Option<Finding> {
     let mut listed = storage.list(WAL_FOLDER, "").ok()?.map_while(Result::ok);
     let key = listed
         .find_map(|entry| Key::parse(&entry.key).filter(|key| matches!(Stored::of(key), Stored::Wal(..))))?;
-    match lookup::trailer(storage, &key) {
+    match label(storage, &key) {
         Ok(_) => {
             Some(Finding::fine("oldest", of, format!("\"{of}\" lets \"{key}\", the first object, be read")))
         }

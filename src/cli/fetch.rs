@@ -4,7 +4,7 @@ use super::args::{self, Parsed};
 use super::destinations::Destinations;
 use super::exit::{FetchExit, Form};
 use super::supervise::{End, Orders, Report, begin, supervise, tell};
-use super::{guarded, open_spool, prefetcher, report, server_adopts_orphans};
+use super::{guarded, open_spool, prefetcher, server_adopts_orphans};
 use crate::config::{FetchSettings, OnError, Program};
 use crate::failure::Failure;
 use crate::fetch::{self, Answer, Begun, Cause, Fetch, Patience, ask_for, fetch, hint_in_promotion};
@@ -13,6 +13,7 @@ use crate::spool::Spool;
 use crate::storage::{Destination, Shared};
 use crate::wal::{Timeline, WalName};
 use clap::{Arg, ArgMatches, Command};
+use log::Level;
 use std::env;
 use std::ffi::OsString;
 use std::panic::AssertUnwindSafe;
@@ -114,12 +115,12 @@ fn read(args: Vec<OsString>, set_form: &dyn Fn(Form)) -> Result<Call, FetchExit>
         Parsed::Run(matches) => matches,
         Parsed::Told => return Err(FetchExit::Delivered),
         Parsed::Wrong(failure) => {
-            report(&failure);
+            failure.log(Level::Error);
             return Err(FetchExit::Usage);
         }
     };
     Call::read(&matches, set_form).map_err(|failure| {
-        report(&failure);
+        failure.log(Level::Error);
         FetchExit::Usage
     })
 }
@@ -241,10 +242,11 @@ impl Call {
 
     fn complain(&self, what: &str) {
         let failure = Failure::new((), format!("\"{}\" {what}", self.name));
-        report(&match self.promotion() {
+        let failure = match self.promotion() {
             Some(timeline) => failure.hint(hint_in_promotion(timeline)),
             None => failure,
-        });
+        };
+        failure.log(Level::Error);
     }
 
     /// Goes to the archive, in this process.
@@ -258,7 +260,7 @@ impl Call {
         let spool = self.spool();
         let destinations = Destinations::open(&self.settings.common.archive, spool.as_ref());
         if let Err(failure) = destinations.check(self.data_directory.as_ref(), start + timeout) {
-            report(&failure);
+            failure.log(Level::Error);
             return FetchExit::Usage;
         }
         let shared = destinations.shared();
@@ -276,7 +278,7 @@ impl Call {
                 FetchExit::Absent
             }
             Err(failures) => {
-                failures.iter().for_each(report);
+                failures.iter().for_each(|failure| failure.log(Level::Error));
                 FetchExit::of(&failures)
             }
         }

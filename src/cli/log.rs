@@ -53,14 +53,15 @@ impl Log for Sink {
             Level::Debug | Level::Trace => "debug",
         };
         // One event, one line, whatever a file name or a system message contains.
-        let message = record.args().to_string().replace(['\n', '\r'], " ");
+        let plain = |text: String| text.replace(['\n', '\r'], " ");
+        let message = plain(record.args().to_string());
+        let hint = record.key_values().get("hint".into()).map(|hint| plain(hint.to_string()));
         let line = match FORMAT.get().unwrap_or(&LogFormat::Text) {
-            LogFormat::Text => format!("{}: {level}: {message}\n", self.program),
+            LogFormat::Text => {
+                let hint = hint.map_or_else(String::new, |hint| format!(" HINT: {hint}"));
+                format!("{}: {level}: {message}{hint}\n", self.program)
+            }
             LogFormat::Json => {
-                let (message, hint) = match message.split_once(" HINT: ") {
-                    Some((message, hint)) => (message, Some(hint)),
-                    None => (message.as_str(), None),
-                };
                 let time = humantime::format_rfc3339_millis(SystemTime::now().max(SystemTime::UNIX_EPOCH))
                     .to_string();
                 let mut event = serde_json::json!({

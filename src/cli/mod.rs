@@ -13,6 +13,7 @@ mod supervise;
 use crate::failure::Failure;
 use crate::host::data_directory::DataDirectory;
 use crate::spool::{Place, Spool};
+use ::log::Level;
 use std::panic;
 use std::path::PathBuf;
 
@@ -26,14 +27,10 @@ fn guarded(
     panic::set_hook(Box::new(|info| {
         let what = info.payload_as_str().unwrap_or("no message");
         let place = info.location().map_or_else(String::new, |at| format!(" at {}:{}", at.file(), at.line()));
-        ::log::error!("a bug: panic{place}: {what} HINT: report it; the request failed, nothing was lost");
+        let bug = Failure::new((), format!("a bug: panic{place}: {what}"));
+        bug.hint("report it; the request failed, nothing was lost").log(Level::Error);
     }));
     panic::catch_unwind(run).unwrap_or_else(|_| on_panic())
-}
-
-/// Says what failed.
-fn report<K>(failure: &Failure<K>) {
-    ::log::error!("{failure}");
 }
 
 /// Whether the server that called, or whose data directory it is, is the first process of its

@@ -4,7 +4,7 @@ use super::args::{self, Parsed};
 use super::destinations::Destinations;
 use super::exit::PushExit;
 use super::supervise::{End, Orders, Outcome, Report, begin, supervise, tell};
-use super::{guarded, open_spool, report, server_adopts_orphans};
+use super::{guarded, open_spool, server_adopts_orphans};
 use crate::archive::intake::patience;
 use crate::config::{Program, PushSettings};
 use crate::failure::Failure;
@@ -14,6 +14,7 @@ use crate::spool::Spool;
 use crate::storage::{Destination, Location, Shared};
 use crate::wal::WalName;
 use clap::{Arg, ArgMatches, Command};
+use log::Level;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -42,14 +43,14 @@ fn run(args: Vec<OsString>, orders: Option<&Orders>, start: Instant) -> PushExit
         Parsed::Run(matches) => matches,
         Parsed::Told => return PushExit::Stored,
         Parsed::Wrong(failure) => {
-            report(&failure);
+            failure.log(Level::Error);
             return PushExit::Usage;
         }
     };
     let call = match Call::read(&matches) {
         Ok(call) => call,
         Err(failure) => {
-            report(&failure);
+            failure.log(Level::Error);
             return PushExit::Usage;
         }
     };
@@ -141,10 +142,9 @@ impl Call {
                 PushExit::Deadline
             }
             End::Died(how) => {
-                log::error!(
-                    "the process that archives \"{name}\" {how} HINT: look for a limit of memory or of processes, and \
-                     in the system's log for why it was ended"
-                );
+                let failure = Failure::new((), format!("the process that archives \"{name}\" {how}"));
+                let hint = "look for a limit of memory or of processes, and in the system's log for why it was ended";
+                failure.hint(hint).log(Level::Error);
                 PushExit::Destination
             }
         }
@@ -160,7 +160,7 @@ impl Call {
         let shared = destinations.shared();
         let deadline = Instant::now() + timeout.unwrap_or_else(|| patience(0));
         if let Err(failure) = destinations.check(self.data_directory.as_ref(), deadline) {
-            report(&failure);
+            failure.log(Level::Error);
             return PushExit::Usage;
         }
         let durable = || {
@@ -173,7 +173,7 @@ impl Call {
         match outcome {
             Ok(()) => PushExit::Stored,
             Err(failures) => {
-                failures.iter().for_each(report);
+                failures.iter().for_each(|failure| failure.log(Level::Error));
                 PushExit::of(&failures)
             }
         }

@@ -12,9 +12,9 @@
 mod names;
 mod one;
 
-use crate::archive::examine::Expected;
 use crate::archive::identity::{self, Claimant, Owner, Refusal};
 use crate::archive::inventory::{self, STRANGERS_KEPT};
+use crate::archive::object::Opener;
 use crate::failure::Failure;
 use crate::host::side_by_side::by_many;
 use crate::object::{Checks, Expired};
@@ -114,7 +114,7 @@ const TOO_MANY: usize = 10;
 struct Copy<'a> {
     from: &'a dyn Storage,
     to: &'a dyn Storage,
-    expected: Expected,
+    opener: Opener,
     level: i32,
     repair: bool,
     in_place: bool,
@@ -149,7 +149,7 @@ pub fn copy(request: &Request<'_>) -> Result<Report, Failure<()>> {
     let copy = Copy {
         from,
         to,
-        expected: Expected { checks, system_id: Some(identity.system_id) },
+        opener: Opener { checks, system_id: Some(identity.system_id), segment_size: None },
         level: request.level,
         repair: request.repair,
         in_place,

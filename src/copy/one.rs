@@ -2,13 +2,13 @@
 
 use super::names::Named;
 use super::{Copy, Finding, Found, Outcome};
-use crate::archive::examine::{Examined, Verdict, examine};
 use crate::archive::lookup;
+use crate::archive::object::{Kept, Label, Verdict, label};
 use crate::archive::quarantine;
 use crate::object::{Decoded, EncodeError, Key, Sha256Sum, Trailer, encode};
 use crate::storage::{Body, BodyWriter, Error, Kind, Result, Storage};
 use crate::wal::WalName;
-use std::io;
+use std::io::{self, Write};
 
 /// What became of one file.
 #[derive(Default)]
@@ -78,11 +78,7 @@ impl Copy<'_> {
         if !self.repair {
             return own_trailer(self.to, key);
         }
-        let found = examine(self.to, key, &self.expected, io::sink)?;
-        Ok(found.and_then(|(examined, _)| match examined.verdict {
-            Verdict::Intact(decoded) => decoded.trailer,
-            Verdict::Damaged(_) | Verdict::Unread => None,
-        }))
+        Ok(self.opener.intact(self.to, key)?.and_then(|decoded| decoded.trailer))
     }
 
     /// Reads the first intact copy, as wal-fetch would: our own object is believed alone, others
@@ -94,20 +90,14 @@ impl Copy<'_> {
         to: &Key,
         faults: &mut Vec<Finding>,
     ) -> Result<Option<Object>> {
-        let mut good: Option<(Examined, Decoded, Option<Body>)> = None;
+        let mut good: Option<(Kept, Decoded, Option<Body>)> = None;
         for key in from {
-            let found =
-                match &good {
-                    // Our own object is passed on as it is, so its content is not kept.
-                    None if key == to => examine(self.from, key, &self.expected, io::sink)?
-                        .map(|(examined, _)| (examined, None)),
-                    None => examine(self.from, key, &self.expected, room)?
-                        .map(|(examined, raw)| (examined, Some(raw.finish()))),
-                    Some(_) => examine(self.from, key, &self.expected, io::sink)?
-                        .map(|(examined, _)| (examined, None)),
-                };
-            let Some((examined, raw)) = found else { continue };
-            let decoded = match &examined.verdict {
+            // Our own object is passed on as it is, and a further copy only compared.
+            let mut raw = (good.is_none() && key != to).then(room);
+            let mut nowhere = io::sink();
+            let output = raw.as_mut().map_or(&mut nowhere as &mut (dyn Write + Send), |raw| raw);
+            let Some(kept) = self.opener.keep(self.from, key, output)? else { continue };
+            let decoded = match &kept.verdict {
                 Verdict::Intact(decoded) => decoded.clone(),
                 verdict => {
                     faults.push(self.found_at_source(Found::Damaged, name, key, &verdict.to_string()));
@@ -123,30 +113,32 @@ impl Copy<'_> {
                 Some(_) => {}
                 None => {
                     let ours = decoded.trailer.is_some();
-                    good = Some((examined, decoded, raw));
+                    good = Some((kept, decoded, raw.map(BodyWriter::finish)));
                     if ours {
                         break;
                     }
                 }
             }
         }
-        let Some((examined, decoded, raw)) = good else { return Ok(None) };
+        let Some((kept, decoded, raw)) = good else { return Ok(None) };
         let Decoded { size, sha256, .. } = decoded;
-        let (source, ours) = (examined.key.clone(), decoded.trailer.is_some());
+        let (source, ours) = (kept.key.clone(), decoded.trailer.is_some());
         // Another tool's zstd under our own key cannot be replaced, and need not be.
         if ours || self.in_place && source == *to {
-            return Ok(Some(Object { body: examined.body, size, sha256, source, ours }));
+            return Ok(Some(Object { body: kept.body, size, sha256, source, ours }));
         }
         let raw = match raw {
             Some(raw) => raw,
-            None => match examine(self.from, &source, &self.expected, room)? {
-                Some((Examined { verdict: Verdict::Intact(again), .. }, raw)) if again.sha256 == sha256 => {
-                    raw.finish()
+            None => {
+                let mut raw = room();
+                let again = self.opener.open(self.from, &source, &mut raw)?.map(|opened| opened.verdict);
+                match again {
+                    Some(Verdict::Intact(again)) if again.sha256 == sha256 => raw.finish(),
+                    _ => return Ok(None), // replaced or deleted while it was read
                 }
-                _ => return Ok(None), // replaced or deleted while it was read
-            },
+            }
         };
-        let system_id = decoded.system_id().or(self.expected.system_id);
+        let system_id = decoded.system_id().or(self.opener.system_id);
         let mut body = room();
         encode(name, size, system_id, self.level, &mut raw.reader(), &mut body).map_err(|error| {
             let what = format!("cannot encode \"{name}\" anew");
@@ -192,7 +184,7 @@ impl Copy<'_> {
                 Err(error) if error.kind() == Kind::AlreadyExists => {}
                 Err(error) => return Err(error),
             }
-            let Some((there, _)) = examine(self.to, to, &self.expected, io::sink)? else { continue };
+            let Some(there) = self.opener.keep(self.to, to, &mut io::sink())? else { continue };
             match &there.verdict {
                 Verdict::Intact(decoded) if is(decoded, object) => {
                     // Whoever wrote it may have died before it was durable.
@@ -204,7 +196,7 @@ impl Copy<'_> {
                 Verdict::Intact(_) if matches!(name, WalName::Partial(_)) && *to == Key::of(name) => {
                     return self.put(name, object, &Key::variant(name, &object.sha256), done);
                 }
-                Verdict::Damaged(_) if self.repair => {
+                Verdict::Damaged(_) | Verdict::OtherCluster(_) if self.repair => {
                     quarantine::set_aside(self.to, &there, name, false)?;
                     set_aside = true;
                 }
@@ -223,7 +215,7 @@ impl Copy<'_> {
         let around = lookup::copies(self.to, name, true)?;
         let mut repaired = false;
         for (key, _) in around.copies.iter().filter(|(key, _)| key != to) {
-            let Some((there, _)) = examine(self.to, key, &self.expected, io::sink)? else { continue };
+            let Some(there) = self.opener.keep(self.to, key, &mut io::sink())? else { continue };
             match &there.verdict {
                 Verdict::Intact(decoded) if is(decoded, object) => {
                     self.to.make_durable(key)?;
@@ -231,7 +223,7 @@ impl Copy<'_> {
                     return Ok(Beside::Settled);
                 }
                 Verdict::Intact(_) if matches!(name, WalName::Partial(_)) => return Ok(Beside::OtherPartial),
-                Verdict::Damaged(_) if self.repair => {
+                Verdict::Damaged(_) | Verdict::OtherCluster(_) if self.repair => {
                     quarantine::set_aside(self.to, &there, name, false)?;
                     repaired = true;
                 }
@@ -272,7 +264,9 @@ impl Copy<'_> {
                     object.sha256.short()
                 ),
             ),
-            Verdict::Damaged(reason) => (Found::Damaged, format!("damaged: {reason}")),
+            Verdict::Damaged(reason) | Verdict::OtherCluster(reason) => {
+                (Found::Damaged, format!("damaged: {reason}"))
+            }
             Verdict::Unread => (Found::Unread, Verdict::Unread.to_string()),
         };
         Finding { what, name, place: self.to.place().to_owned(), key: key.to_string(), reason }
@@ -303,8 +297,9 @@ fn same(one: &Trailer, other: &Trailer) -> bool {
 
 /// The trailer of our own object, where there is one and it is whole.
 fn own_trailer(storage: &dyn Storage, key: &Key) -> Result<Option<Trailer>> {
-    match lookup::trailer(storage, key) {
-        Ok(trailer) => Ok(trailer.ok().flatten()),
+    match label(storage, key) {
+        Ok(Label::Ours(trailer)) => Ok(Some(trailer)),
+        Ok(Label::None | Label::Damaged(_)) => Ok(None),
         Err(error) if error.kind() == Kind::NotFound => Ok(None),
         Err(error) => Err(error),
     }

@@ -9,6 +9,7 @@ use crate::object::{Checks, Sha256Sum};
 use crate::spool::{Hit, Prefetched, Purpose, Spool};
 use crate::storage::Shared;
 use crate::wal::{SegmentName, SegmentSize, SystemId, WalName};
+use log::Level;
 use std::fs;
 use std::io;
 use std::path::Path;
@@ -66,7 +67,7 @@ impl<'a> Ahead<'a> {
         }
         self.prefetched.taken(self.name);
         for warning in &hit.warnings {
-            log::warn!("{warning}");
+            warning.log(Level::Warn);
         }
         self.go_on(hit.size);
         true

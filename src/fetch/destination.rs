@@ -2,16 +2,17 @@
 //! listings show of a file that is not there.
 
 use super::search::Search;
-use super::{Cause, Failures, Fetch, explain, failed, local};
+use super::{Cause, Failures, explain, failed, local};
 use crate::archive::absent::{Evidence, Lack, Seen, Shape};
 use crate::archive::identity;
 use crate::archive::lookup::{self, Around};
+use crate::archive::object::{OpenError, Opener, Verdict};
 use crate::failure::Failure;
 use crate::host::target::Temporary;
-use crate::object::{DecodeError, Decoded, Encoding, Identity, Key, Sha256Sum, decode_as};
-use crate::storage::{Error, Kind, Range, Storage};
+use crate::object::{Checks, Decoded, Identity, Key, Sha256Sum, Stored};
+use crate::storage::Storage;
 use crate::wal::SystemId;
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::time::SystemTime;
 
 /// How often a destination is asked whose answers contradict each other.
@@ -30,26 +31,16 @@ pub(super) struct Proof {
     pub size: u64,
     pub sha256: Sha256Sum,
     /// What whoever takes the file must be told.
-    pub warnings: Vec<String>,
+    pub warnings: Vec<Failure<()>>,
 }
 
 impl Search<'_> {
     /// Asks one destination. A hit in an archive of our own is one request.
     pub(super) fn ask(&self, storage: &dyn Storage) -> Result<Said, Failures> {
         let name = self.request.name;
-        let mut broken = None;
         for _ in 0..ATTEMPTS {
             let mut copies = Copies::default();
-            match self.try_copy(storage, &Key::of(name), Encoding::Zstd, &mut copies) {
-                Ok(()) => {}
-                // A body breaks off where the wrapper that repeats requests cannot see it.
-                Err(failure) if failure.kind == Cause::Unreachable && !copies.tried.is_empty() => {
-                    log::debug!("{failure}");
-                    broken = Some(failure);
-                    continue;
-                }
-                Err(failure) => return Err(vec![failure]),
-            }
+            self.try_copy(storage, &Key::of(name), &mut copies).map_err(|failure| vec![failure])?;
             if copies.good.as_ref().is_some_and(|good| self.tells_by_itself(&good.decoded)) {
                 return self.settle(copies);
             }
@@ -76,10 +67,8 @@ impl Search<'_> {
             }
             // Stored in this very moment, or gone again.
         }
-        Err(vec![broken.unwrap_or_else(|| {
-            let what = format!("\"{}\" lists \"{name}\" but does not give it", storage.place());
-            Failure::new(Cause::Unreachable, what)
-        })])
+        let what = format!("\"{}\" lists \"{name}\" but does not give it", storage.place());
+        Err(vec![Failure::new(Cause::Unreachable, what)])
     }
 
     /// Whether the object alone proves that it is the file: it has our trailer, and says whose it is.
@@ -105,8 +94,8 @@ impl Search<'_> {
             return Ok(Beyond { identity, ..Beyond::default() });
         }
         if foreign && storage.lists_slowly() {
-            for (key, encoding) in Key::all_of(name).skip(1) {
-                self.try_copy(storage, &key, encoding, copies)?;
+            for (key, _) in Key::all_of(name).skip(1) {
+                self.try_copy(storage, &key, copies)?;
             }
             if copies.good.as_ref().is_some_and(|good| self.is_ours(&good.decoded)) {
                 return Ok(Beyond { identity, ..Beyond::default() });
@@ -115,9 +104,9 @@ impl Search<'_> {
         // In a directory of our own, too: one of the servers may still use "cp".
         let around = lookup::around(storage, name, foreign || storage.lists_slowly());
         let around = around.map_err(|error| failed(&error))?;
-        for (key, encoding) in &around.copies.copies {
+        for (key, _) in &around.copies.copies {
             if !copies.tried.contains(key) {
-                self.try_copy(storage, key, *encoding, copies)?;
+                self.try_copy(storage, key, copies)?;
             }
         }
         let held_by = match identity {
@@ -204,34 +193,27 @@ impl Search<'_> {
 
     /// Reads one copy. The first that is intact is kept; another must be the same. Damage is noted,
     /// a missing copy is not; other failures are errors.
-    fn try_copy(
-        &self,
-        storage: &dyn Storage,
-        key: &Key,
-        encoding: Encoding,
-        copies: &mut Copies,
-    ) -> Result<(), Failure<Cause>> {
-        let mut object = match storage.get(key, Range::Whole) {
-            Ok(object) => object,
-            Err(error) if error.kind() == Kind::NotFound => return Ok(()),
-            Err(error) => return Err(failed(&error)),
-        };
-        copies.tried.push(key.clone());
+    fn try_copy(&self, storage: &dyn Storage, key: &Key, copies: &mut Copies) -> Result<(), Failure<Cause>> {
         let mut temporary = None;
-        let decoded = if copies.good.is_some() {
-            self.decode(storage, key, encoding, &mut object.body, &mut io::sink())
+        let opened = if copies.good.is_some() {
+            self.open(storage, key, self.request.checks, &mut io::sink())
         } else {
             let temporary = temporary.insert(self.target.temporary().map_err(|error| local(&error))?);
-            self.decode(storage, key, encoding, &mut object.body, &mut temporary.file)
+            self.open(storage, key, self.request.checks, &mut temporary.file)
         };
-        let decoded = match decoded {
-            Ok(decoded) => decoded,
-            Err(failure) if failure.kind == Cause::Damaged => {
+        let decoded = match opened {
+            Ok(Some(decoded)) => decoded,
+            Ok(None) => return Ok(()),
+            Err(failure) => {
+                copies.tried.push(key.clone());
+                if failure.kind != Cause::Damaged {
+                    return Err(failure);
+                }
                 copies.faults.push(failure);
                 return Ok(());
             }
-            Err(failure) => return Err(failure),
         };
+        copies.tried.push(key.clone());
         match copies.good.take() {
             Some(good) if good.decoded.sha256 != decoded.sha256 => {
                 return Err(explain::differ(storage.place(), &good.key, key));
@@ -242,51 +224,29 @@ impl Search<'_> {
         Ok(())
     }
 
-    /// Decodes and proves one object.
-    fn decode(
+    /// Reads and proves one object; `None` where it is not there.
+    pub(super) fn open(
         &self,
         storage: &dyn Storage,
         key: &Key,
-        encoding: Encoding,
-        body: &mut dyn Read,
+        checks: Checks,
         output: &mut (dyn Write + Send),
-    ) -> Result<Decoded, Failure<Cause>> {
-        let Fetch { name, checks, .. } = *self.request;
-        let decoded = decode_as(encoding, name, checks, body, output).map_err(|error| match error {
-            DecodeError::Read(error) => failed(&Error::of_io(error, storage.place())),
-            DecodeError::Write(error) => local(&self.target.unwritable(error)),
-            DecodeError::Damaged(reason) => explain::damaged(storage.place(), key, &reason),
+    ) -> Result<Option<Decoded>, Failure<Cause>> {
+        let opener = Opener { checks, system_id: self.control, segment_size: self.segment_size };
+        let opened = opener.open(storage, key, output).map_err(|error| match error {
+            OpenError::Storage(error) => failed(&error),
+            OpenError::Output(error) => local(&self.target.unwritable(error)),
         })?;
-        self.compare(storage, key, &decoded)?;
-        Ok(decoded)
-    }
-
-    /// Whether a decoded file is of another cluster, or has another segment size.
-    pub(super) fn compare(
-        &self,
-        storage: &dyn Storage,
-        key: &Key,
-        decoded: &Decoded,
-    ) -> Result<(), Failure<Cause>> {
-        let other = |reason: String| {
-            let failure = explain::damaged(storage.place(), key, &reason);
-            Err(failure.hint("name the archive of this cluster in restore_command"))
-        };
-        match (decoded.system_id(), self.control) {
-            (Some(theirs), Some(ours)) if theirs != ours => {
-                return other(format!(
-                    "it is of the cluster with system identifier {theirs}, this one has {ours}"
-                ));
+        match opened.map(|opened| opened.verdict) {
+            None => Ok(None),
+            Some(Verdict::Intact(decoded)) => Ok(Some(decoded)),
+            Some(Verdict::Damaged(reason)) => Err(explain::damaged(storage.place(), key, &reason)),
+            Some(Verdict::OtherCluster(reason)) => Err(explain::damaged(storage.place(), key, &reason)
+                .hint("name the archive of this cluster in restore_command")),
+            Some(Verdict::Unread) => {
+                let name = Stored::of(key).name().unwrap_or(self.request.name);
+                Err(explain::unknown(storage.place(), name, key.as_str()))
             }
-            _ => {}
-        }
-        match self.segment_size.filter(|_| self.request.name.is_pages()) {
-            Some(size) if size.bytes() != decoded.size => other(format!(
-                "it has {} bytes, and a segment of this cluster has {}",
-                decoded.size,
-                size.bytes()
-            )),
-            _ => Ok(()),
         }
     }
 
@@ -295,8 +255,9 @@ impl Search<'_> {
         let Some(good) = copies.good else { return Err(copies.faults) };
         let Decoded { size, sha256, page, .. } = good.decoded;
         let oddities = page.map(|page| page.oddities()).unwrap_or_default();
-        let oddities = oddities.iter().map(|oddity| format!("\"{}\": {oddity}", self.request.name));
-        let warnings = copies.faults.iter().map(Failure::to_string).chain(oddities).collect();
+        let oddities =
+            oddities.iter().map(|oddity| Failure::new((), format!("\"{}\": {oddity}", self.request.name)));
+        let warnings = copies.faults.iter().map(Failure::remark).chain(oddities).collect();
         self.publish(good.temporary).map_err(|failure| vec![failure])?;
         Ok(Said::Delivered(Proof { size, sha256, warnings }))
     }

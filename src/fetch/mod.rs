@@ -30,6 +30,7 @@ use crate::spool::Spool;
 use crate::storage::{Error, Kind, Shared};
 use crate::wal::{ControlFile, SegmentSize, Timeline, TimelineHistory, WalName};
 use ahead::Ahead;
+use log::Level;
 use search::{End, Search};
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -113,7 +114,7 @@ pub fn fetch(request: &Fetch<'_>) -> Result<Answer, Failures> {
         Ok(Found::Otherwise) => Ok(Answer::Delivered),
         Ok(Found::Absent) => call.conclude_absent(),
         Err(failures) if !failures.iter().any(shows_a_file) && call.give_own_history(false)? => {
-            failures.iter().for_each(|failure| log::warn!("{failure}"));
+            failures.iter().for_each(|failure| failure.log(Level::Warn));
             Ok(Answer::Delivered)
         }
         Err(failures) => Err(failures),
@@ -155,7 +156,7 @@ fn search(
         End::Absent => return Ok(Found::Absent),
     };
     for warning in &proof.warnings {
-        log::warn!("{warning}");
+        warning.log(Level::Warn);
     }
     Ok(Found::File(proof.size))
 }

@@ -13,12 +13,13 @@ use crate::archive::absent::{Evidence, Gap, OwnCopy, Seen};
 use crate::archive::lookup::{self, Relative};
 use crate::failure::Failure;
 use crate::host::target::Temporary;
-use crate::object::{Checks, DecodeError, Encoding, Key, Sha256Sum, Stored, decode_as};
+use crate::object::{Checks, Key, Sha256Sum, Stored};
 use crate::spool::Spool;
+use crate::storage::Storage;
 use crate::storage::deadline::Deadline;
-use crate::storage::{Error, Kind, Range, Storage};
 use crate::wal::records::{Start, Walker};
 use crate::wal::{Lsn, SegmentName, SegmentSize, Timeline, TimelineHistory, WalName};
+use log::Level;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -93,7 +94,7 @@ impl Search<'_> {
                 .hint("make the spool writable, or name another one with --spool-dir")
         })?;
         for fault in faults {
-            log::warn!("{fault}");
+            fault.log(Level::Warn);
         }
         log::warn!(
             "\"{}\" is given for \"{segment}\": its records end at {} (--partial)",
@@ -129,12 +130,8 @@ impl Search<'_> {
                     continue;
                 }
             };
-            for (key, encoding) in candidates {
-                let Some(encoding) = encoding else {
-                    faults.push(explain::unknown(storage.place(), WalName::Partial(segment), key.as_str()));
-                    continue;
-                };
-                let other = match self.read_candidate(storage, segment, &key, encoding) {
+            for key in candidates {
+                let other = match self.read_candidate(storage, segment, &key) {
                     Ok(Some(other)) => other,
                     Ok(None) => continue,
                     Err(fault) if fault.kind == Cause::Local => return Err(vec![fault]),
@@ -178,31 +175,15 @@ impl Search<'_> {
         storage: &dyn Storage,
         segment: SegmentName,
         key: &Key,
-        encoding: Encoding,
     ) -> Result<Option<Found>> {
-        let mut object = match storage.get(key, Range::Whole) {
-            Ok(object) => object,
-            Err(error) if error.kind() == Kind::NotFound => return Ok(None),
-            Err(error) => return Err(failed(&error)),
-        };
         let damaged = |reason: &str| explain::damaged(storage.place(), key, reason);
-        let name = match Stored::of(key) {
-            Stored::Wal(name, _) | Stored::Variant(name, _) => name,
-            Stored::Unknown(..) | Stored::Stranger => return Ok(None),
-        };
         let mut walker = Walker::new(Start::Anywhere);
         walker.begin(segment);
         let folder = self.request.path.parent().filter(|folder| !folder.as_os_str().is_empty());
         let file = tempfile::tempfile_in(folder.unwrap_or(Path::new(".")));
         let file = file.map_err(|error| local(&self.target.unwritable(error)))?;
         let mut output = Both { file: &file, walker: &mut walker };
-        let decoded = decode_as(encoding, name, Checks::Header, &mut object.body, &mut output);
-        let decoded = decoded.map_err(|error| match error {
-            DecodeError::Read(error) => failed(&Error::of_io(error, storage.place())),
-            DecodeError::Write(error) => local(&self.target.unwritable(error)),
-            DecodeError::Damaged(reason) => damaged(&reason),
-        })?;
-        self.compare(storage, key, &decoded)?;
+        let Some(decoded) = self.open(storage, key, Checks::Header, &mut output)? else { return Ok(None) };
         let size = SegmentSize::new(decoded.size).ok_or_else(|| damaged("its size is that of no segment"))?;
         let walk = walker.walk();
         let end = walk.end.or(walk.stop.position()).ok_or_else(|| damaged("it holds no record"))?;
@@ -322,26 +303,20 @@ fn begin_alike(mut one: &File, mut other: &File, mut len: u64) -> io::Result<boo
     Ok(true)
 }
 
-/// The keys of what may be given for the segment: partial segments in every encoding (`None`: an
-/// unknown one), those of other promotions, and segments that were cut under their full name.
-fn candidates(
-    storage: &dyn Storage,
-    segment: SegmentName,
-) -> crate::storage::Result<Vec<(Key, Option<Encoding>)>> {
+/// The keys of what may be given for the segment: partial segments in every encoding, those of other
+/// promotions, and segments that were cut under their full name.
+fn candidates(storage: &dyn Storage, segment: SegmentName) -> crate::storage::Result<Vec<Key>> {
     let partial = WalName::Partial(segment);
     let mut keys = Vec::new();
     for folder in lookup::folders(true) {
         for entry in storage.list(&format!("{folder}{segment}"), "")? {
-            let text = entry?.key;
-            let encoding = match Stored::parse(text.strip_prefix(folder).unwrap_or(&text)) {
-                Stored::Wal(name, encoding) if name == partial => Some(encoding),
-                Stored::Unknown(name, _) if name == partial => None,
-                Stored::Variant(name, _) if name == partial || name == WalName::Segment(segment) => {
-                    Some(Encoding::Zstd)
-                }
-                _ => continue,
+            let key = entry?.key;
+            let is_one = match Stored::parse(key.strip_prefix(folder).unwrap_or(&key)) {
+                Stored::Wal(name, _) | Stored::Unknown(name, _) => name == partial,
+                Stored::Variant(name, _) => name == partial || name == WalName::Segment(segment),
+                Stored::Stranger => false,
             };
-            keys.extend(Key::parse(&text).map(|key| (key, encoding)));
+            keys.extend(Key::parse(&key).filter(|_| is_one));
         }
     }
     Ok(keys)

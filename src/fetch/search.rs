@@ -17,6 +17,7 @@ use crate::host::target::{Target, Temporary};
 use crate::storage::Shared;
 use crate::storage::deadline::Deadline;
 use crate::wal::{ControlFile, SegmentSize, SystemId, TimelineHistory, WalName};
+use log::Level;
 use std::fs;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -132,7 +133,7 @@ impl<'a> Search<'a> {
             let storage = share(destination, destinations.len() - index, deadline);
             match self.ask(&storage) {
                 Ok(Said::Delivered(mut proof)) => {
-                    let faults = round.faults.iter().map(Failure::to_string);
+                    let faults = round.faults.iter().map(Failure::remark);
                     proof.warnings.splice(..0, faults);
                     return Ok(Asked::Delivered(proof));
                 }
@@ -248,7 +249,7 @@ impl<'a> Search<'a> {
     /// Says once why the answer takes time.
     fn tell(&self, faults: &Failures, limit: Duration) {
         for fault in faults {
-            log::warn!("{fault}");
+            fault.log(Level::Warn);
         }
         let limit = humantime::format_duration(Duration::from_secs(limit.as_secs().max(1)));
         log::warn!("\"{}\" is asked for again for up to {limit}", self.request.name);

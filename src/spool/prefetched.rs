@@ -14,6 +14,7 @@
 //! proof is the caller's. Nothing is fsynced: after a crash of the system the boot is another one.
 
 use super::{Spool, Stamp, age, open, read};
+use crate::failure::Failure;
 use crate::host::data_directory::RunningServer;
 use crate::host::durable;
 use crate::object::{Checks, Sha256Sum};
@@ -137,7 +138,7 @@ struct Seal {
     /// Milliseconds since 1970.
     made: u64,
     /// What was said while it was fetched, for whoever takes it.
-    warnings: Vec<String>,
+    warnings: Vec<Failure<()>>,
 }
 
 /// A file that is proved and sealed, ready to be taken.
@@ -151,7 +152,7 @@ pub struct Hit {
     /// Of its content when it was proved.
     pub sha256: Sha256Sum,
     /// What was said while it was fetched.
-    pub warnings: Vec<String>,
+    pub warnings: Vec<Failure<()>>,
 }
 
 impl Prefetched {
@@ -245,7 +246,7 @@ impl Prefetched {
         &self,
         name: SegmentName,
         sha256: Sha256Sum,
-        warnings: Vec<String>,
+        warnings: Vec<Failure<()>>,
         now: SystemTime,
     ) -> io::Result<()> {
         let file = fs::symlink_metadata(self.path(name))?;

@@ -3,7 +3,7 @@
 //! Runs in several threads at once. A destination that refuses, or fails again and again, is left
 //! alone after that has been said once.
 
-use super::look::{Wrong, look};
+use super::look::{Seen, Wrong, look};
 use super::objects::Objects;
 use super::{Count, Finding, Kind};
 use crate::archive::identity;
@@ -61,10 +61,6 @@ pub(super) struct Patience {
 /// So many objects in a row that cannot be read mean that the destination is down.
 const TOO_MANY: u32 = 10;
 
-/// How often an object is read again whose body breaks off: that happens where whoever repeats
-/// requests cannot see it.
-const ATTEMPTS: u32 = 2;
-
 impl Objects<'_> {
     /// Looks at every copy of one file; says how that went, and hands over what the records are
     /// walked in.
@@ -115,7 +111,7 @@ impl Objects<'_> {
         let _ = job.answer.send(Piece::Done(outcome)); // nobody listens any more only after a panic
     }
 
-    /// Reads one copy, again where that may help.
+    /// Reads one copy.
     fn read(
         &self,
         storage: &dyn Storage,
@@ -123,25 +119,17 @@ impl Objects<'_> {
         name: WalName,
         copy: &Copy,
         piped: Option<&SyncSender<Piece>>,
-    ) -> crate::storage::Result<Result<super::look::Seen, Wrong>> {
-        let mut attempts = 1..=ATTEMPTS;
-        loop {
-            let mut output =
-                piped.map_or_else(|| Box::new(io::sink()) as Box<dyn Write + Send>, |to| Box::new(Pipe(to)));
-            let seen = look(storage, inventory, name, copy, self.options, output.as_mut());
-            let seen = seen.map(|seen| seen.and_then(|seen| seen.fits(inventory, copy, name)));
-            if let Some(to) = piped {
-                let intact = matches!(seen, Ok(Ok(_)));
-                let _ = to.send(match copy.stored.partial() {
-                    Some(_) => Piece::Partial(copy.stored.title().filter(|_| intact)),
-                    None => Piece::Copy(intact),
-                });
-            }
-            match (&seen, attempts.next()) {
-                (Err(error), Some(_)) if error.kind() == StorageKind::Unavailable => log::debug!("{error}"),
-                _ => return seen,
-            }
-        }
+    ) -> crate::storage::Result<Result<Seen, Wrong>> {
+        let Some(to) = piped else {
+            return look(storage, inventory, name, copy, self.options, &mut io::sink());
+        };
+        let seen = look(storage, inventory, name, copy, self.options, &mut Pipe(to));
+        let intact = matches!(seen, Ok(Ok(_)));
+        let _ = to.send(match copy.stored.partial() {
+            Some(_) => Piece::Partial(copy.stored.title().filter(|_| intact)),
+            None => Piece::Copy(intact),
+        });
+        seen
     }
 
     fn wrong(&self, inventory: &Inventory, name: WalName, copy: &Copy, (kind, reason): Wrong) -> Finding {

@@ -1,13 +1,13 @@
-//! One object looked at: decoded and proved, or its trailer only; and whether it belongs to the
-//! archive that it stands in.
+//! One object looked at: decoded and proved, or its label only; and whether it belongs to the
+//! archive that it is in.
 
 use super::copies::Copy;
 use super::{Depth, Kind, Options};
 use crate::archive::inventory::Inventory;
-use crate::archive::lookup;
+use crate::archive::object::{Label, Opener, Verdict, label};
 use crate::object::{Encoding, Sha256Sum, Stored};
-use crate::storage::{self, Storage};
-use crate::wal::{SystemId, WalName};
+use crate::storage::{self, Error, Storage};
+use crate::wal::WalName;
 use std::io::Write;
 
 /// What an intact object turned out to be.
@@ -15,42 +15,10 @@ pub(super) struct Seen {
     /// The size of what it holds; not known of another tool's object that was not decoded.
     pub(super) raw: Option<u64>,
     pub(super) sha256: Option<Sha256Sum>,
-    system_id: Option<SystemId>,
 }
 
 /// Why it is not what its name says.
 pub(super) type Wrong = (Kind, String);
-
-impl Seen {
-    /// Whether it belongs to this archive.
-    pub(super) fn fits(self, inventory: &Inventory, copy: &Copy, name: WalName) -> Result<Self, Wrong> {
-        if let (Some(theirs), Some(ours)) = (self.system_id, inventory.system_id)
-            && theirs != ours
-        {
-            let reason = format!(
-                "it is of the cluster with system identifier {theirs}, the archive is that of {ours}"
-            );
-            return Err((Kind::OtherCluster, reason));
-        }
-        if let (Some(raw), Some(size), true) = (self.raw, inventory.segment_size, name.is_pages())
-            && raw != size.bytes()
-        {
-            return Err((
-                Kind::OtherCluster,
-                format!("it holds {raw} bytes, segments of this archive have {}", size.bytes()),
-            ));
-        }
-        if let (Stored::Variant(_, short), Some(sum)) = (&copy.stored, &self.sha256)
-            && sum.short() != *short
-        {
-            return Err((
-                Kind::Damaged,
-                "its content is not the one that its name tells by its sum".to_owned(),
-            ));
-        }
-        Ok(self)
-    }
-}
 
 /// Reads one object as closely as asked.
 pub(super) fn look(
@@ -61,50 +29,59 @@ pub(super) fn look(
     options: &Options,
     output: &mut (dyn Write + Send),
 ) -> storage::Result<Result<Seen, Wrong>> {
-    let encoding = match copy.stored {
-        Stored::Wal(_, encoding) => encoding,
-        _ => Encoding::Zstd,
-    };
+    let Inventory { system_id, segment_size, .. } = *inventory;
+    let opener = Opener { checks: options.checks, system_id, segment_size };
     if options.depth == Depth::Quick {
-        return look_at_trailer(storage, inventory, name, copy, encoding);
+        return look_at_label(storage, inventory, &opener, name, copy);
     }
-    let read = lookup::read(storage, &copy.key, encoding, name, options.checks, output);
-    Ok(read?.map_err(|reason| (Kind::Damaged, reason)).map(|decoded| Seen {
-        raw: Some(decoded.size),
-        sha256: Some(decoded.sha256),
-        system_id: decoded.system_id(),
-    }))
+    let opened = opener.open(storage, &copy.key, output)?;
+    let gone = || Error::new(storage::Kind::NotFound, format!("\"{}\" is not there any more", copy.key));
+    Ok(match opened.ok_or_else(gone)?.verdict {
+        Verdict::Intact(decoded) => Ok(Seen { raw: Some(decoded.size), sha256: Some(decoded.sha256) }),
+        verdict => Err(wrong(verdict)),
+    })
 }
 
-/// `--quick`: what the trailer says against the name and the length. Another tool's object has none;
+fn wrong(verdict: Verdict) -> Wrong {
+    match verdict {
+        Verdict::OtherCluster(reason) => (Kind::OtherCluster, reason),
+        Verdict::Damaged(reason) => (Kind::Damaged, reason),
+        verdict @ (Verdict::Intact(_) | Verdict::Unread) => (Kind::UnknownEncoding, verdict.to_string()),
+    }
+}
+
+/// `--quick`: what the label says against the name and the length. Another tool's object has none;
 /// where only this program writes, an object without one was cut. (What is left of it may still be the
 /// whole frame: only decoding tells.)
-fn look_at_trailer(
+fn look_at_label(
     storage: &dyn Storage,
     inventory: &Inventory,
+    opener: &Opener,
     name: WalName,
     copy: &Copy,
-    encoding: Encoding,
 ) -> storage::Result<Result<Seen, Wrong>> {
+    let damaged = |reason: &str| Ok(Err((Kind::Damaged, reason.to_owned())));
     if copy.size == 0 {
-        return Ok(Err((Kind::Damaged, "it is empty".to_owned())));
+        return damaged("it is empty");
     }
-    let mut seen = Seen { raw: None, sha256: None, system_id: None };
-    if encoding != Encoding::Zstd {
-        seen.raw = (encoding == Encoding::Bare).then_some(copy.size);
-        return Ok(Ok(seen));
-    }
-    let trailer = match lookup::trailer(storage, &copy.key)? {
-        Ok(Some(trailer)) => trailer,
-        Ok(None) if inventory.is_own() || matches!(copy.stored, Stored::Variant(..)) => {
-            let reason = "it has no trailer at its end, so it was cut, or another program stored it";
-            return Ok(Err((Kind::Damaged, reason.to_owned())));
-        }
-        Ok(None) => return Ok(Ok(seen)),
-        Err(reason) => return Ok(Err((Kind::Damaged, reason))),
+    let unlabelled = |raw: Option<u64>| {
+        let misfit = raw.and_then(|raw| opener.misfit(&copy.key, name, raw, None, None));
+        Ok(misfit.map_or(Ok(Seen { raw, sha256: None }), |verdict| Err(wrong(verdict))))
     };
-    if trailer.name != name {
-        return Ok(Err((Kind::Damaged, format!("it is the object of \"{}\"", trailer.name))));
+    match copy.stored {
+        Stored::Wal(_, Encoding::Zstd) | Stored::Variant(..) => {}
+        Stored::Wal(_, Encoding::Bare) => return unlabelled(Some(copy.size)),
+        _ => return unlabelled(None),
     }
-    Ok(Ok(Seen { raw: Some(trailer.size), sha256: Some(trailer.sha256), system_id: trailer.system_id }))
+    match label(storage, &copy.key)? {
+        Label::Ours(trailer) => Ok(match opener.contradiction(&copy.key, name, &trailer) {
+            Some(verdict) => Err(wrong(verdict)),
+            None => Ok(Seen { raw: Some(trailer.size), sha256: Some(trailer.sha256) }),
+        }),
+        Label::None if inventory.is_own() || matches!(copy.stored, Stored::Variant(..)) => {
+            damaged("it has no trailer at its end, so it was cut, or another program stored it")
+        }
+        Label::None => unlabelled(None),
+        Label::Damaged(reason) => damaged(&reason),
+    }
 }

@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
-use wal_archive::archive::examine::Expected;
 use wal_archive::archive::identity;
+use wal_archive::archive::object::Opener;
 use wal_archive::archive::quarantine::{Subject, chosen, find, set_aside};
 use wal_archive::check::{self, Check, Least, Place, Rights, State, Thresholds};
 use wal_archive::copy;
@@ -111,9 +111,9 @@ impl Site {
 /// `wal-archive quarantine NAME` at one destination; the keys that were moved.
 pub fn quarantine(storage: &Shared, subject: &str) -> Result<Vec<(String, WalName)>, String> {
     let subject = Subject::parse(subject).ok_or("neither a name nor a key")?;
-    let expected = Expected { checks: Checks::Header, system_id: None };
+    let opener = Opener::of_any_cluster(Checks::Header);
     let said = |error: wal_archive::storage::Error| error.to_string();
-    let found = find(storage.as_ref(), &subject, &expected).map_err(said)?;
+    let found = find(storage.as_ref(), &subject, &opener).map_err(said)?;
     let mut moved = Vec::new();
     for examined in chosen(&found, false) {
         set_aside(storage.as_ref(), examined, subject.name(), false).map_err(said)?;

@@ -5,7 +5,7 @@
 //! object, and by hand (`wal-archive init`).
 
 mod new;
-mod survey;
+pub(in crate::archive) mod survey;
 #[cfg(test)]
 mod tests;
 

@@ -6,6 +6,7 @@
 
 use super::survey::{Holds, survey};
 use super::{Claimant, Refusal, compare, identity};
+use crate::failure::Failure;
 use crate::object::{Checks, Identity, Key};
 use crate::storage::{Body, Error, Kind, Storage, hides_what_is_missing};
 use crate::wal::{SegmentSize, SystemId};
@@ -38,10 +39,9 @@ pub fn init(
     }
     let held = match survey(storage, checks) {
         Err(error) if hides_what_is_missing(storage, &error) => {
-            log::warn!(
-                "whether other tools store WAL in \"{}\" cannot be seen: {error} HINT: if they do, allow s3:ListBucket to \
-                 wal-archive init",
-                storage.place()
+            Failure::warn(
+                format!("whether other tools store WAL in \"{}\" cannot be seen: {error}", storage.place()),
+                "if they do, allow s3:ListBucket to wal-archive init",
             );
             Holds::default()
         }

@@ -3,6 +3,7 @@
 //! A few files tell. A directory may hold a million, so they are taken in whatever order they come.
 
 use crate::archive::lookup;
+use crate::archive::object::Opener;
 use crate::object::key::WAL_FOLDER;
 use crate::object::{Checks, Encoding, Key, Stored};
 use crate::storage::{Error, Kind, Result, Storage};
@@ -24,21 +25,26 @@ pub(super) struct Holds {
 /// How many objects are read to learn whose they are: some may be damaged.
 const SAMPLE: usize = 16;
 
-/// Reads files, segments before others, until one tells whose they are.
+/// Reads files until one tells whose they are. WAL files none of which can be read are an error.
 pub(super) fn survey(storage: &dyn Storage, checks: Checks) -> Result<Holds> {
-    let (mut holds, sample) = sample(storage)?;
-    let Some(example) = &holds.example else { return Ok(holds) };
+    let (holds, intact) = read(storage, checks)?;
+    match &holds.example {
+        Some(example) if !intact => Err(unreadable(storage, example)),
+        _ => Ok(holds),
+    }
+}
+
+/// The cluster and segment size of a place without `archive.json`, as far as its files tell.
+pub(in crate::archive) fn cluster(storage: &dyn Storage) -> Result<(Option<SystemId>, Option<SegmentSize>)> {
+    read(storage, Checks::Header).map(|(holds, _)| (holds.system_id, holds.segment_size))
+}
+
+/// Segments before others; and whether one of them was intact.
+fn read(storage: &dyn Storage, checks: Checks) -> Result<(Holds, bool)> {
     let mut intact = false;
-    for (key, name, encoding) in sample {
-        let found = match lookup::read(storage, &key, encoding, name, checks, &mut std::io::sink()) {
-            Ok(Ok(found)) => found,
-            Ok(Err(reason)) => {
-                log::debug!("\"{}/{key}\": {reason}", storage.place());
-                continue;
-            }
-            Err(error) if error.kind() == Kind::NotFound => continue,
-            Err(error) => return Err(error),
-        };
+    let (mut holds, sample) = sample(storage)?;
+    for (key, name) in sample {
+        let Some(found) = Opener::of_any_cluster(checks).intact(storage, &key)? else { continue };
         intact = true;
         holds.foreign |= found.trailer.is_none();
         holds.system_id = found.system_id();
@@ -47,10 +53,10 @@ pub(super) fn survey(storage: &dyn Storage, checks: Checks) -> Result<Holds> {
             break;
         }
     }
-    if intact { Ok(holds) } else { Err(unreadable(storage, example)) }
+    Ok((holds, intact))
 }
 
-type Sample = Vec<(Key, WalName, Encoding)>;
+type Sample = Vec<(Key, WalName)>;
 
 /// Lists until enough segments were seen; those first, then the files that are none.
 fn sample(storage: &dyn Storage) -> Result<(Holds, Sample)> {
@@ -71,10 +77,10 @@ fn sample(storage: &dyn Storage) -> Result<(Holds, Sample)> {
             let may_be_ours = matches!(stored, Stored::Wal(_, Encoding::Zstd) | Stored::Variant(..));
             holds.foreign |= !may_be_ours || *folder != WAL_FOLDER;
             holds.example.get_or_insert_with(|| key.clone());
-            if let (Stored::Wal(name, encoding), Some(key)) = (stored, Key::parse(&key)) {
+            if let (Stored::Wal(name, _), Some(key)) = (stored, Key::parse(&key)) {
                 let sample = if name.is_pages() { &mut pages } else { &mut texts };
                 if sample.len() < SAMPLE {
-                    sample.push((key, name, encoding));
+                    sample.push((key, name));
                 }
             }
         }

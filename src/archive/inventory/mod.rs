@@ -18,14 +18,14 @@ pub use listing::{Item, Items, items};
 pub use required::{Need, coalesce, needs};
 pub use runs::Runs;
 
-use crate::archive::identity;
+use crate::archive::identity::{self, survey};
 use crate::object::key::WAL_FOLDER;
 use crate::object::{Identity, Stored};
 use crate::storage::{Result, Storage};
 use crate::wal::{
     BackupHistory, Branch, SegmentName, SegmentSize, SystemId, Timeline, TimelineHistory, WalName,
 };
-use content::{read_text, sample};
+use content::read_text;
 use std::collections::BTreeMap;
 use std::time::SystemTime;
 
@@ -158,7 +158,7 @@ impl Inventory {
         let identity = identity::identity(storage)?;
         let (system_id, segment_size) = match identity {
             Some(identity) => (Some(identity.system_id), Some(identity.segment_size)),
-            None => sample(storage)?,
+            None => survey::cluster(storage)?,
         };
         let mut inventory = Inventory {
             place: storage.place().to_owned(),

@@ -1,7 +1,8 @@
 //! What listings show around a name: what shows that the file existed, the timelines after its
 //! own, and whether there is any WAL at all.
 
-use super::{Copies, folders, read};
+use super::{Copies, folders};
+use crate::archive::object::{Opener, Verdict};
 use crate::object::{Checks, Encoding, Key, Stored};
 use crate::storage::{Entry, Result, Storage};
 use crate::wal::{Timeline, TimelineHistory, WalName};
@@ -193,11 +194,11 @@ impl Relative {
         if self.history.is_some() {
             return Ok(());
         }
-        let name = WalName::TimelineHistory(self.timeline);
         let mut text = Vec::new();
         let readable = match (stored, Key::parse(&entry.key)) {
-            (Stored::Wal(_, encoding), Some(key)) => {
-                read(storage, &key, encoding, name, Checks::Header, &mut text)?.is_ok()
+            (Stored::Wal(..), Some(key)) => {
+                let opened = Opener::of_any_cluster(Checks::Header).open(storage, &key, &mut text)?;
+                opened.is_some_and(|opened| matches!(opened.verdict, Verdict::Intact(_)))
             }
             _ => false,
         };

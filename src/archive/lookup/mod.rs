@@ -8,11 +8,12 @@ mod around;
 
 pub use around::{Around, Later, Relative, around, later_timelines, sample};
 
+use crate::archive::object::{self, Label, OpenError, Opener};
 use crate::object::key::WAL_FOLDER;
-use crate::object::{Checks, DecodeError, Decoded, Encoding, Key, Stored, Trailer, decode_as};
-use crate::storage::{Error, Kind, Range, Result, Storage};
+use crate::object::{Checks, Encoding, Key, Stored};
+use crate::storage::{Kind, Result, Storage};
 use crate::wal::{FirstPage, SystemId, WalName};
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 
 /// The objects of one name at a destination.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -59,41 +60,6 @@ pub(crate) fn folders(plain: bool) -> &'static [&'static str] {
     if plain { &[WAL_FOLDER, ""] } else { &[WAL_FOLDER] }
 }
 
-/// Reads and proves one object. `Ok(Err(reason))`: it is damaged; an error says nothing about it.
-pub fn read(
-    storage: &dyn Storage,
-    key: &Key,
-    encoding: Encoding,
-    name: WalName,
-    checks: Checks,
-    output: &mut (dyn Write + Send),
-) -> Result<std::result::Result<Decoded, String>> {
-    let mut object = storage.get(key, Range::Whole)?;
-    match decode_as(encoding, name, checks, &mut object.body, output) {
-        Ok(decoded) => Ok(Ok(decoded)),
-        Err(DecodeError::Damaged(reason)) => Ok(Err(reason)),
-        Err(DecodeError::Read(error) | DecodeError::Write(error)) => {
-            Err(Error::of_io(error, storage.place()))
-        }
-    }
-}
-
-/// What an object says of itself, by one ranged request. `Ok(None)`: no trailer of ours is there;
-/// `Ok(Err(reason))`: one is there, and it is damaged or not of an object of this length.
-pub fn trailer(storage: &dyn Storage, key: &Key) -> Result<std::result::Result<Option<Trailer>, String>> {
-    let mut object = storage.get(key, Range::Last(Trailer::LEN as u64))?;
-    let mut tail = Vec::with_capacity(Trailer::LEN);
-    let read = object.body.by_ref().take(Trailer::LEN as u64).read_to_end(&mut tail);
-    read.map_err(|error| Error::of_io(error, storage.place()))?;
-    if !Trailer::is_here(&tail) {
-        return Ok(Ok(None));
-    }
-    Ok(Trailer::read(&tail).and_then(|trailer| match trailer.object_len() == object.size {
-        true => Ok(Some(trailer)),
-        false => Err(format!("it has {} bytes, by its trailer {}", object.size, trailer.object_len())),
-    }))
-}
-
 /// The cluster that some objects are of: `ours` where any of them is, else that of the first which
 /// tells, by its trailer or its first page. No object is read whole.
 pub fn system_id(
@@ -123,19 +89,18 @@ fn system_id_of(
     checks: Checks,
 ) -> Result<Option<SystemId>> {
     if encoding == Encoding::Zstd
-        && let Ok(Some(trailer)) = trailer(storage, key)?
+        && let Label::Ours(trailer) = object::label(storage, key)?
     {
         return Ok(trailer.system_id);
     }
     if !name.is_pages() || checks == Checks::NoHeader {
         return Ok(None);
     }
-    let mut object = storage.get(key, Range::Whole)?;
     let mut head = Head(Vec::with_capacity(FirstPage::LEN));
-    if let Err(DecodeError::Read(error)) = decode_as(encoding, name, checks, &mut object.body, &mut head) {
-        return Err(Error::of_io(error, storage.place()));
+    match Opener::of_any_cluster(checks).open(storage, key, &mut head) {
+        Err(OpenError::Storage(error)) => Err(error),
+        Ok(_) | Err(OpenError::Output(_)) => Ok(FirstPage::read(&head.0).map(|page| page.system_id())),
     }
-    Ok(FirstPage::read(&head.0).map(|page| page.system_id()))
 }
 
 /// Takes the first bytes of a file and fails at the next ones, so that the rest is not decoded.

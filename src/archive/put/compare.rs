@@ -3,9 +3,10 @@
 use super::{Result, failed};
 use crate::archive::intake::{Cause, Rules, Source};
 use crate::archive::lookup;
+use crate::archive::object::{Label, Opened, Opener, Verdict, label};
 use crate::failure::{self, Failure};
-use crate::object::{DecodeError, Decoded, Encoding, Key, decode_as};
-use crate::storage::{Error, Kind, Range, Storage};
+use crate::object::{Decoded, Key};
+use crate::storage::{Kind, Storage};
 use crate::wal::{FirstPage, Lsn, SystemId};
 use std::io;
 use std::time::SystemTime;
@@ -21,13 +22,6 @@ pub(super) enum Stood {
     Different(Box<(Decoded, SystemTime)>),
 }
 
-/// Why what stands under a key could not be compared.
-pub(super) enum Compare {
-    /// It is not there any more.
-    Gone(Error),
-    Failed(Failure<Cause>),
-}
-
 impl Source {
     /// Looks for what other tools stored under the name. Where they stored it, all copies must be
     /// the same as ours, the one under our own key included.
@@ -36,7 +30,7 @@ impl Source {
         rules: &Rules<'_>,
         storage: &dyn Storage,
         own: &Key,
-    ) -> Result<Option<(Key, Encoding, Stood)>> {
+    ) -> Result<Option<(Key, Stood)>> {
         let around = lookup::copies(storage, self.name, true).map_err(|error| failed(&error))?;
         if let Some(key) = around.unknown {
             return Err(Failure::new(
@@ -52,17 +46,16 @@ impl Source {
         if around.copies.iter().all(|(key, _)| key == own) {
             return Ok(None); // the attempt to create it tells the rest
         }
-        for (key, encoding) in around.copies {
-            match self.compare(rules, storage, &key, encoding) {
-                Ok(Stood::Identical { .. }) => found = Some((key, encoding)),
-                Err(Compare::Gone(_)) => {}
-                Ok(different) => return Ok(Some((key, encoding, different))),
-                Err(Compare::Failed(failure)) => return Err(failure),
+        for (key, _) in around.copies {
+            match self.compare(rules, storage, &key)? {
+                Some(Stood::Identical { .. }) => found = Some(key),
+                Some(different) => return Ok(Some((key, different))),
+                None => {}
             }
         }
-        let Some((key, encoding)) = found else { return Ok(None) };
+        let Some(key) = found else { return Ok(None) };
         storage.make_durable(&key).map_err(|error| failed(&error))?;
-        Ok(Some((key, encoding, Stood::Identical { created: false })))
+        Ok(Some((key, Stood::Identical { created: false })))
     }
 
     /// Creates the object, or tells whether the one that is there is the same. Only [`Cause::Conflict`]
@@ -73,7 +66,6 @@ impl Source {
         storage: &dyn Storage,
         key: &Key,
     ) -> Result<Stood> {
-        let mut last = None;
         // Twice more where the object vanishes between "exists" and the look at it.
         for _ in 0..3 {
             match storage.create(key, &self.body) {
@@ -81,65 +73,59 @@ impl Source {
                 Err(error) if error.kind() == Kind::AlreadyExists => {}
                 Err(error) => return Err(failed(&error)),
             }
-            match self.compare(rules, storage, key, Encoding::Zstd) {
-                Ok(found @ Stood::Identical { .. }) => {
-                    // Whoever wrote it may have died before it was durable.
+            match self.compare(rules, storage, key)? {
+                // Whoever wrote it may have died before it was durable.
+                Some(found @ Stood::Identical { .. }) => {
                     return storage.make_durable(key).map(|()| found).map_err(|error| failed(&error));
                 }
-                Ok(other) => return Ok(other),
-                Err(Compare::Gone(error)) => last = Some(error),
-                Err(Compare::Failed(failure)) => return Err(failure),
+                Some(other) => return Ok(other),
+                None => {}
             }
         }
-        Err(last.map_or_else(
-            || {
-                Failure::new(
-                    Cause::Destination,
-                    format!("\"{}/{key}\" could not be created", storage.place()),
-                )
-            },
-            |error| failed(&error),
-        ))
+        let what = format!(
+            "\"{}/{key}\" could not be created: it already exists, and when it is read, it is not there",
+            storage.place()
+        );
+        Err(Failure::new(Cause::Destination, what))
     }
 
+    /// What is under a key against this file; `None` where nothing is.
     pub(super) fn compare(
         &self,
         rules: &Rules<'_>,
         storage: &dyn Storage,
         key: &Key,
-        encoding: Encoding,
-    ) -> std::result::Result<Stood, Compare> {
-        let gone_or_failed = |error: Error| match error.kind() {
-            Kind::NotFound => Compare::Gone(error),
-            _ => Compare::Failed(failed(&error)),
-        };
-        if !storage.can_vanish() && encoding == Encoding::Zstd {
-            let theirs = lookup::trailer(storage, key).map_err(gone_or_failed)?;
-            if let Ok(Some(theirs)) = theirs
-                && (theirs.name, theirs.size, theirs.sha256)
-                    == (self.name, self.trailer.size, self.trailer.sha256)
-            {
-                return Ok(Stood::Identical { created: false });
+    ) -> Result<Option<Stood>> {
+        let identical = Ok(Some(Stood::Identical { created: false }));
+        if !storage.can_vanish() {
+            match label(storage, key) {
+                Ok(Label::Ours(theirs))
+                    if (theirs.name, theirs.size, theirs.sha256)
+                        == (self.name, self.trailer.size, self.trailer.sha256) =>
+                {
+                    return identical;
+                }
+                Ok(_) => {}
+                Err(error) if error.kind() == Kind::NotFound => return Ok(None),
+                Err(error) => return Err(failed(&error)),
             }
         }
-        let mut object = storage.get(key, Range::Whole).map_err(gone_or_failed)?;
-        match decode_as(encoding, self.name, rules.checks, &mut object.body, &mut io::sink()) {
-            Ok(theirs) if (theirs.size, theirs.sha256) == (self.trailer.size, self.trailer.sha256) => {
-                Ok(Stood::Identical { created: false })
+        let opener = Opener::of_any_cluster(rules.checks);
+        let opened = opener.open(storage, key, &mut io::sink()).map_err(|error| failed(&error.into()))?;
+        let Some(Opened { modified, verdict }) = opened else { return Ok(None) };
+        match verdict {
+            Verdict::Intact(theirs)
+                if (theirs.size, theirs.sha256) == (self.trailer.size, self.trailer.sha256) =>
+            {
+                identical
             }
-            Ok(theirs) => Ok(Stood::Different(Box::new((theirs, object.modified)))),
-            Err(DecodeError::Damaged(reason)) => Err(Compare::Failed(
-                Failure::new(
-                    Cause::Conflict,
-                    format!("\"{}/{key}\" stands there damaged: {reason}", storage.place()),
-                )
-                .hint(format!(
+            Verdict::Intact(theirs) => Ok(Some(Stood::Different(Box::new((theirs, modified))))),
+            verdict => {
+                let what = format!("\"{}/{key}\" stands there {verdict}", storage.place());
+                Err(Failure::new(Cause::Conflict, what).hint(format!(
                     "\"wal-archive quarantine {}\" moves it aside; the next push then stores the good one",
                     key.to_quarantine()
-                )),
-            )),
-            Err(DecodeError::Read(error) | DecodeError::Write(error)) => {
-                Err(gone_or_failed(Error::of_io(error, storage.place())))
+                )))
             }
         }
     }

@@ -13,9 +13,9 @@
 
 use super::{Result, failed};
 use crate::archive::intake::{Cause, Rules, Source};
-use crate::archive::lookup;
+use crate::archive::object::{Opener, Verdict};
 use crate::failure::Failure;
-use crate::object::{Checks, Encoding, Key, Sha256Sum, decode};
+use crate::object::{Checks, Key, Sha256Sum, decode};
 use crate::storage::Storage;
 use crate::wal::{Lsn, SegmentName, Start, Timeline, TimelineHistory, WalName, Walk, Walker};
 use sha2::{Digest, Sha256};
@@ -101,27 +101,27 @@ impl Source {
         rules: &Rules<'_>,
         storage: &dyn Storage,
         key: &Key,
-        encoding: Encoding,
     ) -> Result<Option<Lsn>> {
         let (WalName::Segment(segment), Some(size)) = (self.name, self.segment_size) else { return Ok(None) };
         if !self.walk(segment, rules)?.is_some_and(|walk| walk.complete) {
             return Ok(None);
         }
-        let read = |output: &mut (dyn Write + Send)| {
-            lookup::read(storage, key, encoding, self.name, rules.checks, output)
-                .map_err(|error| failed(&error))
+        let read = |output: &mut (dyn Write + Send)| -> Result<bool> {
+            let opened = Opener::of_any_cluster(rules.checks).open(storage, key, output);
+            let opened = opened.map_err(|error| failed(&error.into()))?;
+            Ok(opened.is_some_and(|opened| matches!(opened.verdict, Verdict::Intact(_))))
         };
         let mut walker = Walker::new(Start::Anywhere);
         walker.begin(segment);
-        let intact = read(&mut walker)?.is_ok();
+        let intact = read(&mut walker)?;
         let walk = walker.walk();
         let (Some(end), Some(start), true) = (end_of(&walk), segment.start(size), intact && !walk.complete)
         else {
             return Ok(None);
         };
         let [mut theirs, mut ours] = [(); 2].map(|()| Prefix::new(end.0.saturating_sub(start.0)));
-        let read_both = read(&mut theirs)?.is_ok()
-            && decode(self.name, rules.checks, &mut self.body.reader(), &mut ours).is_ok();
+        let read_both =
+            read(&mut theirs)? && decode(self.name, rules.checks, &mut self.body.reader(), &mut ours).is_ok();
         Ok((read_both && theirs.sum() == ours.sum()).then_some(end))
     }
 

@@ -11,13 +11,14 @@
 use super::{Result, failed};
 use crate::archive::intake::{Cause, Rules, Source};
 use crate::archive::lookup;
+use crate::archive::object::{Label, Opener, Verdict, label};
 use crate::archive::put::compare::Stood;
 use crate::archive::quarantine;
 use crate::failure::Failure;
 use crate::object::key::WAL_FOLDER;
 use crate::object::{Encoder, Encoding, Identity, Key, Sha256Sum, Stored as Listed, decode};
 use crate::spool::Stored;
-use crate::storage::{Kind, Storage, hides_what_is_missing};
+use crate::storage::{Error, Storage, hides_what_is_missing};
 use crate::wal::{Timeline, TimelineHistory, WalName};
 use std::fs::{self, File};
 use std::io;
@@ -103,15 +104,16 @@ impl Histories<'_> {
             true => lookup::copies(self.storage, name, true).map(|around| around.copies),
             false => Ok(vec![(Key::of(name), Encoding::Zstd)]),
         };
-        for (key, encoding) in copies.map_err(|error| failed(&error))? {
-            let mut nowhere = io::sink();
-            match lookup::read(self.storage, &key, encoding, name, self.rules.checks, &mut nowhere) {
-                Ok(Ok(found)) => {
+        let opener = Opener::of_any_cluster(self.rules.checks);
+        for (key, _) in copies.map_err(|error| failed(&error))? {
+            let opened = opener.open(self.storage, &key, &mut io::sink()).map_err(Error::from);
+            match opened.map(|opened| opened.map(|opened| opened.verdict)) {
+                Ok(Some(Verdict::Intact(found))) => {
                     self.remember(timeline, &Stored { key, created: false }, &found.sha256);
                     return Ok(true);
                 }
-                Ok(Err(reason)) => log::warn!("\"{}/{key}\" is damaged: {reason}", self.storage.place()),
-                Err(error) if error.kind() == Kind::NotFound => {}
+                Ok(Some(verdict)) => log::warn!("\"{}/{key}\" is {verdict}", self.storage.place()),
+                Ok(None) => {}
                 // So a bucket answers for what is not there to whoever may not list.
                 Err(error) if hides_what_is_missing(self.storage, &error) => {}
                 Err(error) => return Err(failed(&error)),
@@ -125,8 +127,8 @@ impl Histories<'_> {
     fn put(&self, timeline: Timeline, history: &Source) -> Result<Stored> {
         let own = Key::of(history.name);
         // What is there already, identical, needs no listing; whatever else, the attempt to create tells.
-        let found = history.compare(self.rules, self.storage, &own, Encoding::Zstd);
-        let stored = if let Ok(Stood::Identical { created }) = found {
+        let found = history.compare(self.rules, self.storage, &own);
+        let stored = if let Ok(Some(Stood::Identical { created })) = found {
             self.storage.make_durable(&own).map_err(|error| failed(&error))?;
             Stored { key: own, created }
         } else {
@@ -195,7 +197,7 @@ impl Histories<'_> {
                 continue;
             }
             compared += 1;
-            if self.is_the_same(&path, key, *name, listed)? {
+            if self.is_the_same(&path, key, listed)? {
                 return Ok(());
             }
         }
@@ -220,31 +222,31 @@ impl Histories<'_> {
     fn was_moved_aside(&self, history: &Source) -> Result<bool> {
         let moved = quarantine::moved_before(self.storage, history.name).map_err(|error| failed(&error))?;
         for key in moved.iter().filter_map(|key| Key::parse(key)) {
-            match lookup::trailer(self.storage, &key).map_err(|error| failed(&error))? {
-                Ok(Some(theirs)) if theirs.sha256 != history.trailer.sha256 => {}
+            match label(self.storage, &key).map_err(|error| failed(&error))? {
+                Label::Ours(theirs) if theirs.sha256 != history.trailer.sha256 => {}
                 _ => return Ok(true),
             }
         }
         Ok(false)
     }
 
-    fn is_the_same(&self, path: &Path, key: &str, name: WalName, listed: &Listed) -> Result<bool> {
+    fn is_the_same(&self, path: &Path, key: &str, listed: &Listed) -> Result<bool> {
         let unreadable = |error: io::Error| {
             Failure::new(Cause::Source, format!("cannot read \"{}\": {error}", path.display()))
         };
         let mut file = File::open(path).map_err(unreadable)?;
         let ours = Sha256Sum::of_reader(&mut file).map_err(unreadable)?;
-        let (key, encoding) = match (listed, Key::parse(key)) {
-            (Listed::Wal(_, encoding), Some(key)) => (key, *encoding),
+        let key = match (listed, Key::parse(key)) {
+            (Listed::Wal(..), Some(key)) => key,
             (Listed::Variant(_, sum), _) => return Ok(*sum == ours.short()),
             _ => return Ok(false),
         };
-        let theirs = match lookup::trailer(self.storage, &key).map_err(|error| failed(&error))? {
-            Ok(Some(trailer)) => Some(trailer.sha256),
-            _ => lookup::read(self.storage, &key, encoding, name, self.rules.checks, &mut io::sink())
-                .map_err(|error| failed(&error))?
-                .ok()
-                .map(|decoded| decoded.sha256),
+        let theirs = match label(self.storage, &key).map_err(|error| failed(&error))? {
+            Label::Ours(trailer) => Some(trailer.sha256),
+            Label::None | Label::Damaged(_) => {
+                let intact = Opener::of_any_cluster(self.rules.checks).intact(self.storage, &key);
+                intact.map_err(|error| failed(&error))?.map(|decoded| decoded.sha256)
+            }
         };
         Ok(theirs == Some(ours))
     }

@@ -14,7 +14,7 @@ use crate::archive::identity::{self, Claimant, Refusal};
 use crate::archive::intake::{Cause, Rules, Source};
 use crate::failure::Failure;
 use crate::host::side_by_side::side_by_side;
-use crate::object::{Encoding, Identity, Key};
+use crate::object::{Identity, Key};
 use crate::spool::Stored;
 use crate::storage::deadline::Deadline;
 use crate::storage::{Error, Kind, Shared, Storage};
@@ -90,11 +90,11 @@ impl Source {
             true => self.find_foreign(rules, storage, &own)?,
             false => None,
         };
-        let (key, encoding, stood) = match foreign {
+        let (key, stood) = match foreign {
             Some(found) => found,
             None => {
                 let stood = self.create_or_compare(rules, storage, &own)?;
-                (own, Encoding::Zstd, stood)
+                (own, stood)
             }
         };
         let other = match stood {
@@ -102,7 +102,7 @@ impl Source {
             Stood::Different(other) => other,
         };
         if !matches!(self.name, WalName::Partial(_)) {
-            return Err(match self.stored_one_is_cut(rules, storage, &key, encoding)? {
+            return Err(match self.stored_one_is_cut(rules, storage, &key)? {
                 Some(end) => self.conflict_with_cut(storage, &key, end),
                 None => self.conflict(storage, &key, &other),
             });

@@ -95,9 +95,10 @@ fn warn(layers: &Layers) {
         log::warn!("the environment variable {name} means nothing to this program");
     }
     for path in layers.exposed_secrets() {
-        log::warn!(
-            "\"{0}\" holds secrets, and other users can read it HINT: chmod 0600 \"{0}\"; 0640 is right where root owns it",
-            path.display()
+        let path = path.display();
+        Failure::warn(
+            format!("\"{path}\" holds secrets, and other users can read it"),
+            format!("chmod 0600 \"{path}\"; 0640 is right where root owns it"),
         );
     }
 }
@@ -116,7 +117,7 @@ fn check(layers: &Layers) -> Result<AdminExit, Failure<()>> {
     let data_directory = std::env::var_os("PGDATA").and_then(|path| DataDirectory::at(Path::new(&path)));
     let directories = [&push, &fetch].map(|common| common.check_directories(data_directory.as_ref()));
     wrong.extend(directories.into_iter().find_map(Result::err));
-    wrong.iter().for_each(|failure| log::error!("{failure}"));
+    wrong.iter().for_each(|failure| failure.log(log::Level::Error));
     if !wrong.is_empty() {
         return Ok(AdminExit::CouldNotTell);
     }

@@ -1,7 +1,7 @@
 //! `wal-archive copy FROM TO`: migration, off-site copy, repair.
 
+use super::super::args;
 use super::super::exit::AdminExit;
-use super::super::{args, report};
 use super::answer::{json_flag, show, show_json};
 use super::patience;
 use super::progress::Progress;
@@ -10,6 +10,7 @@ use crate::copy::{Found, Report, Request, copy};
 use crate::failure::Failure;
 use crate::storage::Destination;
 use clap::{Arg, ArgAction, ArgMatches, Command};
+use log::Level;
 use serde_json::{Value, json};
 
 /// Told apart from the setting of wal-push, which may stand in the file.
@@ -68,7 +69,7 @@ pub(super) fn run(matches: &ArgMatches) -> Result<AdminExit, Failure<()>> {
         drop(progress);
         match made {
             Ok(made) => {
-                made.failures.iter().for_each(report);
+                made.failures.iter().for_each(|failure| failure.log(Level::Error));
                 outcome = match (made.failures.is_empty(), made.findings.is_empty()) {
                     (false, _) => AdminExit::CouldNotTell,
                     (true, false) if outcome == AdminExit::Fine => AdminExit::Findings,
@@ -78,7 +79,7 @@ pub(super) fn run(matches: &ArgMatches) -> Result<AdminExit, Failure<()>> {
                 copies.push(object(&from, &to, &made));
             }
             Err(failure) => {
-                report(&failure);
+                failure.log(Level::Error);
                 outcome = AdminExit::CouldNotTell;
             }
         }

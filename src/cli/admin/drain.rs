@@ -78,7 +78,7 @@ pub(super) fn run(matches: &ArgMatches) -> Result<AdminExit, Failure<()>> {
         timeout: matches.get_one::<Duration>(TIMEOUT).copied().or(settings.common.timeout),
     })?;
     for failure in report.files.iter().flat_map(|file| failures(&file.became)) {
-        log::error!("{failure}");
+        failure.log(log::Level::Error);
     }
     let recipe = recipe(&report, live);
     match matches.get_flag("json") {

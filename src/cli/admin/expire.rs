@@ -1,7 +1,7 @@
 //! `wal-archive expire`: deletes the WAL that no kept backup needs; without `--yes` only says what.
 
 use super::super::exit::AdminExit;
-use super::super::{args, log as log_settings, report};
+use super::super::{args, log as log_settings};
 use super::answer::{json_flag, show, show_json};
 use super::patience;
 use super::table::{counted, time};
@@ -14,6 +14,7 @@ use crate::object::Key;
 use crate::storage::{DeletionFailed, Shared, Storage};
 use crate::wal::WalName;
 use clap::{Arg, ArgAction, ArgMatches, Command};
+use log::Level;
 use serde_json::{Value, json};
 use std::path::PathBuf;
 use std::time::SystemTime;
@@ -79,7 +80,7 @@ pub(super) fn run(matches: &ArgMatches) -> Result<AdminExit, Failure<()>> {
                 Ok(deleted) => place.deleted = Some(deleted),
                 Err(DeletionFailed { deleted, error }) => {
                     place.deleted = Some(deleted);
-                    report(&Failure::<()>::from_storage((), &error));
+                    Failure::from_storage((), &error).log(Level::Error);
                     exit = AdminExit::CouldNotTell;
                 }
             }

@@ -1,7 +1,7 @@
 //! `wal-archive init`: makes a new archive, the first step of every set-up.
 
+use super::super::args;
 use super::super::exit::AdminExit;
-use super::super::{args, report};
 use super::answer::{json_flag, show, show_json};
 use crate::archive::identity::{self, Made, Refusal};
 use crate::config::{Layers, Program, check_directories, duration};
@@ -12,6 +12,7 @@ use crate::storage::deadline::Deadline;
 use crate::storage::{Destination, Location};
 use crate::wal::{SegmentSize, SystemId};
 use clap::{Arg, ArgAction, ArgMatches, Command};
+use log::Level;
 use serde_json::{Value, json};
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -90,7 +91,7 @@ pub(super) fn run(matches: &ArgMatches) -> Result<AdminExit, Failure<()>> {
             (Became::Made(_), so_far) => so_far,
         };
         match &row.became {
-            Became::Failed(failure) | Became::OtherCluster(failure) => report(failure),
+            Became::Failed(failure) | Became::OtherCluster(failure) => failure.log(Level::Error),
             Became::Made(_) => warn_of_the_owner(destination, &cluster),
         }
         rows.push(row);
@@ -249,9 +250,11 @@ fn warn_of_the_owner(destination: &Destination, cluster: &Cluster) {
         || writable(0o002);
     if rustix::process::geteuid().as_raw() != server.0 && !may_write {
         let (root, data) = (root.display(), Path::display(data.path()));
-        log::warn!(
-            "\"{root}\" does not belong to the user of \"{data}\", so wal-push may not be able to write there HINT: chown -R \
-             --reference={data} {root}"
+        Failure::warn(
+            format!(
+                "\"{root}\" does not belong to the user of \"{data}\", so wal-push may not be able to write there"
+            ),
+            format!("chown -R --reference={data} {root}"),
         );
     }
 }

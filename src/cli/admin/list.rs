@@ -14,6 +14,7 @@ use crate::storage::Shared;
 use crate::verify::{Scope, by_names, not_listed, verdict};
 use crate::wal::{Timeline, TimelineHistory};
 use clap::{Arg, ArgAction, ArgMatches, Command};
+use log::Level;
 use serde_json::{Value, json};
 
 pub(super) fn command() -> Command {
@@ -47,7 +48,7 @@ pub(super) fn run(matches: &ArgMatches) -> Result<AdminExit, Failure<()>> {
     }
     let mut found = by_names(&inventories, &Scope::default()).map(|names| names.findings).unwrap_or_default();
     for lost in &unread {
-        super::report(&findings::failure(lost));
+        findings::failure(lost).log(Level::Error);
     }
     if json {
         found.extend(unread.iter().cloned());

@@ -17,11 +17,12 @@ mod verify;
 
 use super::args::{self, Parsed};
 use super::exit::AdminExit;
-use super::{guarded, report};
+use super::guarded;
 use crate::check::State;
 use crate::config::Program;
 use crate::failure::Failure;
 use clap::{ArgMatches, Command};
+use log::Level;
 use std::env;
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -74,7 +75,7 @@ fn run(args: Vec<OsString>, could_not_tell: AdminExit) -> AdminExit {
         Parsed::Run(matches) => matches,
         Parsed::Told => return AdminExit::Fine,
         Parsed::Wrong(failure) => {
-            report(&failure);
+            failure.log(Level::Error);
             return could_not_tell;
         }
     };
@@ -85,7 +86,7 @@ fn run(args: Vec<OsString>, could_not_tell: AdminExit) -> AdminExit {
     match called {
         Some(Ok(exit)) => exit,
         Some(Err(failure)) => {
-            report(&failure);
+            failure.log(Level::Error);
             could_not_tell
         }
         // clap demands one of the subcommands above.

@@ -1,13 +1,13 @@
 //! `wal-archive quarantine NAME`: one object moved aside, so that a good one can take its place.
 
+use super::super::args;
 use super::super::exit::AdminExit;
-use super::super::{args, report};
 use super::answer::{json_flag, show, show_json};
 use super::patience;
 use super::table::time;
-use crate::archive::examine::{Examined, Expected};
 use crate::archive::identity;
 use crate::archive::lookup;
+use crate::archive::object::{Kept, Opener};
 use crate::archive::quarantine::{Subject, chosen, find, moved_before, set_aside};
 use crate::config::{Layers, Program};
 use crate::failure::Failure;
@@ -15,6 +15,7 @@ use crate::object::{Checks, Key};
 use crate::storage::{Error, Shared, Storage};
 use crate::wal::WalName;
 use clap::{Arg, ArgAction, ArgMatches, Command};
+use log::Level;
 use serde_json::{Value, json};
 
 pub(super) fn command() -> Command {
@@ -55,7 +56,7 @@ pub(super) fn run(matches: &ArgMatches) -> Result<AdminExit, Failure<()>> {
     let (mut rows, mut failed) = (Vec::new(), false);
     for storage in &destinations {
         if let Err(error) = work(storage.as_ref(), &subject, checks, force, &mut rows) {
-            report(&Failure::from_storage((), &error));
+            Failure::from_storage((), &error).log(Level::Error);
             failed = true;
         }
     }
@@ -70,13 +71,14 @@ pub(super) fn run(matches: &ArgMatches) -> Result<AdminExit, Failure<()>> {
         return Ok(AdminExit::Fine);
     }
     let left: Vec<_> = rows.iter().filter_map(|row| row.state.as_ref()).collect();
-    report(&match left.is_empty() {
+    let failure = match left.is_empty() {
         true => {
             Failure::new((), format!("\"{text}\" stands at no destination", text = subject_text(&subject)))
         }
         false => Failure::new((), "no object is damaged, so nothing was moved")
             .hint("--force moves an intact one; with several copies of a name, name the key of one"),
-    });
+    };
+    failure.log(Level::Error);
     Ok(AdminExit::Findings)
 }
 
@@ -117,7 +119,7 @@ struct State {
 }
 
 impl Row {
-    fn of(storage: &dyn Storage, found: &Examined, now_at: Option<&Key>) -> Self {
+    fn of(storage: &dyn Storage, found: &Kept, now_at: Option<&Key>) -> Self {
         Row {
             place: storage.place().to_owned(),
             key: found.key.to_string(),
@@ -168,7 +170,7 @@ fn work(
 ) -> Result<(), Error> {
     let name = subject.name();
     let system_id = identity::identity(storage)?.map(|identity| identity.system_id);
-    let found = find(storage, subject, &Expected { checks, system_id })?;
+    let found = find(storage, subject, &Opener { checks, system_id, segment_size: None })?;
     if found.is_empty() {
         rows.extend(moved_before(storage, name)?.into_iter().map(|to| Row {
             place: storage.place().to_owned(),
@@ -197,10 +199,13 @@ fn warn_of_the_end(storage: &dyn Storage, name: WalName) -> Result<(), Error> {
         WalName::Partial(_) | WalName::BackupHistory(..) => false,
     };
     if unseen && around.copies.copies.is_empty() {
-        log::warn!(
-            "\"{}\" does not show that \"{name}\" is missing: a recovery that asks now takes the archive for shorter \
-             than it was HINT: store a good \"{name}\" before any recovery or promotion",
-            storage.place()
+        Failure::warn(
+            format!(
+                "\"{}\" does not show that \"{name}\" is missing: a recovery that asks now takes the archive for \
+                 shorter than it was",
+                storage.place()
+            ),
+            format!("store a good \"{name}\" before any recovery or promotion"),
         );
     }
     Ok(())

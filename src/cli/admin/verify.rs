@@ -14,6 +14,7 @@ use crate::storage::Shared;
 use crate::verify::{Depth, Options, Recoverable, Report, Since, Unfinished, Verdict, verdict, verify};
 use crate::wal::{SegmentName, Timeline, WalName};
 use clap::{Arg, ArgAction, ArgMatches, Command};
+use log::Level;
 use serde_json::{Value, json};
 use std::time::SystemTime;
 
@@ -105,7 +106,7 @@ pub(super) fn run(matches: &ArgMatches) -> Result<AdminExit, Failure<()>> {
         (true, _) => show_json(as_json(&report, &options, verdict)),
         // No destination answered: there is nothing to show but why.
         (false, true) => {
-            report.findings.iter().for_each(|finding| super::report(&findings::failure(finding)))
+            report.findings.iter().for_each(|finding| findings::failure(finding).log(Level::Error))
         }
         (false, false) => show(&as_text(&report, &options, verdict)),
     }

@@ -1,4 +1,5 @@
 use super::*;
+use crate::failure::Failure;
 use crate::host::data_directory::DataDirectory;
 use std::fs::OpenOptions;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -53,7 +54,9 @@ impl Case {
 
     fn seal(&self) {
         let sum = Sha256Sum::of(b"whatever it was");
-        self.prefetched.seal(Case::name(), sum, vec!["a warning".to_owned()], self.sealed).unwrap();
+        self.prefetched
+            .seal(Case::name(), sum, vec![Failure::new((), "a warning").hint("a hint")], self.sealed)
+            .unwrap();
     }
 
     fn hit_at(&self, now: SystemTime) -> Option<Hit> {
@@ -84,7 +87,10 @@ fn a_sealed_segment_is_a_hit_with_what_was_said_of_it() {
     let case = Case::new();
     let hit = case.hit().unwrap();
     assert_eq!(hit.path, case.prefetched.path(Case::name()));
-    assert_eq!((hit.size.bytes(), hit.warnings), (1 << 20, vec!["a warning".to_owned()]));
+    assert_eq!(
+        (hit.size.bytes(), hit.warnings),
+        (1 << 20, vec![Failure::new((), "a warning").hint("a hint")])
+    );
     assert_eq!(hit.sha256, Sha256Sum::of(b"whatever it was"));
     assert!(case.hit().is_some(), "looking changes nothing");
     case.prefetched.discard(Case::name());
