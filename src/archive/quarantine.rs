@@ -27,7 +27,7 @@ const YOUNG: Duration = Duration::from_secs(15 * 60);
 /// Since when, by the store's clock, an object was stored that is too young to go: a push may still
 /// say 0 for it by a mark. `None` of a directory, which every mark is checked against.
 pub fn young_since(storage: &dyn Storage) -> Result<Option<SystemTime>> {
-    match storage.can_vanish() {
+    match storage.nature().is_directory() {
         true => Ok(None),
         false => storage.clock().map(|now| Some(now.checked_sub(YOUNG).unwrap_or(SystemTime::UNIX_EPOCH))),
     }

@@ -81,7 +81,7 @@ fn missing(storage: &dyn Storage, archived: &BTreeSet<WalName>) -> Result<Vec<Wa
     for (timeline, names) in by_timeline {
         let mut open = names;
         // WAL may also stand directly under the prefix of a directory.
-        for folder in lookup::folders(storage.can_vanish()) {
+        for folder in lookup::folders(storage.nature().is_directory()) {
             seen(storage, folder, timeline, &mut open)?;
         }
         missing.extend(open);

@@ -142,7 +142,7 @@ pub(super) fn look(place: &Place, request: &Check<'_>, at: Instant) -> Looked {
         Whose::Nobodys(_) => false,
         Whose::Failed(error) => match error.kind() {
             Kind::Damaged => true,
-            Kind::Denied => storage.can_vanish(),
+            Kind::Denied => storage.nature().is_directory(),
             _ => false,
         },
     };

@@ -57,43 +57,6 @@ fn everything(storage: &dyn Storage) -> Vec<(String, Vec<u8>)> {
     all
 }
 
-/// Memory stores are told apart by their address.
-struct Placed(Shared, &'static str);
-
-fn placed(inner: Shared, place: &'static str) -> Shared {
-    Arc::new(Placed(inner, place))
-}
-
-impl Storage for Placed {
-    fn place(&self) -> &str {
-        self.1
-    }
-    fn create(&self, key: &Key, body: &Body) -> crate::storage::Result<()> {
-        self.0.create(key, body)
-    }
-    fn get(&self, key: &Key, range: Range) -> crate::storage::Result<crate::storage::Object> {
-        self.0.get(key, range)
-    }
-    fn head(&self, key: &Key) -> crate::storage::Result<crate::storage::Entry> {
-        self.0.head(key)
-    }
-    fn fingerprint(&self, key: &Key) -> crate::storage::Result<Option<crate::host::stamp::Stamp>> {
-        self.0.fingerprint(key)
-    }
-    fn clock(&self) -> crate::storage::Result<std::time::SystemTime> {
-        self.0.clock()
-    }
-    fn list(&self, prefix: &str, after: &str) -> crate::storage::Result<crate::storage::Listing> {
-        self.0.list(prefix, after)
-    }
-    fn list_unordered(&self, prefix: &str) -> crate::storage::Result<crate::storage::Listing> {
-        self.0.list_unordered(prefix)
-    }
-    fn delete(&self, key: &Key) -> crate::storage::Result<()> {
-        self.0.delete(key)
-    }
-}
-
 fn run(from: &Shared, to: &Shared, repair: bool) -> Report {
     let request = Request { from, to, checks: Checks::Header, level: 1, repair, jobs: 3, progress: &|_| {} };
     copy(&request).unwrap()
@@ -102,8 +65,8 @@ fn run(from: &Shared, to: &Shared, repair: bool) -> Report {
 #[test]
 fn what_is_missing_is_copied_byte_for_byte_and_the_repeat_skips_it() {
     let source = archive(2..=9);
-    let (from, target) = (placed(source.clone(), "from"), new_archive());
-    let to = placed(target.clone(), "to");
+    let (from, target) = ((source.clone() as Shared), new_archive());
+    let to = target.clone() as Shared;
     let made = run(&from, &to, false);
     assert_eq!((made.listed, made.seen, made.copied, made.encoded), (8, 8, 8, 0));
     assert_eq!(everything(source.as_ref()), everything(target.as_ref()));
@@ -115,7 +78,7 @@ fn what_is_missing_is_copied_byte_for_byte_and_the_repeat_skips_it() {
 #[test]
 fn interrupted_at_any_request_the_repeat_completes_it() {
     let source = archive(2..=4);
-    let from = placed(source.clone(), "from");
+    let from = source.clone() as Shared;
     let mut completed = false;
     for interrupted in 0.. {
         let target = new_archive();
@@ -126,7 +89,7 @@ fn interrupted_at_any_request_the_repeat_completes_it() {
             at if at == interrupted => Fault::After(Kind::TimedOut),
             _ => Fault::Before(Kind::TimedOut),
         };
-        let to = placed(Arc::new(Faulty::new(target.clone(), Box::new(plan))), "to");
+        let to = Arc::new(Faulty::new(target.clone(), Box::new(plan))) as Shared;
         let request = Request {
             from: &from,
             to: &to,
@@ -138,7 +101,7 @@ fn interrupted_at_any_request_the_repeat_completes_it() {
         };
         let made = copy(&request);
         completed = made.is_ok_and(|made| made.failures.is_empty());
-        let again = run(&from, &placed(target.clone(), "to"), false);
+        let again = run(&from, &(target.clone() as Shared), false);
         assert!(again.findings.is_empty() && again.failures.is_empty(), "request {interrupted}: {again:?}");
         assert_eq!(everything(source.as_ref()), everything(target.as_ref()), "request {interrupted}");
         if completed {
@@ -156,10 +119,10 @@ fn what_differs_is_listed_and_never_replaced() {
     put(&target, &format!("wal_005/{name}.zst"), &object(&name, &history(5).1));
     let before = everything(target.as_ref());
     for repair in [false, true] {
-        let made = run(&placed(source.clone(), "from"), &placed(target.clone(), "to"), repair);
+        let made = run(&(source.clone() as Shared), &(target.clone() as Shared), repair);
         assert_eq!(made.identical, 1);
         let [Finding { what: Found::Conflict, place, .. }] = &made.findings[..] else { panic!("{made:?}") };
-        assert_eq!(place, "to");
+        assert_eq!(place, "memory");
         assert_eq!(everything(target.as_ref()), before);
     }
 }
@@ -173,7 +136,7 @@ fn a_damaged_source_is_listed_and_not_copied() {
     put(&source, &format!("wal_005/{name}.zst"), &bytes);
     put(&source, "wal_005/00000004.history.gpg", b"secret");
     put(&source, "wal_005/notes.txt", b"mine");
-    let made = run(&placed(source, "from"), &placed(target.clone(), "to"), false);
+    let made = run(&(source as Shared), &(target.clone() as Shared), false);
     let found: Vec<_> = made.findings.iter().map(|finding| (finding.what, finding.key.as_str())).collect();
     assert_eq!(
         found,
@@ -191,7 +154,7 @@ fn repair_moves_damaged_objects_aside_and_creates_them_and_the_missing_ones() {
     let mut bytes = object(&name, &content);
     bytes[20] ^= 1; // in the frame: the trailer alone looks fine
     put(&target, &format!("wal_005/{name}.zst"), &bytes);
-    let (from, to) = (placed(source.clone(), "from"), placed(target.clone(), "to"));
+    let (from, to) = ((source.clone() as Shared), (target.clone() as Shared));
     let blind = run(&from, &to, false);
     assert_eq!((blind.identical, blind.copied, blind.repaired), (2, 1, 0), "trailers alone say nothing");
     let young = run(&from, &to, true);
@@ -213,7 +176,7 @@ fn a_damaged_object_at_the_destination_stays_where_the_source_has_none_that_is_i
         put(memory, &format!("wal_005/{name}.zst"), b"junk");
     }
     let before = everything(target.as_ref());
-    let made = run(&placed(source, "from"), &placed(target.clone(), "to"), true);
+    let made = run(&(source as Shared), &(target.clone() as Shared), true);
     assert_eq!(made.findings.len(), 1);
     assert_eq!(everything(target.as_ref()), before);
 }
@@ -222,7 +185,7 @@ fn a_damaged_object_at_the_destination_stays_where_the_source_has_none_that_is_i
 fn another_clusters_archive_is_refused_and_an_empty_place_is_no_source() {
     let (source, target) = (archive(2..=2), Memory::default());
     put(&target, "archive.json", &String::from_utf8_lossy(IDENTITY).replace("\"7\"", "\"8\"").into_bytes());
-    let (from, to) = (placed(source, "from"), placed(Arc::new(target), "to"));
+    let (from, to) = ((source as Shared), (Arc::new(target) as Shared));
     let request = |from, to| Request {
         from,
         to,
@@ -234,7 +197,7 @@ fn another_clusters_archive_is_refused_and_an_empty_place_is_no_source() {
     };
     let refused = copy(&request(&from, &to)).unwrap_err();
     assert!(refused.message.contains("system identifier 8"), "{refused}");
-    let empty: Shared = placed(Arc::new(Memory::default()), "empty");
+    let empty: Shared = Arc::new(Memory::default());
     let refused = copy(&request(&empty, &from)).unwrap_err();
     assert!(refused.message.contains("not an archive"), "{refused}");
 }
@@ -249,7 +212,7 @@ fn other_encodings_at_the_source_must_agree_and_those_at_the_destination_count()
     put(&source, &format!("wal_005/{name}"), &content);
     put(&source, &name, &other);
     let target = new_archive();
-    let made = run(&placed(Arc::new(source), "from"), &placed(target.clone(), "to"), false);
+    let made = run(&(Arc::new(source) as Shared), &(target.clone() as Shared), false);
     assert_eq!(made.findings.len(), 1);
     assert_eq!(made.findings[0].what, Found::Conflict);
     assert_eq!(everything(target.as_ref()).len(), 1, "only the identity");
@@ -261,7 +224,7 @@ fn other_encodings_at_the_source_must_agree_and_those_at_the_destination_count()
         put(&target, &name, there);
         let target = Arc::new(target);
         let before = everything(target.as_ref());
-        let made = run(&placed(archive(2..=2), "from"), &placed(target.clone(), "to"), false);
+        let made = run(&(archive(2..=2) as Shared), &(target.clone() as Shared), false);
         assert_eq!((made.identical, made.findings.len()), (identical, conflicts));
         assert_eq!(everything(target.as_ref()), before);
     }
@@ -278,7 +241,7 @@ fn converted_in_place_everything_stays_and_our_own_objects_stand_beside() {
     put(&archive, &format!("wal_005/{zstd}.zst"), &zstd::encode_all(&zstd_content[..], 1).unwrap());
     let archive: Arc<Memory> = Arc::new(archive);
     let before = everything(archive.as_ref());
-    let place = placed(archive.clone(), "here");
+    let place = archive.clone() as Shared;
     let made = run(&place, &place, false);
     assert_eq!((made.encoded, made.left, made.findings.len()), (1, 1, 0));
     let after = everything(archive.as_ref());

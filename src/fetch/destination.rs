@@ -93,7 +93,7 @@ impl Search<'_> {
         if ours || (self.unasked && !foreign) {
             return Ok(Beyond { identity, ..Beyond::default() });
         }
-        if foreign && storage.lists_slowly() {
+        if foreign && storage.nature().is_directory() {
             for (key, _) in Key::all_of(name).skip(1) {
                 self.try_copy(storage, &key, copies)?;
             }
@@ -102,7 +102,7 @@ impl Search<'_> {
             }
         }
         // In a directory of our own, too: one of the servers may still use "cp".
-        let around = lookup::around(storage, name, foreign || storage.lists_slowly());
+        let around = lookup::around(storage, name, foreign || storage.nature().is_directory());
         let around = around.map_err(|error| failed(&error))?;
         for (key, _) in &around.copies.copies {
             if !copies.tried.contains(key) {

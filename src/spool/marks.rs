@@ -79,7 +79,7 @@ impl Spool {
         let places: BTreeSet<String> = destinations.iter().map(|storage| storage.address()).collect();
         let folder = (metadata.dev(), metadata.ino());
         let scope = Sha256Sum::of(format!("{folder:?} {places:?}").as_bytes());
-        let asks_nobody = !destinations.iter().any(|storage| storage.can_vanish());
+        let asks_nobody = !destinations.iter().any(|storage| storage.nature().is_directory());
         Some(Marks { folder: self.folder.join("marks"), scope, asks_nobody })
     }
 }
@@ -172,7 +172,7 @@ impl Mark {
         match self.directories.iter().find(|shown| shown.place == place) {
             Some(then) => Key::parse(&then.key)
                 .is_some_and(|key| shown(storage, &key).is_ok_and(|now| now.as_ref() == Some(then))),
-            None => !storage.can_vanish(),
+            None => !storage.nature().is_directory(),
         }
     }
 }

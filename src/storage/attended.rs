@@ -6,14 +6,14 @@
 //! caller says so.
 
 use super::deadline::late;
-use super::{Body, DeletionFailed, Entry, Error, Kind, Listing, Object, Range, Result, Shared, Storage};
-use crate::host::stamp::Stamp;
+use super::layer::{Ask, Layer, Order};
+use super::{DeletionFailed, Error, Kind, Listing, Object, Range, Result, Shared, Storage};
 use crate::object::Key;
 use std::io::{self, Read};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
-use std::time::{Instant, SystemTime};
+use std::time::Instant;
 
 /// Names the process of an earlier call that hangs at the destination.
 pub type Hanging = Box<dyn Fn() -> Option<String> + Send + Sync>;
@@ -108,11 +108,6 @@ impl Attended {
             )),
         }
     }
-
-    fn run<T>(&self, request: impl FnOnce(&dyn Storage) -> Result<T>) -> Result<T> {
-        let open = self.begin()?;
-        open.note(request(self.inner.as_ref()))
-    }
 }
 
 /// Something that goes to the place.
@@ -149,83 +144,43 @@ impl Read for Attending {
     }
 }
 
-impl Storage for Attended {
-    fn place(&self) -> &str {
-        self.inner.place()
+impl Layer for Attended {
+    fn inner(&self) -> &Shared {
+        &self.inner
     }
 
-    fn address(&self) -> String {
-        self.inner.address()
+    fn ask<T: Send + 'static>(
+        &self,
+        _: Ask<'_>,
+        request: impl Fn(&dyn Storage) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let open = self.begin()?;
+        open.note(request(self.inner.as_ref()))
     }
 
-    fn create(&self, key: &Key, body: &Body) -> Result<()> {
-        self.run(|inner| inner.create(key, body))
-    }
-
-    fn get(&self, key: &Key, range: Range) -> Result<Object> {
+    fn read(&self, key: &Key, range: Range) -> Result<Object> {
         let request = self.begin()?;
         let object = request.note(self.inner.get(key, range))?;
         Ok(Object { body: Box::new(Attending { body: object.body, _request: request }), ..object })
     }
 
-    fn head(&self, key: &Key) -> Result<Entry> {
-        self.run(|inner| inner.head(key))
-    }
-
-    fn list(&self, prefix: &str, after: &str) -> Result<Listing> {
+    fn entries(&self, prefix: &str, order: Order<'_>) -> Result<Listing> {
         let request = self.begin()?;
-        let entries = request.note(self.inner.list(prefix, after))?;
+        let entries = request.note(order.list(self.inner.as_ref(), prefix))?;
         Ok(Box::new(entries.map(move |entry| request.note(entry))))
     }
 
-    fn fingerprint(&self, key: &Key) -> Result<Option<Stamp>> {
-        self.run(|inner| inner.fingerprint(key))
-    }
-
-    fn clock(&self) -> Result<SystemTime> {
-        self.run(|inner| inner.clock())
-    }
-
-    fn list_unordered(&self, prefix: &str) -> Result<Listing> {
-        let request = self.begin()?;
-        let entries = request.note(self.inner.list_unordered(prefix))?;
-        Ok(Box::new(entries.map(move |entry| request.note(entry))))
-    }
-
-    fn delete(&self, key: &Key) -> Result<()> {
-        self.run(|inner| inner.delete(key))
-    }
-
-    fn delete_all(&self, keys: &[Key]) -> std::result::Result<(), DeletionFailed> {
+    fn remove(&self, keys: &[Key]) -> std::result::Result<(), DeletionFailed> {
         let open = self.begin().map_err(DeletionFailed::of_all)?;
         let deleted = self.inner.delete_all(keys);
         deleted.map_err(|failed| DeletionFailed { error: open.noted(failed.error), ..failed })
-    }
-
-    fn make_durable(&self, key: &Key) -> Result<()> {
-        self.run(|inner| inner.make_durable(key))
-    }
-
-    fn prove_create(&self) -> Result<()> {
-        self.run(|inner| inner.prove_create())
-    }
-
-    fn sweep(&self, now: SystemTime) -> Result<()> {
-        self.run(|inner| inner.sweep(now))
-    }
-
-    fn can_vanish(&self) -> bool {
-        self.inner.can_vanish()
-    }
-
-    fn lists_slowly(&self) -> bool {
-        self.inner.lists_slowly()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::storage::Body;
     use crate::storage::memory::Memory;
     use std::time::Duration;
 

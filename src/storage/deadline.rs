@@ -6,8 +6,8 @@
 //! own; when the moment comes the caller gets [`Kind::TimedOut`] and the thread is left behind
 //! for the end of the process. What it was writing is still invisible, or whole.
 
-use super::{Body, DeletionFailed, Entry, Error, Kind, Listing, Object, Range, Result, Shared, Storage};
-use crate::host::stamp::Stamp;
+use super::layer::{Ask, Layer, Order};
+use super::{DeletionFailed, Error, Kind, Listing, Object, Range, Result, Shared, Storage};
 use crate::object::Key;
 use std::io::{self, Read};
 use std::sync::Arc;
@@ -93,7 +93,7 @@ impl Deadline {
     }
 
     /// One question, one answer.
-    fn ask<T: Send + 'static>(
+    fn answer<T: Send + 'static>(
         &self,
         request: impl FnOnce(&dyn Storage) -> Result<T> + Send + 'static,
     ) -> Result<T> {
@@ -231,21 +231,23 @@ fn pump(inner: &dyn Storage, key: &Key, range: Range, hand_over: &dyn Fn(Piece) 
     }
 }
 
-impl Storage for Deadline {
-    fn place(&self) -> &str {
-        self.inner.place()
+impl Layer for Deadline {
+    fn inner(&self) -> &Shared {
+        &self.inner
     }
 
-    fn address(&self) -> String {
-        self.inner.address()
+    fn ask<T: Send + 'static>(
+        &self,
+        ask: Ask<'_>,
+        request: impl Fn(&dyn Storage) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        match ask {
+            Ask::Create(_, bytes) => self.longer(bytes >> 20).answer(request),
+            _ => self.answer(request),
+        }
     }
 
-    fn create(&self, key: &Key, body: &Body) -> Result<()> {
-        let (key, body) = (key.clone(), body.clone());
-        self.longer(body.len() >> 20).ask(move |inner| inner.create(&key, &body))
-    }
-
-    fn get(&self, key: &Key, range: Range) -> Result<Object> {
+    fn read(&self, key: &Key, range: Range) -> Result<Object> {
         let key = key.clone();
         let receive = self.spawn(2, move |inner, hand_over| pump(inner, &key, range, hand_over))?;
         let (size, modified) = match self.wait(&receive)? {
@@ -262,61 +264,22 @@ impl Storage for Deadline {
         Ok(Object { size, modified, body: Box::new(body) })
     }
 
-    fn head(&self, key: &Key) -> Result<Entry> {
-        let key = key.clone();
-        self.ask(move |inner| inner.head(&key))
-    }
-
-    fn fingerprint(&self, key: &Key) -> Result<Option<Stamp>> {
-        let key = key.clone();
-        self.ask(move |inner| inner.fingerprint(&key))
-    }
-
-    fn clock(&self) -> Result<SystemTime> {
-        self.ask(|inner| inner.clock())
-    }
-
-    fn list(&self, prefix: &str, after: &str) -> Result<Listing> {
-        let (prefix, after) = (prefix.to_owned(), after.to_owned());
-        self.pass_on(move |inner| inner.list(&prefix, &after))
-    }
-
-    fn list_unordered(&self, prefix: &str) -> Result<Listing> {
+    fn entries(&self, prefix: &str, order: Order<'_>) -> Result<Listing> {
         let prefix = prefix.to_owned();
-        self.pass_on(move |inner| inner.list_unordered(&prefix))
+        match order {
+            Order::Any => self.pass_on(move |inner| inner.list_unordered(&prefix)),
+            Order::After(after) => {
+                let after = after.to_owned();
+                self.pass_on(move |inner| inner.list(&prefix, &after))
+            }
+        }
     }
 
-    fn delete(&self, key: &Key) -> Result<()> {
-        let key = key.clone();
-        self.ask(move |inner| inner.delete(&key))
-    }
-
-    fn delete_all(&self, keys: &[Key]) -> std::result::Result<(), DeletionFailed> {
+    fn remove(&self, keys: &[Key]) -> std::result::Result<(), DeletionFailed> {
         let keys = keys.to_vec();
         self.longer(keys.len() as u64 / 10)
-            .ask(move |inner| Ok(inner.delete_all(&keys)))
+            .answer(move |inner| Ok(inner.delete_all(&keys)))
             .unwrap_or_else(|error| Err(DeletionFailed::of_all(error)))
-    }
-
-    fn make_durable(&self, key: &Key) -> Result<()> {
-        let key = key.clone();
-        self.ask(move |inner| inner.make_durable(&key))
-    }
-
-    fn prove_create(&self) -> Result<()> {
-        self.ask(|inner| inner.prove_create())
-    }
-
-    fn sweep(&self, now: SystemTime) -> Result<()> {
-        self.ask(move |inner| inner.sweep(now))
-    }
-
-    fn can_vanish(&self) -> bool {
-        self.inner.can_vanish()
-    }
-
-    fn lists_slowly(&self) -> bool {
-        self.inner.lists_slowly()
     }
 }
 
@@ -325,6 +288,7 @@ mod tests {
     use super::super::faulty::{Fault, Faulty, Request};
     use super::super::memory::Memory;
     use super::*;
+    use crate::storage::Body;
 
     fn key(text: &str) -> Key {
         Key::parse(text).unwrap()

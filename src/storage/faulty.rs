@@ -1,10 +1,10 @@
 //! A wrapper that fails on purpose, for tests: each request asks a plan what to do.
 
-use super::{Body, DeletionFailed, Entry, Error, Kind, Listing, Object, Range, Result, Shared, Storage};
-use crate::host::stamp::Stamp;
+use super::layer::{Ask, Layer, Order};
+use super::{DeletionFailed, Error, Kind, Listing, Object, Range, Result, Shared, Storage};
 use crate::object::Key;
 use std::io::{self, Read};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 /// The request that is about to be made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,24 +87,28 @@ impl Read for Broken {
     }
 }
 
-impl Storage for Faulty {
-    fn place(&self) -> &str {
-        self.inner.place()
+impl Layer for Faulty {
+    fn inner(&self) -> &Shared {
+        &self.inner
     }
 
-    fn address(&self) -> String {
-        self.inner.address()
+    fn ask<T: Send + 'static>(
+        &self,
+        ask: Ask<'_>,
+        request: impl Fn(&dyn Storage) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let (kind, key) = match ask {
+            Ask::Create(key, _) => (Request::Create, key),
+            Ask::Head(key) => (Request::Head, key),
+            Ask::Fingerprint(key) => (Request::Fingerprint, key),
+            Ask::Delete(key) => (Request::Delete, key),
+            Ask::MakeDurable(key) => (Request::MakeDurable, key),
+            Ask::Clock | Ask::ProveCreate | Ask::Sweep => return request(self.inner.as_ref()),
+        };
+        self.run(kind, key.as_str(), || request(self.inner.as_ref()))
     }
 
-    fn prove_create(&self) -> Result<()> {
-        self.inner.prove_create()
-    }
-
-    fn create(&self, key: &Key, body: &Body) -> Result<()> {
-        self.run(Request::Create, key.as_str(), || self.inner.create(key, body))
-    }
-
-    fn get(&self, key: &Key, range: Range) -> Result<Object> {
+    fn read(&self, key: &Key, range: Range) -> Result<Object> {
         match (self.plan)(Request::Get, key.as_str()) {
             Fault::BreakAfter(bytes) => {
                 let object = self.inner.get(key, range)?;
@@ -114,31 +118,11 @@ impl Storage for Faulty {
         }
     }
 
-    fn head(&self, key: &Key) -> Result<Entry> {
-        self.run(Request::Head, key.as_str(), || self.inner.head(key))
+    fn entries(&self, prefix: &str, order: Order<'_>) -> Result<Listing> {
+        self.run(Request::List, prefix, || order.list(self.inner.as_ref(), prefix))
     }
 
-    fn fingerprint(&self, key: &Key) -> Result<Option<Stamp>> {
-        self.run(Request::Fingerprint, key.as_str(), || self.inner.fingerprint(key))
-    }
-
-    fn clock(&self) -> Result<SystemTime> {
-        self.inner.clock()
-    }
-
-    fn list(&self, prefix: &str, after: &str) -> Result<Listing> {
-        self.run(Request::List, prefix, || self.inner.list(prefix, after))
-    }
-
-    fn list_unordered(&self, prefix: &str) -> Result<Listing> {
-        self.run(Request::List, prefix, || self.inner.list_unordered(prefix))
-    }
-
-    fn delete(&self, key: &Key) -> Result<()> {
-        self.run(Request::Delete, key.as_str(), || self.inner.delete(key))
-    }
-
-    fn delete_all(&self, keys: &[Key]) -> std::result::Result<(), DeletionFailed> {
+    fn remove(&self, keys: &[Key]) -> std::result::Result<(), DeletionFailed> {
         let first = keys.first().map_or("", Key::as_str);
         let mut deleted = 0;
         let run = self.run(Request::Delete, first, || {
@@ -148,17 +132,5 @@ impl Storage for Faulty {
             })
         });
         run.map_err(|error| DeletionFailed { deleted, error })
-    }
-
-    fn make_durable(&self, key: &Key) -> Result<()> {
-        self.run(Request::MakeDurable, key.as_str(), || self.inner.make_durable(key))
-    }
-
-    fn can_vanish(&self) -> bool {
-        self.inner.can_vanish()
-    }
-
-    fn lists_slowly(&self) -> bool {
-        self.inner.lists_slowly()
     }
 }

@@ -5,12 +5,11 @@
 //! several of them will not answer the next ten thousand. Whatever was answered in between starts the
 //! count anew.
 
-use super::{Body, DeletionFailed, Entry, Error, Kind, Listing, Object, Range, Result, Shared, Storage};
-use crate::host::stamp::Stamp;
+use super::layer::{Ask, Layer, Order};
+use super::{DeletionFailed, Error, Kind, Listing, Object, Range, Result, Shared, Storage};
 use crate::object::Key;
 use std::io::{self, Read};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::SystemTime;
 
 /// Failures in a row after which nothing is asked any more.
 const FAILURES: u32 = 5;
@@ -77,7 +76,7 @@ impl GivingUp {
         })
     }
 
-    fn ask<T>(&self, request: impl FnOnce(&dyn Storage) -> Result<T>) -> Result<T> {
+    fn count<T>(&self, request: impl FnOnce(&dyn Storage) -> Result<T>) -> Result<T> {
         self.check()?;
         let answer = request(self.inner.as_ref());
         match &answer {
@@ -115,20 +114,20 @@ impl Drop for Counted {
     }
 }
 
-impl Storage for GivingUp {
-    fn place(&self) -> &str {
-        self.inner.place()
+impl Layer for GivingUp {
+    fn inner(&self) -> &Shared {
+        &self.inner
     }
 
-    fn address(&self) -> String {
-        self.inner.address()
+    fn ask<T: Send + 'static>(
+        &self,
+        _: Ask<'_>,
+        request: impl Fn(&dyn Storage) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        self.count(request)
     }
 
-    fn create(&self, key: &Key, body: &Body) -> Result<()> {
-        self.ask(|inner| inner.create(key, body))
-    }
-
-    fn get(&self, key: &Key, range: Range) -> Result<Object> {
+    fn read(&self, key: &Key, range: Range) -> Result<Object> {
         self.check()?;
         match self.inner.get(key, range) {
             Ok(Object { size, modified, body }) => {
@@ -142,23 +141,11 @@ impl Storage for GivingUp {
         }
     }
 
-    fn head(&self, key: &Key) -> Result<Entry> {
-        self.ask(|inner| inner.head(key))
+    fn entries(&self, prefix: &str, order: Order<'_>) -> Result<Listing> {
+        self.count(|inner| order.list(inner, prefix))
     }
 
-    fn list(&self, prefix: &str, after: &str) -> Result<Listing> {
-        self.ask(|inner| inner.list(prefix, after))
-    }
-
-    fn list_unordered(&self, prefix: &str) -> Result<Listing> {
-        self.ask(|inner| inner.list_unordered(prefix))
-    }
-
-    fn delete(&self, key: &Key) -> Result<()> {
-        self.ask(|inner| inner.delete(key))
-    }
-
-    fn delete_all(&self, keys: &[Key]) -> std::result::Result<(), DeletionFailed> {
+    fn remove(&self, keys: &[Key]) -> std::result::Result<(), DeletionFailed> {
         self.check().map_err(DeletionFailed::of_all)?;
         let answer = self.inner.delete_all(keys);
         match &answer {
@@ -167,34 +154,6 @@ impl Storage for GivingUp {
         }
         answer
     }
-
-    fn fingerprint(&self, key: &Key) -> Result<Option<Stamp>> {
-        self.ask(|inner| inner.fingerprint(key))
-    }
-
-    fn clock(&self) -> Result<SystemTime> {
-        self.ask(|inner| inner.clock())
-    }
-
-    fn make_durable(&self, key: &Key) -> Result<()> {
-        self.ask(|inner| inner.make_durable(key))
-    }
-
-    fn prove_create(&self) -> Result<()> {
-        self.ask(|inner| inner.prove_create())
-    }
-
-    fn sweep(&self, now: SystemTime) -> Result<()> {
-        self.ask(|inner| inner.sweep(now))
-    }
-
-    fn can_vanish(&self) -> bool {
-        self.inner.can_vanish()
-    }
-
-    fn lists_slowly(&self) -> bool {
-        self.inner.lists_slowly()
-    }
 }
 
 #[cfg(test)]
@@ -202,6 +161,7 @@ mod tests {
     use super::super::faulty::{Fault, Faulty, Request};
     use super::super::memory::Memory;
     use super::*;
+    use crate::storage::Body;
     use std::sync::atomic::{AtomicU32, Ordering};
 
     fn key(text: &str) -> Key {

@@ -5,7 +5,7 @@
 //! the root is held open from the first request on, which keeps a plain `umount` from succeeding
 //! in between, and every request ends by proving that the path still leads to that directory.
 
-use super::{Body, DeletionFailed, Entry, Error, Kind, Listing, Object, Range, Result, Storage};
+use super::{Body, DeletionFailed, Entry, Error, Kind, Listing, Nature, Object, Range, Result, Storage};
 use crate::host::durable;
 use crate::host::stamp::Stamp;
 use crate::object::Key;
@@ -378,12 +378,17 @@ impl Storage for Local {
         Ok(())
     }
 
-    fn can_vanish(&self) -> bool {
-        true
+    /// A rename that replaces nothing is what the trait asks of `create`.
+    fn prove_create(&self) -> Result<()> {
+        Ok(())
     }
 
-    fn lists_slowly(&self) -> bool {
-        true
+    fn address(&self) -> String {
+        self.place().to_owned()
+    }
+
+    fn nature(&self) -> Nature {
+        Nature::Directory
     }
 }
 

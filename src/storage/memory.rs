@@ -1,6 +1,8 @@
 //! Objects in memory: the reference of the contract, for tests.
 
-use super::{Body, Entry, Error, Kind, Listing, Object, Range, Result, Storage};
+use super::{
+    Body, DeletionFailed, Entry, Error, Kind, Listing, Nature, Object, Range, Result, Storage, delete_each,
+};
 use crate::host::stamp::Stamp;
 use crate::object::Key;
 use std::collections::BTreeMap;
@@ -96,5 +98,30 @@ impl Storage for Memory {
     fn delete(&self, key: &Key) -> Result<()> {
         self.objects().remove(key.as_str());
         Ok(())
+    }
+
+    fn delete_all(&self, keys: &[Key]) -> std::result::Result<(), DeletionFailed> {
+        delete_each(self, keys)
+    }
+
+    fn make_durable(&self, _: &Key) -> Result<()> {
+        Ok(())
+    }
+
+    fn prove_create(&self) -> Result<()> {
+        Ok(())
+    }
+
+    fn sweep(&self, _: SystemTime) -> Result<()> {
+        Ok(())
+    }
+
+    /// Two are two places.
+    fn address(&self) -> String {
+        format!("memory {:p}", &raw const self.objects)
+    }
+
+    fn nature(&self) -> Nature {
+        Nature::Bucket
     }
 }

@@ -20,6 +20,7 @@ pub mod conformance;
 pub mod deadline;
 pub mod faulty;
 pub mod giving_up;
+mod layer;
 pub mod local;
 pub mod memory;
 pub mod open;
@@ -194,9 +195,7 @@ pub trait Storage: Send + Sync {
     fn place(&self) -> &str;
 
     /// What tells the place from every other one, for the spool's memory.
-    fn address(&self) -> String {
-        self.place().to_owned()
-    }
+    fn address(&self) -> String;
 
     /// Creates an object, whole and durable, or not at all.
     fn create(&self, key: &Key, body: &Body) -> Result<()>;
@@ -226,47 +225,53 @@ pub trait Storage: Send + Sync {
     fn delete(&self, key: &Key) -> Result<()>;
 
     /// Deletes many objects. Where it fails, it says how many are gone.
-    fn delete_all(&self, keys: &[Key]) -> std::result::Result<(), DeletionFailed> {
-        for (deleted, key) in (0..).zip(keys) {
-            self.delete(key).map_err(|error| DeletionFailed { deleted, error })?;
-        }
-        Ok(())
-    }
+    fn delete_all(&self, keys: &[Key]) -> std::result::Result<(), DeletionFailed>;
 
     /// Makes an object durable that another process created and may not have finished with.
     /// Stores that acknowledge only what is durable have nothing to do.
-    fn make_durable(&self, _key: &Key) -> Result<()> {
-        Ok(())
-    }
+    fn make_durable(&self, key: &Key) -> Result<()>;
 
     /// Proves before the first push that the place keeps the contract of `create`; places whose
     /// system guarantees it have nothing to do.
-    fn prove_create(&self) -> Result<()> {
-        Ok(())
-    }
+    fn prove_create(&self) -> Result<()>;
 
     /// Removes what an interrupted create of this program left behind and nobody can see.
-    fn sweep(&self, _now: SystemTime) -> Result<()> {
-        Ok(())
-    }
+    fn sweep(&self, now: SystemTime) -> Result<()>;
 
-    /// Whether the place may silently be another one, as a directory whose disk is not mounted.
-    /// Its identity is then read every time, and existing objects are read in full.
-    fn can_vanish(&self) -> bool {
-        false
-    }
+    /// What kind of place it is.
+    fn nature(&self) -> Nature;
+}
 
-    /// Whether a dozen questions for single keys cost less than one listing, which reads every
-    /// name that there is.
-    fn lists_slowly(&self) -> bool {
-        false
+/// What kind of place holds the objects.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Nature {
+    /// Files. The place may silently be another one, as where its disk is not mounted, so its identity is
+    /// read every time, and existing objects are read in full. A listing reads every name that there is, so
+    /// a dozen questions for single keys cost less; it says what it sees of a file for nothing.
+    Directory,
+    /// A store that answers for itself, request by request. Without the right to list it refuses what is
+    /// not there as it refuses what may not be read.
+    Bucket,
+}
+
+impl Nature {
+    /// Whether it is one of files.
+    pub fn is_directory(self) -> bool {
+        self == Nature::Directory
     }
 }
 
-/// Whether an error may stand for what is not there: without the right to list, S3 refuses what is not
-/// there as it refuses what may not be read.
+/// Deletes one after the other, for a place that cannot delete many at once.
+fn delete_each(storage: &dyn Storage, keys: &[Key]) -> std::result::Result<(), DeletionFailed> {
+    for (deleted, key) in (0..).zip(keys) {
+        storage.delete(key).map_err(|error| DeletionFailed { deleted, error })?;
+    }
+    Ok(())
+}
+
+/// Whether an error may stand for what is not there.
 pub fn hides_what_is_missing(storage: &dyn Storage, error: &Error) -> bool {
-    error.kind() == Kind::Denied && !storage.can_vanish()
+    error.kind() == Kind::Denied && !storage.nature().is_directory()
 }
 
 /// A storage to share between threads.

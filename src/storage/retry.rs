@@ -6,8 +6,8 @@
 //! often it was tried. A body that breaks off is taken up again where it broke, so nobody above
 //! repeats a read.
 
-use super::{Body, DeletionFailed, Entry, Error, Kind, Listing, Object, Range, Result, Shared, Storage};
-use crate::host::stamp::Stamp;
+use super::layer::{Ask, Layer, Order};
+use super::{DeletionFailed, Entry, Error, Kind, Listing, Object, Range, Result, Shared, Storage};
 use crate::object::Key;
 use std::cell::Cell;
 use std::hash::{BuildHasher, RandomState};
@@ -161,20 +161,23 @@ impl Read for Continued {
     }
 }
 
-impl Storage for Retry {
-    fn place(&self) -> &str {
-        self.inner.place()
+impl Layer for Retry {
+    fn inner(&self) -> &Shared {
+        &self.inner
     }
 
-    fn address(&self) -> String {
-        self.inner.address()
+    fn ask<T: Send + 'static>(
+        &self,
+        ask: Ask<'_>,
+        request: impl Fn(&dyn Storage) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        match ask {
+            Ask::Sweep => request(self.inner.as_ref()),
+            _ => self.run(|| request(self.inner.as_ref())),
+        }
     }
 
-    fn create(&self, key: &Key, body: &Body) -> Result<()> {
-        self.run(|| self.inner.create(key, body))
-    }
-
-    fn get(&self, key: &Key, range: Range) -> Result<Object> {
+    fn read(&self, key: &Key, range: Range) -> Result<Object> {
         let Object { size, modified, body } = self.run(|| self.inner.get(key, range))?;
         let (again, key, at) = (self.again(), key.clone(), range.start(size));
         let left = self.attempts.count.saturating_sub(1);
@@ -182,19 +185,12 @@ impl Storage for Retry {
         Ok(Object { size, modified, body: Box::new(body) })
     }
 
-    fn head(&self, key: &Key) -> Result<Entry> {
-        self.run(|| self.inner.head(key))
-    }
-
-    fn fingerprint(&self, key: &Key) -> Result<Option<Stamp>> {
-        self.run(|| self.inner.fingerprint(key))
-    }
-
-    fn clock(&self) -> Result<SystemTime> {
-        self.run(|| self.inner.clock())
-    }
-
-    fn list(&self, prefix: &str, after: &str) -> Result<Listing> {
+    /// Always in order, so that it can be resumed.
+    fn entries(&self, prefix: &str, order: Order<'_>) -> Result<Listing> {
+        let after = match order {
+            Order::After(after) => after,
+            Order::Any => "",
+        };
         let entries = self.run(|| self.inner.list(prefix, after))?;
         Ok(Box::new(Resumed {
             again: self.again(),
@@ -205,16 +201,7 @@ impl Storage for Retry {
         }))
     }
 
-    /// In order, so that it can be resumed.
-    fn list_unordered(&self, prefix: &str) -> Result<Listing> {
-        self.list(prefix, "")
-    }
-
-    fn delete(&self, key: &Key) -> Result<()> {
-        self.run(|| self.inner.delete(key))
-    }
-
-    fn delete_all(&self, keys: &[Key]) -> std::result::Result<(), DeletionFailed> {
+    fn remove(&self, keys: &[Key]) -> std::result::Result<(), DeletionFailed> {
         // A repeat counts what an earlier attempt deleted as deleted.
         let most = Cell::new(0);
         let repeated = self.run(|| {
@@ -224,25 +211,5 @@ impl Storage for Retry {
             })
         });
         repeated.map_err(|error| DeletionFailed { deleted: most.get(), error })
-    }
-
-    fn make_durable(&self, key: &Key) -> Result<()> {
-        self.run(|| self.inner.make_durable(key))
-    }
-
-    fn prove_create(&self) -> Result<()> {
-        self.run(|| self.inner.prove_create())
-    }
-
-    fn sweep(&self, now: SystemTime) -> Result<()> {
-        self.inner.sweep(now)
-    }
-
-    fn lists_slowly(&self) -> bool {
-        self.inner.lists_slowly()
-    }
-
-    fn can_vanish(&self) -> bool {
-        self.inner.can_vanish()
     }
 }

@@ -9,7 +9,7 @@ use std::time::SystemTime;
 use wal_archive::host::stamp::Stamp;
 use wal_archive::object::Key;
 use wal_archive::storage::s3::{ConditionalWrites, S3, S3Settings};
-use wal_archive::storage::{Body, Entry, Error, Kind, Listing, Object, Range, Result, Storage};
+use wal_archive::storage::{Body, DeletionFailed, Entry, Error, Kind, Listing, Nature, Object, Range, Result, Storage};
 
 type Objects = BTreeMap<String, (Arc<[u8]>, SystemTime)>;
 
@@ -159,6 +159,23 @@ impl Storage for Bucket {
 
     fn clock(&self) -> Result<SystemTime> {
         Ok(SystemTime::now())
+    }
+
+    fn delete_all(&self, keys: &[Key]) -> std::result::Result<(), DeletionFailed> {
+        keys.iter().for_each(|key| drop(self.objects().remove(key.as_str())));
+        Ok(())
+    }
+
+    fn make_durable(&self, _: &Key) -> Result<()> {
+        Ok(())
+    }
+
+    fn sweep(&self, _: SystemTime) -> Result<()> {
+        Ok(())
+    }
+
+    fn nature(&self) -> Nature {
+        Nature::Bucket
     }
 
     fn prove_create(&self) -> Result<()> {

@@ -98,7 +98,7 @@ pub fn known_identity(
     spool: Option<&Spool>,
     now: SystemTime,
 ) -> Result<Option<Identity>> {
-    if storage.can_vanish() {
+    if storage.nature().is_directory() {
         return identity(storage);
     }
     let fresh = spool.zip(system_id).and_then(|(spool, id)| spool.fresh(&storage.address(), id, now));
@@ -147,7 +147,7 @@ pub fn claim(
     // A directory may be another one by now; a bucket stays what it was for a day.
     if let Some(known) = &fresh
         && known.writable
-        && !storage.can_vanish()
+        && !storage.nature().is_directory()
         && compare(storage, VERB, &known.identity, claimant).is_ok()
     {
         return Ok(known.identity);

@@ -95,7 +95,9 @@ fn a_spool_that_another_push_has_just_written_to_refuses_nothing() {
     let other = spool.clone();
     let acts = move |memory: &Memory| {
         put(memory, "archive.json", identity_of(false).write());
-        other.remember("memory", &Fresh { identity: identity_of(false), writable: true }, now).unwrap();
+        other
+            .remember(&memory.address(), &Fresh { identity: identity_of(false), writable: true }, now)
+            .unwrap();
     };
     // By its age the memory saves no question here.
     let late = now - std::time::Duration::from_secs(60);

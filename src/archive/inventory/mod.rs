@@ -174,7 +174,7 @@ impl Inventory {
             variants: Vec::new(),
             misplaced: Vec::new(),
             misplaced_total: Total::default(),
-            root_is_read: identity.is_none_or(|identity| identity.foreign) || storage.can_vanish(),
+            root_is_read: identity.is_none_or(|identity| identity.foreign) || storage.nature().is_directory(),
             expired: BTreeMap::new(),
             unreadable_records: Vec::new(),
             total: Total::default(),

@@ -59,7 +59,7 @@ pub fn around(storage: &dyn Storage, name: WalName, plain: bool) -> Result<Aroun
         around.list(storage, name, folder)?;
     }
     if let WalName::Segment(segment) = name
-        && storage.lists_slowly()
+        && storage.nature().is_directory()
     {
         around.timelines = later_timelines(storage, segment.timeline(), plain)?;
         around.holds_wal |= !around.timelines.is_empty();

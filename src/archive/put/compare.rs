@@ -97,7 +97,7 @@ impl Source {
         key: &Key,
     ) -> Result<Option<Stood>> {
         let identical = Ok(Some(Stood::Identical { created: false }));
-        if !storage.can_vanish() {
+        if !storage.nature().is_directory() {
             match label(storage, key) {
                 Ok(Label::Ours(theirs))
                     if (theirs.name, theirs.size, theirs.sha256)

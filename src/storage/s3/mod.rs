@@ -22,7 +22,7 @@ pub use settings::{
     ConditionalWrites, Encryption, Keys, RequestChecksums, S3Settings, Secret, without_password,
 };
 
-use super::{Body, DeletionFailed, Entry, Error, Kind, Listing, Object, Range, Result, Storage};
+use super::{Body, DeletionFailed, Entry, Error, Kind, Listing, Nature, Object, Range, Result, Storage};
 use crate::host::stamp::Stamp;
 use crate::object::Key;
 use crate::object::key::PROBE;
@@ -323,6 +323,20 @@ impl Storage for S3 {
 
     fn delete_all(&self, keys: &[Key]) -> std::result::Result<(), DeletionFailed> {
         deletion::delete_all(&self.inner, keys)
+    }
+
+    /// What is acknowledged is durable.
+    fn make_durable(&self, _: &Key) -> Result<()> {
+        Ok(())
+    }
+
+    /// Uploads that were never completed are the bucket's lifecycle rules' to remove.
+    fn sweep(&self, _: SystemTime) -> Result<()> {
+        Ok(())
+    }
+
+    fn nature(&self) -> Nature {
+        Nature::Bucket
     }
 
     fn prove_create(&self) -> Result<()> {
