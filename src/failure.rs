@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 
 /// What a workflow returns instead of its result; `K` is the workflow's own set of kinds.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Failure<K> {
+pub struct Failure<K = ()> {
     /// What the exit code is made of.
     pub kind: K,
     /// A lower-case statement with quoted values, one line.
@@ -38,7 +38,7 @@ impl<K> Failure<K> {
 
 impl<K> Failure<K> {
     /// The same words, of what turned out to be no failure.
-    pub fn remark(&self) -> Failure<()> {
+    pub fn remark(&self) -> Failure {
         Failure { kind: (), message: self.message.clone(), hint: self.hint.clone() }
     }
 
@@ -51,7 +51,7 @@ impl<K> Failure<K> {
     }
 }
 
-impl Failure<()> {
+impl Failure {
     /// Nothing failed, but somebody should do something.
     pub fn warn(message: impl Into<String>, hint: impl Into<String>) {
         Failure::new((), message).hint(hint).log(Level::Warn);

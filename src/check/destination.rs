@@ -261,11 +261,7 @@ fn exclusive(place: &Place, storage: &dyn Storage, key: &Key, other: Vec<u8>) ->
 }
 
 /// Reads the object whole, and its end as wal-push reads a trailer; when it was stored.
-fn read_back(
-    storage: &dyn Storage,
-    key: &Key,
-    content: &[u8],
-) -> std::result::Result<SystemTime, Failure<()>> {
+fn read_back(storage: &dyn Storage, key: &Key, content: &[u8]) -> std::result::Result<SystemTime, Failure> {
     let read = |range| -> Result<(Vec<u8>, SystemTime)> {
         let object = storage.get(key, range)?;
         let mut bytes = Vec::new();

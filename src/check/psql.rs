@@ -8,7 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 /// Runs one statement and returns what it printed. The failure is one sentence.
-pub(super) fn ask(connection: &str, sql: &str, at: Instant) -> Result<String, Failure<()>> {
+pub(super) fn ask(connection: &str, sql: &str, at: Instant) -> Result<String, Failure> {
     let failed =
         |what: &str, reason: &str| Failure::new((), format!("cannot ask the server: {what}{reason}"));
     let left = at.saturating_duration_since(Instant::now());

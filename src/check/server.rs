@@ -108,7 +108,7 @@ pub(super) fn ask(connection: &str, request: &Check<'_>, at: Instant) -> (Report
     (report, cluster)
 }
 
-fn question<T: DeserializeOwned>(connection: &str, sql: &str, at: Instant) -> Result<T, Failure<()>> {
+fn question<T: DeserializeOwned>(connection: &str, sql: &str, at: Instant) -> Result<T, Failure> {
     let text = psql::ask(connection, sql, at)?;
     serde_json::from_str(&text)
         .map_err(|error| Failure::new((), format!("the server's answer cannot be understood: {error}")))

@@ -14,7 +14,7 @@ pub(super) enum Parsed {
     /// Help or version, already printed.
     Told,
     /// Wrong; the statement and a hint.
-    Wrong(Failure<()>),
+    Wrong(Failure),
 }
 
 /// The flags of one program, without its own arguments.
@@ -100,7 +100,7 @@ pub(super) fn environment() -> Environment {
 }
 
 /// Everything that was configured, with the log set up as asked.
-pub(super) fn layers(matches: &ArgMatches, program: Program) -> Result<Layers, Failure<()>> {
+pub(super) fn layers(matches: &ArgMatches, program: Program) -> Result<Layers, Failure> {
     super::log::set_verbosity(matches.get_count("verbose"));
     let layers = Layers::read(flags(matches), environment())?;
     super::log::set_format(layers.log_format(program)?);

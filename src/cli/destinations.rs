@@ -45,7 +45,7 @@ impl Destinations {
         &self,
         data_directory: Option<&DataDirectory>,
         deadline: Instant,
-    ) -> Result<(), Failure<()>> {
+    ) -> Result<(), Failure> {
         let left = deadline.saturating_duration_since(Instant::now());
         let at = if self.0.len() > 1 { deadline - left / 2 } else { deadline };
         let directories =

@@ -166,7 +166,7 @@ struct Call {
 }
 
 impl Call {
-    fn read(matches: &ArgMatches, set_form: &dyn Fn(Form)) -> Result<Self, Failure<()>> {
+    fn read(matches: &ArgMatches, set_form: &dyn Fn(Form)) -> Result<Self, Failure> {
         let path = matches.get_one::<PathBuf>("path").cloned().unwrap_or_default();
         let name = matches.get_one::<String>("name").cloned().unwrap_or_default();
         let layers = args::layers(matches, Program::Fetch)?;

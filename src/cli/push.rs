@@ -86,7 +86,7 @@ struct Call {
 }
 
 impl Call {
-    fn read(matches: &ArgMatches) -> Result<Self, Failure<()>> {
+    fn read(matches: &ArgMatches) -> Result<Self, Failure> {
         let settings = args::layers(matches, Program::Push)?.push()?;
         let path = matches.get_one::<PathBuf>("path").cloned().unwrap_or_default();
         let name = name_of(&path)?;
@@ -202,7 +202,7 @@ impl Call {
     }
 }
 
-fn name_of(path: &Path) -> Result<WalName, Failure<()>> {
+fn name_of(path: &Path) -> Result<WalName, Failure> {
     let last = path.file_name().unwrap_or_default().to_string_lossy();
     last.parse().map_err(|error| Failure::new((), format!("\"{last}\" is {error}")))
 }

@@ -33,7 +33,7 @@ pub type Environment = BTreeMap<String, String>;
 pub type Flags = BTreeMap<&'static str, Vec<String>>;
 
 /// A configuration that cannot be used.
-pub type Error = Failure<()>;
+pub type Error = Failure;
 
 /// Where a value came from.
 #[derive(Clone, Debug, PartialEq, Eq)]

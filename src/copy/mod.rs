@@ -70,7 +70,7 @@ pub struct Report {
     /// What was not copied, and why.
     pub findings: Vec<Finding>,
     /// What could not be told, because a place failed.
-    pub failures: Vec<Failure<()>>,
+    pub failures: Vec<Failure>,
 }
 
 /// A file that was not copied.
@@ -123,7 +123,7 @@ struct Copy<'a> {
 }
 
 /// Runs it. An error is what kept it from beginning; what happened later is in the report.
-pub fn copy(request: &Request<'_>) -> Result<Report, Failure<()>> {
+pub fn copy(request: &Request<'_>) -> Result<Report, Failure> {
     let Request { checks, .. } = *request;
     let (from, to) = (request.from.as_ref(), request.to.as_ref());
     let failed = |error: Error| Failure::from_storage((), &error);

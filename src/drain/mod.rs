@@ -92,7 +92,7 @@ pub enum Became {
 }
 
 /// Runs it. A failure means that nothing was done at all.
-pub fn drain(request: &Drain<'_>) -> Result<Report, Failure<()>> {
+pub fn drain(request: &Drain<'_>) -> Result<Report, Failure> {
     let system_id = control_system_id(request)?;
     let plan = plan::read(request.pg_wal, request.live, system_id).map_err(|error| {
         Failure::new((), format!("cannot read \"{}\": {error}", request.pg_wal.display()))
@@ -109,7 +109,7 @@ pub fn drain(request: &Drain<'_>) -> Result<Report, Failure<()>> {
     Ok(Report { files, left, branches, system_id })
 }
 
-fn control_system_id(request: &Drain<'_>) -> Result<Option<SystemId>, Failure<()>> {
+fn control_system_id(request: &Drain<'_>) -> Result<Option<SystemId>, Failure> {
     let Some(directory) = request.data_directory else { return Ok(None) };
     let path = directory.path().display();
     if directory.is_running() && !request.live {
@@ -126,7 +126,7 @@ fn control_system_id(request: &Drain<'_>) -> Result<Option<SystemId>, Failure<()
 
 /// A drain completes an archive, and begins none: a typing error would look like success. Tells
 /// of each destination whether other tools wrote to it.
-fn prove(request: &Drain<'_>, system_id: Option<SystemId>) -> Result<Vec<bool>, Failure<()>> {
+fn prove(request: &Drain<'_>, system_id: Option<SystemId>) -> Result<Vec<bool>, Failure> {
     let prove = |destination: &Shared| {
         let storage = Deadline::new(Arc::clone(destination), Instant::now() + Duration::from_secs(60));
         let identity = identity::identity(&storage)?;

@@ -143,7 +143,7 @@ fn archive() -> Arc<Memory> {
     Arc::new(memory)
 }
 
-fn run(pg_wal: &Path, destinations: &[Shared], dry_run: bool) -> Result<Report, Failure<()>> {
+fn run(pg_wal: &Path, destinations: &[Shared], dry_run: bool) -> Result<Report, Failure> {
     drain(&Drain {
         pg_wal,
         data_directory: None,

@@ -40,7 +40,7 @@ impl Backup {
 /// Reads a list: one backup a line, `START_LSN TIMELINE FINISHED [STOP_LSN]`, separated by white
 /// space; FINISHED as `2026-11-20T21:05:43Z`; empty lines and lines that begin with `#` are passed
 /// over.
-pub fn list(text: &str) -> Result<Vec<Backup>, Failure<()>> {
+pub fn list(text: &str) -> Result<Vec<Backup>, Failure> {
     let mut backups = Vec::new();
     for (number, line) in (1..).zip(text.lines()) {
         let line = line.trim();

@@ -34,7 +34,7 @@ pub struct Archive {
 
 /// Looks at every destination. A backup or timeline history file counts as unreadable only where
 /// no destination has a readable one.
-pub fn look(destinations: &[Shared]) -> std::result::Result<Archive, Failure<()>> {
+pub fn look(destinations: &[Shared]) -> std::result::Result<Archive, Failure> {
     let read = |storage: &Shared| {
         Inventory::read_archive(storage.as_ref()).map_err(|error| Failure::from_storage((), &error))
     };
@@ -90,7 +90,7 @@ impl Archive {
     }
 
     /// The backups of which the label fits one of the patterns. One that cannot be read might.
-    pub fn labelled(&self, patterns: &[String]) -> std::result::Result<Vec<Backup>, Failure<()>> {
+    pub fn labelled(&self, patterns: &[String]) -> std::result::Result<Vec<Backup>, Failure> {
         let mut found = Vec::new();
         for (name, content) in &self.histories {
             let unreadable = |reason: &str| {

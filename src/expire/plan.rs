@@ -103,7 +103,7 @@ pub enum Why {
     Between,
 }
 
-type Result<T> = std::result::Result<T, Failure<()>>;
+type Result<T> = std::result::Result<T, Failure>;
 
 /// A named backup and what the archive says of it.
 struct Candidate {

@@ -31,7 +31,7 @@ pub(super) struct Proof {
     pub size: u64,
     pub sha256: Sha256Sum,
     /// What whoever takes the file must be told.
-    pub warnings: Vec<Failure<()>>,
+    pub warnings: Vec<Failure>,
 }
 
 impl Search<'_> {
@@ -161,7 +161,7 @@ impl Search<'_> {
         }
     }
 
-    /// What was seen, for [`crate::archive::absent::judge`].
+    /// What was seen, for [`crate::archive::absent::conclude`].
     fn shape(&self, storage: &dyn Storage, beyond: Beyond) -> Shape {
         let Beyond { identity, held_by, around } = beyond;
         // Where even the store does not know its time, everything in it is young.

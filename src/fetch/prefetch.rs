@@ -74,14 +74,14 @@ pub fn prefetch(request: &Prefetching) -> Option<()> {
         }
     };
     let _ = spool.clear_prefetched(Some(&prefetched)); // the next one tries again
-    let source = Source { request: request.clone(), server, control, prefetched, lock: Arc::new(lock) };
+    let source = Prefetcher { request: request.clone(), server, control, prefetched, lock: Arc::new(lock) };
     source.run();
     Some(())
 }
 
 /// Everything that does not change.
 #[derive(Clone)]
-struct Source {
+struct Prefetcher {
     request: Prefetching,
     server: RunningServer,
     control: ControlFile,
@@ -89,11 +89,11 @@ struct Source {
     lock: Arc<File>,
 }
 
-impl Source {
+impl Prefetcher {
     fn run(self) {
         let source = Arc::new(self);
         let (send, finished) = mpsc::channel();
-        let mut plan = Plan::new(source.request.window);
+        let mut plan = Window::new(source.request.window);
         let (mut moved, mut watched) = (Instant::now(), Instant::now());
         loop {
             if watched.elapsed() > WATCH {
@@ -145,7 +145,7 @@ impl Source {
     }
 
     /// Deletes what is of no use, and finds what is there.
-    fn take_stock(&self, plan: &mut Plan) {
+    fn take_stock(&self, plan: &mut Window) {
         let kept = self.prefetched.retain(!plan.running.is_empty(), |name, unfinished| match unfinished {
             true => plan.running.contains(&name),
             false => plan.wants(name) || plan.running.contains(&name),
@@ -164,7 +164,7 @@ impl Source {
         }
     }
 
-    fn has_room(&self, plan: &Plan) -> bool {
+    fn has_room(&self, plan: &Window) -> bool {
         let Some((_, size)) = plan.position else { return false };
         let Ok(system) = rustix::fs::statvfs(self.request.spool.folder()) else { return false };
         let (free, whole) = (system.f_bavail * system.f_frsize, system.f_blocks * system.f_frsize);
@@ -220,7 +220,7 @@ impl Source {
 }
 
 /// Which segments are wanted, and what is known of each.
-struct Plan {
+struct Window {
     window: usize,
     position: Option<(SegmentName, SegmentSize)>,
     /// The segments after the position.
@@ -233,9 +233,9 @@ struct Plan {
     at_once: usize,
 }
 
-impl Plan {
+impl Window {
     fn new(window: usize) -> Self {
-        Plan {
+        Window {
             window,
             position: None,
             wanted: Vec::new(),
@@ -293,14 +293,14 @@ mod tests {
         format!("0000000100000000{number:08X}").parse().unwrap()
     }
 
-    fn plan_at(number: u64, mebibytes: u64) -> Plan {
-        let mut plan = Plan::new(8);
+    fn plan_at(number: u64, mebibytes: u64) -> Window {
+        let mut plan = Window::new(8);
         plan.move_to((name(number), SegmentSize::new(mebibytes << 20).unwrap()));
         plan
     }
 
     /// Starts all that may be started.
-    fn start(plan: &mut Plan) -> Vec<SegmentName> {
+    fn start(plan: &mut Window) -> Vec<SegmentName> {
         let next = || {
             let next = plan.next()?;
             plan.running.insert(next);

@@ -10,7 +10,7 @@ use super::{
     Cause, Failures, Fetch, explain, hint_in_promotion, is_promoting, local, own_copy, own_history, own_path,
     still_asked,
 };
-use crate::archive::absent::{self, Asked as Question, Excuse, Gap, OwnCopy, Shape, Verdict};
+use crate::archive::absent::{self, Asked as Question, Excuse, Gap, OwnCopy, Shape};
 use crate::failure::Failure;
 use crate::host::data_directory::{self, RunningServer};
 use crate::host::target::{Target, Temporary};
@@ -80,17 +80,17 @@ impl<'a> Search<'a> {
                 Asked::Nobody(round) => round,
                 Asked::Delivered(proof) => return Ok(End::Archived(proof)),
             };
-            let (mut faults, gap) = match self.judge(&round) {
-                Verdict::Absent => return self.absent(deadline),
-                Verdict::Excused(gap, excuse) => {
+            let (mut faults, gap) = match self.conclude(&round) {
+                absent::Conclusion::Absent => return self.absent(deadline),
+                absent::Conclusion::Excused(gap, excuse) => {
                     log::warn!("{}", explain::excused(self.request.name, &gap, excuse));
                     return match excuse {
                         Excuse::Accepted => self.absent(deadline),
                         Excuse::OwnCopy => Ok(End::Absent),
                     };
                 }
-                Verdict::Missing(gap) => (round.faults, Some(gap)),
-                Verdict::Unproved(lacks, gap) => {
+                absent::Conclusion::Missing(gap) => (round.faults, Some(gap)),
+                absent::Conclusion::Unproved(lacks, gap) => {
                     let lacks = lacks.iter().filter_map(|(index, lack)| {
                         Some(explain::lack(
                             self.request.destinations.get(*index)?.place(),
@@ -151,7 +151,7 @@ impl<'a> Search<'a> {
     }
 
     /// What a round proves. The files of pg_wal are read only where they matter.
-    fn judge(&self, round: &Round) -> Verdict {
+    fn conclude(&self, round: &Round) -> absent::Conclusion {
         let request = self.request;
         let mut question = Question {
             name: request.name,
@@ -168,13 +168,13 @@ impl<'a> Search<'a> {
             _ => Vec::new(),
         };
         question.histories = &histories;
-        let verdict = absent::judge(&question, &round.shapes);
-        if !matches!(verdict, Verdict::Missing(_) | Verdict::Unproved(_, Some(_))) {
+        let verdict = absent::conclude(&question, &round.shapes);
+        if !matches!(verdict, absent::Conclusion::Missing(_) | absent::Conclusion::Unproved(_, Some(_))) {
             return verdict;
         }
         question.own_timeline = request.data_directory.and_then(|directory| directory.timeline().ok()?);
         question.own_copy = self.own_copy();
-        absent::judge(&question, &round.shapes)
+        absent::conclude(&question, &round.shapes)
     }
 
     /// What is to be waited for.

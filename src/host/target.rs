@@ -67,12 +67,12 @@ pub struct Target {
     path: PathBuf,
     /// The path in messages.
     named: PathBuf,
-    beside: Beside,
+    beside: Workplace,
 }
 
 /// Where the temporary files are.
 #[derive(Clone)]
-enum Beside {
+enum Workplace {
     /// In the path's folder, which others use, too, and which is locked until the end of the
     /// process where the file system can do that.
     Shared { folder: PathBuf, _lock: Option<Arc<File>> },
@@ -96,7 +96,7 @@ impl Drop for Temporary {
 impl Target {
     /// A path that nobody else writes to, and the only temporary file for it.
     pub fn private(path: PathBuf, temporary: PathBuf) -> Self {
-        Target { named: path.clone(), path, beside: Beside::Private(temporary) }
+        Target { named: path.clone(), path, beside: Workplace::Private(temporary) }
     }
 
     /// For a worker of the process that holds the folder: what it proves is put beside the path,
@@ -130,7 +130,7 @@ impl Target {
             std::thread::sleep(Duration::from_millis(20));
         };
         let path = path.to_owned();
-        Ok(Target { named: path.clone(), path, beside: Beside::Shared { folder, _lock: lock } })
+        Ok(Target { named: path.clone(), path, beside: Workplace::Shared { folder, _lock: lock } })
     }
 
     /// Puts at the path what a worker of this process proved; its size.
@@ -150,7 +150,7 @@ impl Target {
 
     /// Removes what a killed request left. Reads the whole folder.
     pub fn clean(&self) {
-        let Beside::Shared { folder, .. } = &self.beside else { return };
+        let Workplace::Shared { folder, .. } = &self.beside else { return };
         let Ok(entries) = fs::read_dir(folder) else { return };
         for entry in entries.flatten() {
             let name = entry.file_name();
@@ -164,8 +164,8 @@ impl Target {
     /// A new file beside the path, which PostgreSQL needs writable by its owner.
     pub fn temporary(&self) -> Result<Temporary, TargetError> {
         let folder = match &self.beside {
-            Beside::Shared { folder, .. } => folder,
-            Beside::Private(path) => {
+            Workplace::Shared { folder, .. } => folder,
+            Workplace::Private(path) => {
                 let file = OpenOptions::new()
                     .read(true)
                     .write(true)

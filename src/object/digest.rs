@@ -105,14 +105,14 @@ pub(super) enum Hasher<'scope> {
         output: Output<'scope>,
     },
     /// On a thread.
-    Beside(Beside<'scope>),
+    Thread(HashThread<'scope>),
 }
 
 /// Where hashed bytes go.
 pub(super) type Output<'a> = &'a mut (dyn Write + Send);
 
 /// The two ends of the conversation with the hashing thread.
-pub(super) struct Beside<'scope> {
+pub(super) struct HashThread<'scope> {
     full: SyncSender<Arc<Vec<u8>>>,
     empty: Receiver<Arc<Vec<u8>>>,
     /// Taken by whoever learns its end.
@@ -127,7 +127,7 @@ impl<'scope> Hasher<'scope> {
         scope: &'scope Scope<'scope, 'env>,
     ) -> io::Result<Self> {
         if bytes > 2 * CHUNK as u64 {
-            Beside::start(output, scope).map(Hasher::Beside)
+            HashThread::start(output, scope).map(Hasher::Thread)
         } else {
             Ok(Hasher::inline(output))
         }
@@ -142,7 +142,7 @@ impl<'scope> Hasher<'scope> {
     pub(super) fn buffer(&mut self) -> Vec<u8> {
         let used = match self {
             Hasher::Inline { spare, .. } => std::mem::take(spare),
-            Hasher::Beside(beside) => beside.empty.recv().unwrap_or_default(),
+            Hasher::Thread(beside) => beside.empty.recv().unwrap_or_default(),
         };
         // The caller may still hold a clone; then a new buffer replaces it.
         let mut buffer = Arc::try_unwrap(used).unwrap_or_default();
@@ -161,7 +161,7 @@ impl<'scope> Hasher<'scope> {
                 *spare = chunk;
                 written
             }
-            Hasher::Beside(beside) => match beside.full.send(chunk) {
+            Hasher::Thread(beside) => match beside.full.send(chunk) {
                 Ok(()) => Ok(()),
                 // The thread ends before its work does only where the output failed.
                 Err(_) => beside.end().map(|_| ()),
@@ -173,7 +173,7 @@ impl<'scope> Hasher<'scope> {
     pub(super) fn finish(self) -> io::Result<Sha256Sum> {
         match self {
             Hasher::Inline { sha, .. } => Ok(Sha256Sum::from(*sha)),
-            Hasher::Beside(Beside { full, empty, thread }) => {
+            Hasher::Thread(HashThread { full, empty, thread }) => {
                 drop((full, empty));
                 ended(thread)
             }
@@ -181,7 +181,7 @@ impl<'scope> Hasher<'scope> {
     }
 }
 
-impl<'scope> Beside<'scope> {
+impl<'scope> HashThread<'scope> {
     fn start<'env>(output: Output<'scope>, scope: &'scope Scope<'scope, 'env>) -> io::Result<Self> {
         let (full, work) = sync_channel::<Arc<Vec<u8>>>(CHUNKS);
         let (done, empty) = sync_channel(CHUNKS);
@@ -200,7 +200,7 @@ impl<'scope> Beside<'scope> {
         });
         let thread = thread
             .map_err(|error| io::Error::new(error.kind(), format!("cannot start a thread: {error}")))?;
-        Ok(Beside { full, empty, thread: Some(thread) })
+        Ok(HashThread { full, empty, thread: Some(thread) })
     }
 
     fn end(&mut self) -> io::Result<Sha256Sum> {

@@ -75,7 +75,7 @@ impl<'a> Content<'a> {
     /// Of an object in an encoding other than [`Encoding::Zstd`], which has a decoder of its own.
     pub(super) fn new(encoding: Encoding, object: &'a mut dyn Read) -> Self {
         let failure = Failure::default();
-        let source = Source { object, failure: Rc::clone(&failure), failed: false };
+        let source = StoredBytes { object, failure: Rc::clone(&failure), failed: false };
         let reader: Box<dyn Read + 'a> = match encoding {
             Encoding::Lz4 => Box::new(Lz4::new(BufReader::with_capacity(CHUNK, source))),
             Encoding::Lzma => Box::new(Lzma::Unopened(source)),
@@ -102,13 +102,13 @@ impl<'a> Content<'a> {
 }
 
 /// The object's bytes; an error of reading them is put aside and then repeated for ever.
-struct Source<'a> {
+struct StoredBytes<'a> {
     object: &'a mut dyn Read,
     failure: Failure,
     failed: bool,
 }
 
-impl Read for Source<'_> {
+impl Read for StoredBytes<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         while !self.failed {
             match self.object.read(buffer) {
@@ -130,8 +130,8 @@ fn invalid(what: &str) -> io::Error {
 
 /// One `.lzma` stream, to its end marker or its known size, and nothing after it.
 enum Lzma<'a> {
-    Unopened(Source<'a>),
-    Open(Box<LzmaReader<Source<'a>>>),
+    Unopened(StoredBytes<'a>),
+    Open(Box<LzmaReader<StoredBytes<'a>>>),
     Ended,
 }
 
@@ -165,7 +165,7 @@ impl Read for Lzma<'_> {
 
 /// One brotli stream (RFC 7932, windows up to 16 MiB) and nothing after it.
 struct Brotli<'a> {
-    source: Source<'a>,
+    source: StoredBytes<'a>,
     state: Box<BrotliState<StandardAlloc, StandardAlloc, StandardAlloc>>,
     input: Vec<u8>,
     at: usize,
@@ -173,7 +173,7 @@ struct Brotli<'a> {
 }
 
 impl<'a> Brotli<'a> {
-    fn new(source: Source<'a>) -> Self {
+    fn new(source: StoredBytes<'a>) -> Self {
         let [bytes, words, codes] = [StandardAlloc::default(); 3];
         let state = Box::new(BrotliState::new_strict(bytes, words, codes));
         Brotli { source, state, input: Vec::new(), at: 0, ended: false }

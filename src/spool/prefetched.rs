@@ -138,7 +138,7 @@ struct Seal {
     /// Milliseconds since 1970.
     made: u64,
     /// What was said while it was fetched, for whoever takes it.
-    warnings: Vec<Failure<()>>,
+    warnings: Vec<Failure>,
 }
 
 /// A file that is proved and sealed, ready to be taken.
@@ -152,7 +152,7 @@ pub struct Hit {
     /// Of its content when it was proved.
     pub sha256: Sha256Sum,
     /// What was said while it was fetched.
-    pub warnings: Vec<Failure<()>>,
+    pub warnings: Vec<Failure>,
 }
 
 impl Prefetched {
@@ -246,7 +246,7 @@ impl Prefetched {
         &self,
         name: SegmentName,
         sha256: Sha256Sum,
-        warnings: Vec<Failure<()>>,
+        warnings: Vec<Failure>,
         now: SystemTime,
     ) -> io::Result<()> {
         let file = fs::symlink_metadata(self.path(name))?;

@@ -164,7 +164,7 @@ fn wait<T>(receive: &Receiver<T>, at: Instant) -> std::result::Result<Option<T>,
 }
 
 /// What the reading thread hands over.
-enum Piece {
+enum Part {
     Head(Result<(u64, SystemTime)>),
     Bytes(Vec<u8>),
     Failed(io::Error),
@@ -172,15 +172,15 @@ enum Piece {
 }
 
 /// The reader that the caller of `get` sees.
-struct Pieces {
-    receive: Receiver<Piece>,
+struct PartReader {
+    receive: Receiver<Part>,
     place: String,
     limit: Limit,
     current: io::Cursor<Vec<u8>>,
     ended: bool,
 }
 
-impl Read for Pieces {
+impl Read for PartReader {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         loop {
             let read = self.current.read(buffer)?;
@@ -192,10 +192,10 @@ impl Read for Pieces {
                 return Err(io::Error::other(late(&self.place)));
             }
             match wait(&self.receive, self.limit.moment()) {
-                Ok(Some(Piece::Bytes(bytes))) => self.current = io::Cursor::new(bytes),
-                Ok(Some(Piece::End)) => self.ended = true,
-                Ok(Some(Piece::Failed(error))) => return Err(error),
-                Ok(Some(Piece::Head(_)) | None) => {
+                Ok(Some(Part::Bytes(bytes))) => self.current = io::Cursor::new(bytes),
+                Ok(Some(Part::End)) => self.ended = true,
+                Ok(Some(Part::Failed(error))) => return Err(error),
+                Ok(Some(Part::Head(_)) | None) => {
                     let what = format!("reading from \"{}\" ended without an end", self.place);
                     return Err(io::Error::other(Error::new(Kind::Unavailable, what)));
                 }
@@ -205,25 +205,25 @@ impl Read for Pieces {
     }
 }
 
-fn pump(inner: &dyn Storage, key: &Key, range: Range, hand_over: &dyn Fn(Piece) -> bool) {
+fn pump(inner: &dyn Storage, key: &Key, range: Range, hand_over: &dyn Fn(Part) -> bool) {
     let mut body = match inner.get(key, range) {
         Ok(Object { size, modified, body }) => {
-            hand_over(Piece::Head(Ok((size, modified))));
+            hand_over(Part::Head(Ok((size, modified))));
             body
         }
         Err(error) => {
-            hand_over(Piece::Head(Err(error)));
+            hand_over(Part::Head(Err(error)));
             return;
         }
     };
     loop {
         let mut bytes = Vec::with_capacity(BLOCK);
         let piece = match body.by_ref().take(BLOCK as u64).read_to_end(&mut bytes) {
-            Ok(0) => Piece::End,
-            Ok(_) => Piece::Bytes(bytes),
-            Err(error) => Piece::Failed(error),
+            Ok(0) => Part::End,
+            Ok(_) => Part::Bytes(bytes),
+            Err(error) => Part::Failed(error),
         };
-        let last = !matches!(piece, Piece::Bytes(_));
+        let last = !matches!(piece, Part::Bytes(_));
         // Nobody listens any more, or there is nothing more to say.
         if !hand_over(piece) || last {
             return;
@@ -251,7 +251,7 @@ impl Layer for Deadline {
         let key = key.clone();
         let receive = self.spawn(2, move |inner, hand_over| pump(inner, &key, range, hand_over))?;
         let (size, modified) = match self.wait(&receive)? {
-            Some(Piece::Head(head)) => head?,
+            Some(Part::Head(head)) => head?,
             _ => {
                 return Err(Error::new(
                     Kind::Unavailable,
@@ -260,7 +260,8 @@ impl Layer for Deadline {
             }
         };
         let place = self.place().to_owned();
-        let body = Pieces { receive, place, limit: self.limit, current: io::Cursor::default(), ended: false };
+        let body =
+            PartReader { receive, place, limit: self.limit, current: io::Cursor::default(), ended: false };
         Ok(Object { size, modified, body: Box::new(body) })
     }
 

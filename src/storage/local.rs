@@ -289,7 +289,7 @@ impl Storage for Local {
             None if after < folder => String::new(),
             None => return Ok(Box::new(std::iter::empty())),
         };
-        let mut names = Names {
+        let mut names = SortedNames {
             root: self.root.clone(),
             folder: folder.to_owned(),
             start: start.to_owned(),
@@ -402,7 +402,7 @@ fn split(prefix: &str) -> (&str, &str) {
 
 /// The names of a directory in order, a bounded number at a time: PostgreSQL's archives reach
 /// millions of files, and a directory has no order of its own.
-struct Names {
+struct SortedNames {
     root: Root,
     folder: String,
     start: String,
@@ -411,7 +411,7 @@ struct Names {
     more: bool,
 }
 
-impl Names {
+impl SortedNames {
     /// The smallest names beyond `after`.
     fn read(&mut self) -> Result<()> {
         let path = self.root.path().join(&self.folder);
@@ -450,7 +450,7 @@ impl Names {
     }
 }
 
-impl Iterator for Names {
+impl Iterator for SortedNames {
     type Item = Result<Entry>;
 
     fn next(&mut self) -> Option<Result<Entry>> {

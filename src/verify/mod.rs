@@ -169,7 +169,7 @@ pub fn verify(
     options: &Options,
     now: SystemTime,
     progress: Progress<'_>,
-) -> Result<Report, Failure<()>> {
+) -> Result<Report, Failure> {
     if storages.is_empty() {
         return Err(Failure::new((), "no destination is named"));
     }
@@ -276,7 +276,7 @@ fn since(
     inventories: &[Inventory],
     storages: &[Shared],
     now: SystemTime,
-) -> Result<Option<u64>, Failure<()>> {
+) -> Result<Option<u64>, Failure> {
     let unknown =
         || Failure::new((), "the segment size of the archive is not known, so --since means nothing");
     let size = inventories.iter().find_map(|inventory| inventory.segment_size).ok_or_else(unknown);

@@ -9,7 +9,9 @@ use std::time::SystemTime;
 use wal_archive::host::stamp::Stamp;
 use wal_archive::object::Key;
 use wal_archive::storage::s3::{ConditionalWrites, S3, S3Settings};
-use wal_archive::storage::{Body, DeletionFailed, Entry, Error, Kind, Listing, Nature, Object, Range, Result, Storage};
+use wal_archive::storage::{
+    Body, DeletionFailed, Entry, Error, Kind, Listing, Nature, Object, Range, Result, Storage,
+};
 
 type Objects = BTreeMap<String, (Arc<[u8]>, SystemTime)>;
 

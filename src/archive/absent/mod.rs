@@ -161,7 +161,7 @@ pub enum Lack {
 
 /// The answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum Conclusion {
     /// Nothing but PostgreSQL's own pg_wal could satisfy the request.
     Absent,
     /// The same, in spite of evidence.
@@ -173,10 +173,10 @@ pub enum Verdict {
 }
 
 /// Decides. `shapes`: one for each destination, in order; `None` for one that did not answer.
-pub fn judge(asked: &Asked<'_>, shapes: &[Option<Shape>]) -> Verdict {
+pub fn conclude(asked: &Asked<'_>, shapes: &[Option<Shape>]) -> Conclusion {
     // Timeline 1 has no history, and PostgreSQL asks for it in the middle of a promotion.
     if asked.name == WalName::TimelineHistory(Timeline::FIRST) {
-        return Verdict::Absent;
+        return Conclusion::Absent;
     }
     let lacks: Vec<_> = shapes
         .iter()
@@ -191,10 +191,10 @@ pub fn judge(asked: &Asked<'_>, shapes: &[Option<Shape>]) -> Verdict {
         OwnCopy::EndsAt(_) | OwnCopy::None => None,
     };
     match (lacks.is_empty() && !shapes.is_empty(), gap, excuse) {
-        (true, None, _) => Verdict::Absent,
-        (true, Some(gap), Some(excuse)) => Verdict::Excused(gap, excuse),
-        (true, Some(gap), None) => Verdict::Missing(gap),
-        (false, gap, excuse) => Verdict::Unproved(lacks, gap.filter(|_| excuse.is_none())),
+        (true, None, _) => Conclusion::Absent,
+        (true, Some(gap), Some(excuse)) => Conclusion::Excused(gap, excuse),
+        (true, Some(gap), None) => Conclusion::Missing(gap),
+        (false, gap, excuse) => Conclusion::Unproved(lacks, gap.filter(|_| excuse.is_none())),
     }
 }
 

@@ -59,11 +59,11 @@ fn word(asked: &Asked<'_>, shapes: &[Option<Shape>]) -> String {
         Gap::Hole(evidence) => format!("hole before {}", evidence.seen),
         Gap::LostHistory(evidence) => format!("lost beside {}", evidence.seen),
     };
-    match judge(asked, shapes) {
-        Verdict::Absent => "absent".to_owned(),
-        Verdict::Excused(found, excuse) => format!("{excuse:?}: {}", gap(&found)),
-        Verdict::Missing(found) => gap(&found),
-        Verdict::Unproved(lacks, found) => {
+    match conclude(asked, shapes) {
+        Conclusion::Absent => "absent".to_owned(),
+        Conclusion::Excused(found, excuse) => format!("{excuse:?}: {}", gap(&found)),
+        Conclusion::Missing(found) => gap(&found),
+        Conclusion::Unproved(lacks, found) => {
             let lacks: Vec<_> = lacks.iter().map(|(index, lack)| format!("{index} {lack:?}")).collect();
             let lacks = lacks.join(", ");
             found.map_or(lacks.clone(), |found| format!("{lacks}; {}", gap(&found)))
@@ -167,8 +167,8 @@ fn later_files_of_the_timeline_make_a_hole() {
 fn the_lowest_and_oldest_of_several_later_files_tells_when_the_hole_was_made() {
     let minutes = |count: u64| Some(Duration::from_secs(60 * count));
     let (five, six) = ("000000010000000000000005", "000000010000000000000006");
-    let told = |shapes: &[Option<Shape>]| match judge(&asked(FOUR), shapes) {
-        Verdict::Missing(gap) => (gap.evidence().seen.to_string(), gap.evidence().age),
+    let told = |shapes: &[Option<Shape>]| match conclude(&asked(FOUR), shapes) {
+        Conclusion::Missing(gap) => (gap.evidence().seen.to_string(), gap.evidence().age),
         other => panic!("{other:?}"),
     };
     let shapes = [Some(aged(six, minutes(9))), Some(aged(five, minutes(1)))];

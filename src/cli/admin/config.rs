@@ -24,7 +24,7 @@ pub(super) fn command() -> Command {
     )
 }
 
-pub(super) fn run(matches: &ArgMatches) -> Result<AdminExit, Failure<()>> {
+pub(super) fn run(matches: &ArgMatches) -> Result<AdminExit, Failure> {
     let layers = args::layers(matches, Program::Archive)?;
     if matches.get_flag("check") {
         return check(&layers);
@@ -40,7 +40,7 @@ struct Row {
 }
 
 /// Prints every setting of every program: common ones once, the others under their section.
-fn tell(layers: &Layers, json: bool) -> Result<(), Failure<()>> {
+fn tell(layers: &Layers, json: bool) -> Result<(), Failure> {
     let mut rows = Vec::new();
     for program in [Program::Archive, Program::Push, Program::Fetch] {
         for setting in SETTINGS.iter().filter(|setting| setting.programs.contains(&program)) {
@@ -104,7 +104,7 @@ fn warn(layers: &Layers) {
 }
 
 /// Tells all that is wrong with the settings, as far as this machine knows.
-fn check(layers: &Layers) -> Result<AdminExit, Failure<()>> {
+fn check(layers: &Layers) -> Result<AdminExit, Failure> {
     let (push, fetch) = (layers.push()?.common, layers.fetch()?.common);
     warn(layers);
     let mut wrong = Vec::new();
@@ -126,7 +126,7 @@ fn check(layers: &Layers) -> Result<AdminExit, Failure<()>> {
 }
 
 /// Looks at the files that a destination's settings name.
-fn unusable(destination: &Destination, to_push: bool) -> Result<(), Failure<()>> {
+fn unusable(destination: &Destination, to_push: bool) -> Result<(), Failure> {
     if let Some(bundle) = &destination.s3.ca_bundle {
         File::open(bundle).map_err(|error| {
             Failure::new((), format!("cannot read the CA bundle \"{}\": {error}", bundle.display()))

@@ -48,7 +48,7 @@ pub(super) fn command() -> Command {
         .arg(json_flag())
 }
 
-pub(super) fn run(matches: &ArgMatches) -> Result<AdminExit, Failure<()>> {
+pub(super) fn run(matches: &ArgMatches) -> Result<AdminExit, Failure> {
     let layers = args::layers(matches, Program::Archive)?;
     let urls: Vec<_> = matches.get_many::<String>("urls").unwrap_or_default().cloned().collect();
     let pairs = pairs(&layers, &urls)?;
@@ -92,7 +92,7 @@ pub(super) fn run(matches: &ArgMatches) -> Result<AdminExit, Failure<()>> {
 }
 
 /// From where to where.
-fn pairs(layers: &Layers, urls: &[String]) -> Result<Vec<(Destination, Destination)>, Failure<()>> {
+fn pairs(layers: &Layers, urls: &[String]) -> Result<Vec<(Destination, Destination)>, Failure> {
     if let [from, to] = urls {
         return Ok(vec![(layers.destination(from)?, layers.destination(to)?)]);
     }

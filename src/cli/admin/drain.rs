@@ -50,7 +50,7 @@ pub(super) fn command() -> Command {
         .group(ArgGroup::new("from").args(["pgdata", "wal-dir"]).required(true))
 }
 
-pub(super) fn run(matches: &ArgMatches) -> Result<AdminExit, Failure<()>> {
+pub(super) fn run(matches: &ArgMatches) -> Result<AdminExit, Failure> {
     let settings = args::layers(matches, Program::Archive)?.push()?;
     if settings.common.checks == Checks::NoHeader {
         return Err(Failure::new(
@@ -89,7 +89,7 @@ pub(super) fn run(matches: &ArgMatches) -> Result<AdminExit, Failure<()>> {
 }
 
 /// The folder of segments, and the data directory it is in.
-fn from(matches: &ArgMatches) -> Result<(PathBuf, Option<DataDirectory>), Failure<()>> {
+fn from(matches: &ArgMatches) -> Result<(PathBuf, Option<DataDirectory>), Failure> {
     if let Some(path) = matches.get_one::<PathBuf>("pgdata") {
         let path = path.canonicalize().unwrap_or_else(|_| path.clone());
         let directory = DataDirectory::at(&path).ok_or_else(|| {

@@ -55,7 +55,7 @@ pub(super) fn command() -> Command {
         .arg(json_flag())
 }
 
-pub(super) fn run(matches: &ArgMatches) -> Result<AdminExit, Failure<()>> {
+pub(super) fn run(matches: &ArgMatches) -> Result<AdminExit, Failure> {
     let layers = args::layers(matches, Program::Archive)?;
     let (acts, json) = (matches.get_flag("yes"), matches.get_flag("json"));
     let rules = rules(matches)?;
@@ -93,7 +93,7 @@ pub(super) fn run(matches: &ArgMatches) -> Result<AdminExit, Failure<()>> {
     Ok(exit)
 }
 
-fn rules(matches: &ArgMatches) -> Result<Rules, Failure<()>> {
+fn rules(matches: &ArgMatches) -> Result<Rules, Failure> {
     let number = |name: &str| matches.get_one::<u32>(name).copied();
     let before = matches.get_one::<String>("before").map(|text| {
         let segment = text.parse::<WalName>().ok().and_then(WalName::segment).map(Before::Segment);
@@ -113,7 +113,7 @@ fn rules(matches: &ArgMatches) -> Result<Rules, Failure<()>> {
 }
 
 /// By label, by the list, or both.
-fn named(matches: &ArgMatches, archive: &Archive) -> Result<Vec<Backup>, Failure<()>> {
+fn named(matches: &ArgMatches, archive: &Archive) -> Result<Vec<Backup>, Failure> {
     let mut named = Vec::new();
     if let Some(path) = matches.get_one::<PathBuf>("backups") {
         let text = std::fs::read_to_string(path)

@@ -30,7 +30,7 @@ pub(super) fn text(findings: &[Finding]) -> String {
 }
 
 /// As a message on stderr.
-pub(super) fn failure(finding: &Finding) -> Failure<()> {
+pub(super) fn failure(finding: &Finding) -> Failure {
     Failure::new((), finding.reason.clone()).hint(finding.hint.clone())
 }
 

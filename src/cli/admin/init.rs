@@ -74,7 +74,7 @@ pub(super) fn command() -> Command {
         .arg(json_flag())
 }
 
-pub(super) fn run(matches: &ArgMatches) -> Result<AdminExit, Failure<()>> {
+pub(super) fn run(matches: &ArgMatches) -> Result<AdminExit, Failure> {
     let layers = args::layers(matches, Program::Archive)?;
     let destinations = destinations(&layers, matches)?;
     let cluster = cluster(matches)?;
@@ -106,7 +106,7 @@ pub(super) fn run(matches: &ArgMatches) -> Result<AdminExit, Failure<()>> {
 }
 
 /// Those named, else those configured; each once.
-fn destinations(layers: &Layers, matches: &ArgMatches) -> Result<Vec<Destination>, Failure<()>> {
+fn destinations(layers: &Layers, matches: &ArgMatches) -> Result<Vec<Destination>, Failure> {
     let urls: Vec<&String> = matches.get_many("urls").unwrap_or_default().collect();
     if urls.is_empty() {
         return Ok(layers.admin()?.0);
@@ -121,7 +121,7 @@ struct Cluster {
     data_directory: Option<DataDirectory>,
 }
 
-fn cluster(matches: &ArgMatches) -> Result<Cluster, Failure<()>> {
+fn cluster(matches: &ArgMatches) -> Result<Cluster, Failure> {
     let named = (matches.get_one::<SystemId>("system-id"), matches.get_one::<SegmentSize>("segment-size"));
     if let (Some(&system_id), Some(&segment_size)) = named {
         return Ok(Cluster { system_id, segment_size, data_directory: None });
@@ -141,7 +141,7 @@ fn cluster(matches: &ArgMatches) -> Result<Cluster, Failure<()>> {
     Ok(Cluster { system_id: control.system_id, segment_size, data_directory: Some(directory) })
 }
 
-fn data_directory(named: Option<&PathBuf>) -> Result<DataDirectory, Failure<()>> {
+fn data_directory(named: Option<&PathBuf>) -> Result<DataDirectory, Failure> {
     if let Some(path) = named {
         let real = path.canonicalize().unwrap_or_else(|_| path.clone());
         return DataDirectory::at(&real).ok_or_else(|| {
@@ -184,8 +184,8 @@ struct Row {
 
 enum Became {
     Made(Made),
-    OtherCluster(Failure<()>),
-    Failed(Failure<()>),
+    OtherCluster(Failure),
+    Failed(Failure),
 }
 
 fn make(destination: &Destination, cluster: &Cluster, checks: Checks, timeout: Duration) -> Row {

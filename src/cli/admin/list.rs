@@ -30,7 +30,7 @@ pub(super) fn command() -> Command {
         .arg(json_flag())
 }
 
-pub(super) fn run(matches: &ArgMatches) -> Result<AdminExit, Failure<()>> {
+pub(super) fn run(matches: &ArgMatches) -> Result<AdminExit, Failure> {
     let (archive, _) = args::layers(matches, Program::Archive)?.admin()?;
     let storages: Vec<Shared> =
         archive.iter().map(|place| patience::open(place, matches)).collect::<Result<_, _>>()?;
@@ -66,7 +66,7 @@ pub(super) fn run(matches: &ArgMatches) -> Result<AdminExit, Failure<()>> {
 }
 
 /// `--segments`, as the listing comes.
-fn every_object(storage: &Shared, json: bool) -> Result<(), Failure<()>> {
+fn every_object(storage: &Shared, json: bool) -> Result<(), Failure> {
     let failed = |error| Failure::from_storage((), &error);
     let mut text = String::new();
     for item in items(storage.as_ref()).map_err(failed)? {

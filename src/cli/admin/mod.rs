@@ -30,7 +30,7 @@ use std::process::ExitCode;
 /// What a subcommand takes, and what it does with it.
 struct Subcommand {
     command: fn() -> Command,
-    run: fn(&ArgMatches) -> Result<AdminExit, Failure<()>>,
+    run: fn(&ArgMatches) -> Result<AdminExit, Failure>,
     /// Its end where it cannot tell.
     could_not_tell: AdminExit,
 }

@@ -18,7 +18,7 @@ pub(super) fn arg() -> Arg {
 }
 
 /// Opens a destination for a command that has the option.
-pub(super) fn open(destination: &Destination, matches: &ArgMatches) -> Result<Shared, Failure<()>> {
+pub(super) fn open(destination: &Destination, matches: &ArgMatches) -> Result<Shared, Failure> {
     let text = matches.get_one::<String>(PATIENCE).map_or("2min", String::as_str);
     let patience =
         duration(text).map_err(|right| Failure::new((), format!("--timeout: \"{text}\" is not {right}")))?;

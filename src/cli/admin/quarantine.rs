@@ -40,7 +40,7 @@ pub(super) fn command() -> Command {
         .arg(json_flag())
 }
 
-pub(super) fn run(matches: &ArgMatches) -> Result<AdminExit, Failure<()>> {
+pub(super) fn run(matches: &ArgMatches) -> Result<AdminExit, Failure> {
     let layers = args::layers(matches, Program::Archive)?;
     let force = matches.get_flag("force");
     let text = matches.get_one::<String>("name").cloned().unwrap_or_default();
@@ -93,7 +93,7 @@ fn destinations(
     layers: &Layers,
     from: Option<&String>,
     matches: &ArgMatches,
-) -> Result<(Vec<Shared>, Checks), Failure<()>> {
+) -> Result<(Vec<Shared>, Checks), Failure> {
     Ok(match from {
         Some(url) => (vec![patience::open(&layers.destination(url)?, matches)?], layers.admin_checks()?),
         None => {

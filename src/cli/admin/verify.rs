@@ -62,7 +62,7 @@ pub(super) fn command() -> Command {
         .arg(json_flag())
 }
 
-pub(super) fn run(matches: &ArgMatches) -> Result<AdminExit, Failure<()>> {
+pub(super) fn run(matches: &ArgMatches) -> Result<AdminExit, Failure> {
     let (archive, checks) = args::layers(matches, Program::Archive)?.admin()?;
     if checks == Checks::NoHeader && matches.get_flag("records") {
         return Err(Failure::new(
@@ -113,7 +113,7 @@ pub(super) fn run(matches: &ArgMatches) -> Result<AdminExit, Failure<()>> {
     Ok(findings::exit(verdict))
 }
 
-fn since(text: &str) -> Result<Since, Failure<()>> {
+fn since(text: &str) -> Result<Since, Failure> {
     let segment = text.parse().map(Since::Segment);
     let found = segment.or_else(|_| text.parse().map(Since::Lsn)).or_else(|_| duration(text).map(Since::Ago));
     found.map_err(|_| {
@@ -132,7 +132,7 @@ enum Lost {
 }
 
 /// `FROM..TO`, or one name; of a history file its timeline.
-fn accepted(text: &str) -> Result<Lost, Failure<()>> {
+fn accepted(text: &str) -> Result<Lost, Failure> {
     if let Ok(WalName::TimelineHistory(timeline)) = text.parse() {
         return Ok(Lost::History(timeline));
     }

@@ -31,7 +31,7 @@ fn state() -> MutexGuard<'static, State> {
 }
 
 /// Bytes of a request, counted until the request is done with them.
-struct Piece {
+struct CountedBytes {
     bytes: Vec<u8>,
     counted: u64,
 }
@@ -44,7 +44,7 @@ pub(super) fn piece(body: &mut dyn Read, len: u64) -> Result<ByteStream> {
     state.sum += len;
     let bytes = state.spare.pop().unwrap_or_default();
     drop(state);
-    let mut piece = Piece { bytes, counted: len };
+    let mut piece = CountedBytes { bytes, counted: len };
     piece.bytes.reserve_exact(usize::try_from(len).unwrap_or(0));
     let read = body.take(len).read_to_end(&mut piece.bytes);
     read.map_err(|error| Error::new(Kind::Invalid, "cannot read the body").caused_by(error))?;
@@ -68,13 +68,13 @@ impl AsRef<[u8]> for InMemory {
     }
 }
 
-impl AsRef<[u8]> for Piece {
+impl AsRef<[u8]> for CountedBytes {
     fn as_ref(&self) -> &[u8] {
         &self.bytes
     }
 }
 
-impl Drop for Piece {
+impl Drop for CountedBytes {
     fn drop(&mut self) {
         let mut bytes = std::mem::take(&mut self.bytes);
         bytes.clear();

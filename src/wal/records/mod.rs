@@ -16,7 +16,7 @@ mod tests;
 pub use pages::PageFault;
 
 use super::{Lsn, SegmentName};
-use pages::{Page, Pages, Piece, take};
+use pages::{Input, Page, Pages, take};
 use record::Record;
 use std::fmt;
 use std::io::{self, Write};
@@ -216,8 +216,8 @@ impl Walker {
             }
             match self.pages.next(bytes) {
                 Ok(None) => return Ok(()),
-                Ok(Some(Piece::Page(page))) => self.page(page)?,
-                Ok(Some(Piece::Content(at, content))) => self.content(at, content)?,
+                Ok(Some(Input::Page(page))) => self.page(page)?,
+                Ok(Some(Input::Content(at, content))) => self.content(at, content)?,
                 Err(PageFault::Empty) => return Err(self.nothing()),
                 Err(fault) => return Err(Stop::Page(self.pages.position(), fault)),
             }

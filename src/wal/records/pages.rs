@@ -26,7 +26,7 @@ pub(super) struct Page {
 }
 
 /// What comes out, in order.
-pub(super) enum Piece<'a> {
+pub(super) enum Input<'a> {
     /// A page begins.
     Page(Page),
     /// Bytes between headers, and the address of the first one.
@@ -111,14 +111,14 @@ impl Pages {
     }
 
     /// Takes the next piece off the input; `None` where more of it is needed.
-    pub(super) fn next<'a>(&mut self, input: &mut &'a [u8]) -> Result<Option<Piece<'a>>, PageFault> {
+    pub(super) fn next<'a>(&mut self, input: &mut &'a [u8]) -> Result<Option<Input<'a>>, PageFault> {
         if let Some(at) = self.at
             && self.content > 0
         {
             let content = take(input, self.content);
             self.content -= content.len() as u64;
             self.at = Some(at + content.len() as u64);
-            return Ok((!content.is_empty()).then_some(Piece::Content(Lsn(at), content)));
+            return Ok((!content.is_empty()).then_some(Input::Content(Lsn(at), content)));
         }
         let Some(segment) = &self.segment else { return Ok(None) };
         if segment.end.is_some() && segment.end == self.at {
@@ -136,7 +136,7 @@ impl Pages {
         }
         let page = if is_first { self.first_page() } else { self.page() };
         self.header.clear();
-        page.map(|page| Some(Piece::Page(page)))
+        page.map(|page| Some(Input::Page(page)))
     }
 
     fn first_page(&mut self) -> Result<Page, PageFault> {

@@ -58,7 +58,7 @@ pub(super) fn command() -> Command {
         ])
 }
 
-pub(super) fn run(matches: &ArgMatches) -> Result<AdminExit, Failure<()>> {
+pub(super) fn run(matches: &ArgMatches) -> Result<AdminExit, Failure> {
     let layers = args::layers(matches, Program::Archive);
     if rustix::process::geteuid().is_root() {
         log::warn!(
@@ -96,7 +96,7 @@ struct Settings {
 }
 
 impl Settings {
-    fn read(layers: &Layers, pgdata: Option<&Path>) -> Result<Self, Failure<()>> {
+    fn read(layers: &Layers, pgdata: Option<&Path>) -> Result<Self, Failure> {
         let programs = [layers.push()?.common, layers.fetch()?.common];
         let mut once: Vec<&Destination> = Vec::new();
         for destination in programs.iter().flat_map(|common| &common.archive) {
@@ -134,7 +134,7 @@ fn place(destination: &Destination) -> Place {
     }
 }
 
-fn request<'a>(matches: &'a ArgMatches, settings: &'a Settings) -> Result<Check<'a>, Failure<()>> {
+fn request<'a>(matches: &'a ArgMatches, settings: &'a Settings) -> Result<Check<'a>, Failure> {
     let time = |name: &str| matches.get_one::<Duration>(name).copied();
     // Each has a default.
     let lacking = |name: &str| Failure::new((), format!("--{name} is missing"));
