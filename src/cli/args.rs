@@ -1,6 +1,6 @@
 //! The command line of each program, made from the table of settings.
 
-use crate::config::{Environment, Flags, Layers, Program, SETTINGS, Takes};
+use crate::config::{Environment, Flags, Layers, Program, Row, SETTINGS, Scope, Takes};
 use crate::failure::Failure;
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use std::env;
@@ -19,21 +19,19 @@ pub(super) enum Parsed {
 
 /// The flags of one program, without its own arguments.
 pub(super) fn command(name: &'static str, about: &'static str, program: Program) -> Command {
-    let settings = SETTINGS
-        .iter()
-        .filter(|setting| setting.programs.contains(&program) && !setting.secret)
-        .map(|setting| {
-            let arg = Arg::new(setting.name).long(setting.name).help(setting.help).global(true);
-            match setting.takes {
-                Takes::Nothing => arg.action(ArgAction::SetTrue),
-                // The last one counts, so that a wrapper can append its own.
-                Takes::One(value) => {
-                    arg.action(ArgAction::Set).overrides_with(setting.name).value_name(value)
-                }
-                Takes::Many(value) => arg.action(ArgAction::Append).value_name(value),
+    let settings =
+        SETTINGS.iter().filter(|row| row.programs.contains(&program) && row.has_flag()).map(|row| {
+            let arg = Arg::new(row.name).long(row.name).help(row.help()).global(true);
+            // Of several values the last one counts, so that a wrapper can append its own.
+            let one = |arg: Arg, value| arg.action(ArgAction::Set).overrides_with(row.name).value_name(value);
+            match row.takes {
+                Takes::Switch => arg.action(ArgAction::SetTrue),
+                Takes::Boolean => one(arg, "BOOLEAN"),
+                Takes::Text(value) => one(arg, value),
+                Takes::Number(value) => one(arg, value).allow_negative_numbers(true),
+                Takes::List(value) => arg.action(ArgAction::Append).value_name(value),
             }
-            .allow_hyphen_values(setting.name == "level")
-            .help_heading(setting.s3.then_some("Options for S3"))
+            .help_heading((row.scope == Scope::Destination).then_some("Options for S3"))
         });
     Command::new(name)
         .version(env!("CARGO_PKG_VERSION"))
@@ -74,23 +72,28 @@ pub(super) fn parse(command: Command, args: Vec<OsString>) -> Parsed {
     }
 }
 
+/// The value of an option that has a default.
+pub(super) fn value<T: Clone + Send + Sync + 'static>(
+    matches: &ArgMatches,
+    name: &str,
+) -> Result<T, Failure> {
+    matches.get_one::<T>(name).cloned().ok_or_else(|| Failure::new((), format!("--{name} is missing")))
+}
+
 /// The settings given as flags.
 pub(super) fn flags(matches: &ArgMatches) -> Flags {
     let given = |name: &str| {
         matches.try_contains_id(name).unwrap_or(false)
             && matches.value_source(name) == Some(clap::parser::ValueSource::CommandLine)
     };
-    let values = |name: &str, takes: Takes| match takes {
-        Takes::Nothing => vec![matches.get_flag(name).to_string()],
-        Takes::One(_) | Takes::Many(_) => {
-            matches.get_many::<String>(name).unwrap_or_default().cloned().collect()
+    let values = |row: &Row| match row.takes {
+        Takes::Switch => vec![matches.get_flag(row.name).to_string()],
+        Takes::Boolean | Takes::Text(_) | Takes::Number(_) | Takes::List(_) => {
+            matches.get_many::<String>(row.name).unwrap_or_default().cloned().collect()
         }
     };
-    SETTINGS
-        .iter()
-        .filter(|setting| given(setting.name))
-        .map(|setting| (setting.name, values(setting.name, setting.takes)))
-        .collect()
+    let given = SETTINGS.iter().filter(|row| row.has_flag() && given(row.name));
+    given.map(|row| (row.name, values(row))).collect()
 }
 
 /// The process's environment. What is not UTF-8 is shown as such by the value's own error.

@@ -5,7 +5,7 @@ use super::destinations::Destinations;
 use super::exit::{FetchExit, Form};
 use super::supervise::{End, Orders, Report, begin, supervise, tell};
 use super::{guarded, open_spool, prefetcher, server_adopts_orphans};
-use crate::config::{FetchSettings, OnError, Program};
+use crate::config::{FetchSettings, ON_ERROR, OnError, Program};
 use crate::failure::Failure;
 use crate::fetch::{self, Answer, Begun, Cause, Fetch, Patience, ask_for, fetch, hint_in_promotion};
 use crate::host::data_directory::DataDirectory;
@@ -53,13 +53,14 @@ fn answer_postgresql(args: Vec<OsString>, start: Instant) -> ExitCode {
 /// The form asked for, from the raw arguments and the environment; what cannot be understood is
 /// an error for later, in the form of the default.
 fn on_error_of(args: &[OsString]) -> OnError {
-    let mut found = env::var("WAL_ARCHIVE_ON_ERROR").ok();
+    let mut found = ON_ERROR.row.variable().and_then(|variable| env::var(variable).ok());
+    let flag = format!("--{}", ON_ERROR.row.name);
     let mut args = args.iter().skip(1).map(|arg| arg.to_string_lossy());
     while let Some(arg) = args.next() {
         match arg.split_once('=') {
             _ if arg == "--" => break,
-            None if arg == "--on-error" => found = args.next().map(|value| value.into_owned()).or(found),
-            Some(("--on-error", value)) => found = Some(value.to_owned()),
+            None if arg == flag => found = args.next().map(|value| value.into_owned()).or(found),
+            Some((name, value)) if name == flag => found = Some(value.to_owned()),
             _ => {}
         }
     }

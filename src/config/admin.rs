@@ -1,8 +1,9 @@
 //! What the subcommands of `wal-archive` need.
 
-use super::{Destination, Error, Layers, Program, values};
+use super::table::LEVEL;
+use super::{Error, Layers, Program};
 use crate::object::Checks;
-use crate::storage::Location;
+use crate::storage::{Destination, Location};
 
 impl Layers {
     /// The destinations of the archive, and whether pages are looked at where push does.
@@ -12,15 +13,12 @@ impl Layers {
 
     /// Whether pages are looked at: as in wal-push, whose objects they are.
     pub fn admin_checks(&self) -> Result<Checks, Error> {
-        Ok(match self.flag("no-header-check", Program::Push)? {
-            true => Checks::NoHeader,
-            false => Checks::Header,
-        })
+        self.checks(Program::Push)
     }
 
     /// wal-push's compression level.
     pub fn level(&self) -> Result<i32, Error> {
-        Ok(self.parse("level", Program::Push, values::level)?.unwrap_or(1))
+        self.get(&LEVEL, Program::Push)
     }
 
     /// The destination at a place named on the command line: as configured where it is one of the
@@ -31,11 +29,8 @@ impl Layers {
             error.hint_text().map_or(failure.clone(), |hint| failure.hint(hint))
         })?;
         // No archive need be configured for this; one that is must be understood.
-        let configured = match self.setting("archive", Program::Archive)?.values.is_empty() {
-            true => Vec::new(),
-            false => self.common(Program::Archive)?.archive,
-        };
-        if let Some(known) = configured.into_iter().find(|known| known.location == location) {
+        let mut configured = self.destinations(Program::Archive)?.into_iter();
+        if let Some(known) = configured.find(|known| known.location == location) {
             return Ok(known);
         }
         let s3 = match location {

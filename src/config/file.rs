@@ -1,6 +1,7 @@
 //! The TOML file: read whole, every key known, every value of the right shape.
 
-use super::table::{Program, SETTINGS, Setting, Takes};
+use super::table::ARCHIVE;
+use super::{Origin, Program, Resolved, Row, SETTINGS, Scope, Takes};
 use crate::storage::s3::without_password;
 use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
@@ -51,8 +52,8 @@ impl ConfigFile {
                 ("fetch", Value::Table(section)) => section_is_known(Program::Fetch, section),
                 ("s3", Value::Table(section)) => s3_is_known("[s3]", section.iter()),
                 ("destination", Value::Array(all)) => all.iter().try_for_each(destination_is_known),
-                _ => match SETTINGS.iter().find(|setting| setting.is_common() && setting.key() == *key) {
-                    Some(setting) => values(setting, value).map(|_| ()),
+                _ => match SETTINGS.iter().find(|row| row.is_common() && row.key() == *key) {
+                    Some(row) => values(row, value).map(|_| ()),
                     None => Err(format!("unknown key \"{key}\"")),
                 },
             };
@@ -76,48 +77,52 @@ impl ConfigFile {
         let tables = self.table.get("destination").and_then(Value::as_array).into_iter().flatten();
         let mut tables = tables.chain(self.table.get("s3")).filter_map(Value::as_table);
         let secret = |(key, value): (&String, &Value)| {
-            SETTINGS.iter().any(|setting| setting.secret && setting.key() == *key)
+            SETTINGS.iter().any(|row| row.secret && row.key() == *key)
                 || value.as_str().is_some_and(|text| without_password(text) != text)
         };
         tables.any(|table| table.iter().any(secret))
     }
 
-    /// A setting of `[s3]`: what stands with the destination, counted from 0, comes first.
-    pub(super) fn get_s3(
-        &self,
-        setting: &Setting,
-        destination: Option<usize>,
-    ) -> Option<(Vec<String>, String)> {
-        let key = setting.key();
-        let own = destination.and_then(|index| self.table.get("destination")?.get(index)?.get(&key));
-        if let (Some(value), Some(index)) = (own, destination) {
-            return Some((values(setting, value).ok()?, format!("destination {}: {key}", index + 1)));
-        }
+    /// A setting of `[s3]`.
+    pub(super) fn get_s3(&self, row: &Row) -> Option<Resolved> {
+        let key = row.key();
         let value = self.table.get("s3")?.get(&key)?;
-        Some((values(setting, value).ok()?, format!("s3.{key}")))
+        self.found(row, value, format!("s3.{key}"))
+    }
+
+    /// What a destination, counted from 0, sets for itself.
+    pub(super) fn get_own(&self, row: &Row, destination: usize) -> Option<Resolved> {
+        let key = row.key();
+        let value = self.table.get("destination")?.get(destination)?.get(&key)?;
+        self.found(row, value, format!("destination {}: {key}", destination + 1))
     }
 
     /// How many destinations are tables.
-    pub(super) fn destinations(&self) -> usize {
+    pub(super) fn destination_tables(&self) -> usize {
         self.table.get("destination").and_then(Value::as_array).map_or(0, Vec::len)
     }
 
-    /// A setting's values and the key they stand under; the program's section before the top.
-    pub(super) fn get(&self, setting: &Setting, program: Program) -> Option<(Vec<String>, String)> {
-        let key = setting.key();
+    /// Any other setting; the program's section comes before the top.
+    pub(super) fn get(&self, row: &Row, program: Program) -> Option<Resolved> {
+        let key = row.key();
         if let Some(section) = program.section()
             && let Some(value) = self.table.get(section).and_then(|section| section.get(&key))
         {
-            return Some((values(setting, value).ok()?, format!("{section}.{key}")));
+            return self.found(row, value, format!("{section}.{key}"));
         }
-        if setting.name == "archive"
+        if row.name == ARCHIVE.row.name
             && let Some(Value::Array(all)) = self.table.get("destination")
         {
             let urls = all.iter().filter_map(|one| Some(one.get("url")?.as_str()?.to_owned()));
-            return Some((urls.collect(), "destination".to_owned()));
+            let origin = Origin::File(self.path.clone(), "destination".to_owned());
+            return Some(Resolved { values: urls.collect(), origin });
         }
-        let value = self.table.get(&key).filter(|_| setting.is_common())?;
-        Some((values(setting, value).ok()?, key))
+        let value = self.table.get(&key).filter(|_| row.is_common())?;
+        self.found(row, value, key)
+    }
+
+    fn found(&self, row: &Row, value: &Value, key: String) -> Option<Resolved> {
+        Some(Resolved { values: values(row, value).ok()?, origin: Origin::File(self.path.clone(), key) })
     }
 }
 
@@ -135,12 +140,10 @@ pub(super) fn is_exposed(path: &Path) -> bool {
 fn section_is_known(program: Program, section: &Table) -> Result<(), String> {
     let name = program.section().unwrap_or_default();
     for (key, value) in section {
-        let known = |setting: &&Setting| {
-            let apart = setting.name == "config" || setting.s3;
-            setting.programs.contains(&program) && setting.key() == *key && !apart
-        };
+        let known =
+            |row: &&&Row| row.scope == Scope::Program && row.programs.contains(&program) && row.key() == *key;
         match SETTINGS.iter().find(known) {
-            Some(setting) => values(setting, value).map_err(|reason| format!("[{name}]: {reason}"))?,
+            Some(row) => values(row, value).map_err(|reason| format!("[{name}]: {reason}"))?,
             None => return Err(format!("unknown key \"{key}\" in [{name}]")),
         };
     }
@@ -152,10 +155,8 @@ fn s3_is_known<'a>(
     mut keys: impl Iterator<Item = (&'a String, &'a Value)>,
 ) -> Result<(), String> {
     keys.try_for_each(|(key, value)| {
-        match SETTINGS.iter().find(|setting| setting.s3 && setting.key() == *key) {
-            Some(setting) => {
-                values(setting, value).map(|_| ()).map_err(|reason| format!("{place}: {reason}"))
-            }
+        match SETTINGS.iter().find(|row| row.scope == Scope::Destination && row.key() == *key) {
+            Some(row) => values(row, value).map(|_| ()).map_err(|reason| format!("{place}: {reason}")),
             None => Err(format!("unknown key \"{key}\" in {place}")),
         }
     })
@@ -170,22 +171,24 @@ fn destination_is_known(destination: &Value) -> Result<(), String> {
     }
 }
 
-fn values(setting: &Setting, value: &Value) -> Result<Vec<String>, String> {
-    let wrong = |right: &str| Err(format!("\"{}\" must be {right}", setting.key()));
-    match (setting.takes, value) {
-        (Takes::Nothing, Value::Boolean(value)) => Ok(vec![value.to_string()]),
-        (Takes::Nothing, _) => wrong("true or false"),
-        (Takes::One(_), Value::String(value)) => Ok(vec![value.clone()]),
-        (Takes::One(_), Value::Integer(value)) => Ok(vec![value.to_string()]),
-        (Takes::One("BOOLEAN"), Value::Boolean(value)) => Ok(vec![value.to_string()]),
-        (Takes::One(_), _) => wrong("one value"),
-        (Takes::Many(_), Value::String(value)) => Ok(vec![value.clone()]),
-        (Takes::Many(_), Value::Array(all)) => {
+/// The texts of a value in the file.
+fn values(row: &Row, value: &Value) -> Result<Vec<String>, String> {
+    let wrong = |right: &str| Err(format!("\"{}\" must be {right}", row.key()));
+    match (row.takes, value) {
+        (Takes::Switch | Takes::Boolean, Value::Boolean(value)) => Ok(vec![value.to_string()]),
+        (Takes::Text(_) | Takes::Number(_) | Takes::Boolean, Value::String(value)) => Ok(vec![value.clone()]),
+        (Takes::Text(_) | Takes::Number(_) | Takes::Boolean, Value::Integer(value)) => {
+            Ok(vec![value.to_string()])
+        }
+        (Takes::Switch | Takes::Boolean, _) => wrong("true or false"),
+        (Takes::Text(_) | Takes::Number(_), _) => wrong("one value"),
+        (Takes::List(_), Value::String(value)) => Ok(vec![value.clone()]),
+        (Takes::List(_), Value::Array(all)) => {
             match all.iter().map(Value::as_str).collect::<Option<Vec<_>>>() {
                 Some(texts) => Ok(texts.into_iter().map(str::to_owned).collect()),
                 None => wrong("an array of strings"),
             }
         }
-        (Takes::Many(_), _) => wrong("an array of strings"),
+        (Takes::List(_), _) => wrong("an array of strings"),
     }
 }

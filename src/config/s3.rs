@@ -1,94 +1,73 @@
-//! The settings of `[s3]`, and those that stand with one destination.
+//! The settings of `[s3]`, and those of one destination.
 
-use super::{Error, Layers, Origin, Program, Resolved, SETTINGS, bad_value, values};
-use crate::storage::s3::{ConditionalWrites, Encryption, Keys, RequestChecksums, S3Settings, Secret};
+use super::table::{
+    ACCESS_KEY_ID, CA_BUNDLE, CONDITIONAL_WRITES, ENDPOINT, NO_PROXY, PATH_STYLE, PROFILE, PROXY, REGION,
+    REQUEST_CHECKSUMS, SECRET_ACCESS_KEY, SESSION_TOKEN, SSE, SSE_KMS_KEY_ID, STORAGE_CLASS, TAGS,
+};
+use super::values::Sse;
+use super::{Error, Layers, Program, Resolved, Row, SETTINGS, Scope, Setting};
+use crate::storage::s3::{Encryption, Keys, S3Settings};
 
 impl Layers {
     /// How to reach the buckets; `own` is the `[[destination]]`, counted from 0, whose own
     /// settings come before those of `[s3]`.
     pub(super) fn s3(&self, own: Option<usize>) -> Result<S3Settings, Error> {
-        let text = |name: &str| Ok::<_, Error>(self.s3_value(name, own)?.map(|(value, _)| value));
-        let secret = |name: &str| Ok::<_, Error>(text(name)?.map(Secret::new));
-        let keys = match (secret("access-key-id")?, secret("secret-access-key")?, secret("session-token")?) {
-            (Some(access_key_id), Some(secret_access_key), session_token) => {
+        let keys = (self.s3_get(&ACCESS_KEY_ID, own)?, self.s3_get(&SECRET_ACCESS_KEY, own)?);
+        let keys = match (keys, self.s3_get(&SESSION_TOKEN, own)?) {
+            ((Some(access_key_id), Some(secret_access_key)), session_token) => {
                 Some(Keys { access_key_id, secret_access_key, session_token })
             }
-            (None, None, None) => None,
+            ((None, None), None) => None,
             _ => {
                 return Err(Error::new((), "access_key_id and secret_access_key need each other")
                     .hint("set both, or neither to use the AWS credentials chain"));
             }
         };
-        let key = text("sse-kms-key-id")?;
-        let encryption = match (self.s3_parse("sse", own, values::sse)?, key) {
+        let encryption = match (self.s3_get(&SSE, own)?, self.s3_get(&SSE_KMS_KEY_ID, own)?) {
             (None, None) => None,
-            (Some(values::Sse::S3), None) => Some(Encryption::S3),
-            (Some(values::Sse::Kms), key) => Some(Encryption::Kms(key)),
+            (Some(Sse::S3), None) => Some(Encryption::S3),
+            (Some(Sse::Kms), key) => Some(Encryption::Kms(key)),
             (_, Some(_)) => return Err(Error::new((), "sse_kms_key_id needs sse = \"aws:kms\"")),
         };
-        let checksums = self.s3_parse("request-checksums", own, values::request_checksums)?;
-        let conditional = self.s3_parse("conditional-writes", own, values::conditional_writes)?;
         Ok(S3Settings {
-            endpoint: self.s3_parse("endpoint", own, values::http_url)?,
-            region: text("region")?,
-            path_style: self.s3_parse("path-style", own, values::boolean)?,
-            profile: text("profile")?,
+            endpoint: self.s3_get(&ENDPOINT, own)?,
+            region: self.s3_get(&REGION, own)?,
+            path_style: self.s3_get(&PATH_STYLE, own)?,
+            profile: self.s3_get(&PROFILE, own)?,
             keys,
-            ca_bundle: self.s3_parse("ca-bundle", own, values::absolute_path)?,
-            proxy: self.s3_parse("proxy", own, values::http_url)?,
-            no_proxy: text("no-proxy")?,
-            storage_class: text("storage-class")?,
+            ca_bundle: self.s3_get(&CA_BUNDLE, own)?,
+            proxy: self.s3_get(&PROXY, own)?,
+            no_proxy: self.s3_get(&NO_PROXY, own)?,
+            storage_class: self.s3_get(&STORAGE_CLASS, own)?,
             encryption,
-            tags: text("tags")?,
-            request_checksums: checksums.unwrap_or(RequestChecksums::WhenSupported),
-            conditional_writes: conditional.unwrap_or(ConditionalWrites::Required),
+            tags: self.s3_get(&TAGS, own)?,
+            request_checksums: self.s3_get(&REQUEST_CHECKSUMS, own)?,
+            conditional_writes: self.s3_get(&CONDITIONAL_WRITES, own)?,
         })
     }
 
-    /// What a destination sets for itself, for `wal-archive config`: its number, counted from 1,
-    /// and the setting.
-    pub fn own_settings(&self) -> Vec<(usize, &'static str, Resolved)> {
+    /// What each destination sets for itself, for `wal-archive config`: its number, counted from 1,
+    /// the setting and its value.
+    pub fn own_settings(&self) -> Vec<(usize, &'static Row, Resolved)> {
         let Some(file) = &self.file else { return Vec::new() };
-        let mut found = Vec::new();
-        for index in 0..file.destinations() {
-            for setting in SETTINGS.iter().filter(|setting| setting.s3) {
-                if let Some((values, key)) =
-                    file.get_s3(setting, Some(index)).filter(|(_, key)| key.starts_with("destination"))
-                {
-                    let origin = Origin::File(file.path().to_owned(), key);
-                    found.push((index + 1, setting.name, Resolved { values, origin }));
-                }
-            }
-        }
-        found
+        let rows = || SETTINGS.iter().copied().filter(|row| row.scope == Scope::Destination);
+        let of =
+            |index: usize| rows().filter_map(move |row| Some((index + 1, row, file.get_own(row, index)?)));
+        (0..file.destination_tables()).flat_map(of).collect()
     }
 
-    fn s3_value(&self, name: &str, own: Option<usize>) -> Result<Option<(String, Origin)>, Error> {
-        let above = self.one(name, Program::Archive)?;
-        // A flag and our own variable come before the file, all else behind a destination's own.
-        let ours = |origin: &Origin| match origin {
-            Origin::Flag(_) => true,
-            Origin::Environment(variable) => variable.starts_with("WAL_ARCHIVE_"),
-            Origin::File(..) | Origin::Default => false,
-        };
-        if above.as_ref().is_some_and(|(_, origin)| ours(origin)) {
-            return Ok(above);
-        }
-        let setting = SETTINGS.iter().find(|setting| setting.name == name);
-        let in_file = self.file.as_ref().zip(setting).and_then(|(file, setting)| {
-            let (values, key) = file.get_s3(setting, own)?;
-            Some((values.into_iter().next()?, Origin::File(file.path().to_owned(), key)))
-        });
-        Ok(in_file.or(above))
+    /// Whether the destinations in force, where the file names them, are tables.
+    pub(super) fn has_destination_tables(&self) -> bool {
+        self.file.as_ref().is_some_and(|file| file.destination_tables() > 0)
     }
 
-    fn s3_parse<T>(
-        &self,
-        name: &str,
-        own: Option<usize>,
-        parse: impl Fn(&str) -> Result<T, String>,
-    ) -> Result<Option<T>, Error> {
-        let Some((value, origin)) = self.s3_value(name, own)? else { return Ok(None) };
-        parse(&value).map(Some).map_err(|right| bad_value(&value, &origin, &right))
+    /// A flag and our own variable come before what a destination sets for itself, all else after it.
+    fn s3_get<T>(&self, setting: &Setting<T>, own: Option<usize>) -> Result<T, Error> {
+        let row = &setting.row;
+        let of_destination = || self.file.as_ref()?.get_own(row, own?);
+        match self.caller_value(row).or_else(of_destination) {
+            Some(found) => setting.value(&found),
+            None => self.get(setting, Program::Archive),
+        }
     }
 }

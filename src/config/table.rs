@@ -1,291 +1,283 @@
-//! Every setting, once.
+//! Every setting, once: names, type, parser, default and help. The command line, the variables, the
+//! keys of the file, `wal-archive config` and the tables of `docs/configuration.md` follow from here.
 
-/// Whose setting it is, or who asks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Program {
-    /// `wal-push`, `[push]`
-    Push,
-    /// `wal-fetch`, `[fetch]`
-    Fetch,
-    /// `wal-archive`, and what stands at the top of the file
-    Archive,
-}
+use super::setting::Preset::{Nothing, Value, Words};
+use super::setting::Program::{Archive, Fetch, Push};
+use super::setting::Takes::{Boolean, List, Number, Switch, Text};
+use super::setting::{Program, Row, Scope, Setting, all, one, optional};
+use super::values::{self, LogFormat, OnError, Sse};
+use crate::storage::s3::{ConditionalWrites, RequestChecksums, Secret};
+use crate::wal::WalName;
+use std::path::PathBuf;
+use std::time::Duration;
 
-impl Program {
-    /// The section of the configuration file.
-    pub fn section(self) -> Option<&'static str> {
-        match self {
-            Program::Push => Some("push"),
-            Program::Fetch => Some("fetch"),
-            Program::Archive => None,
-        }
-    }
-}
-
-/// What values a setting takes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Takes {
-    /// `--name`, or `true`/`false` elsewhere.
-    Nothing,
-    /// One value.
-    One(&'static str),
-    /// `--name` may be repeated; a comma list in the environment, an array in the file.
-    Many(&'static str),
-}
-
-/// A setting.
-#[derive(Clone, Copy, Debug)]
-pub struct Setting {
-    /// The flag without its dashes.
-    pub name: &'static str,
-    /// The programs that have it.
-    pub programs: &'static [Program],
-    /// Its values, with their name in the help.
-    pub takes: Takes,
-    /// Where nothing is set; `None`: nothing.
-    pub default: Option<&'static str>,
-    /// Variables of WAL-G and AWS that mean the same; the first that is set counts.
-    pub wal_g: &'static [&'static str],
-    /// Whether it says how to reach a bucket: then it stands in `[s3]`, or with its destination.
-    pub s3: bool,
-    /// Whether it must never be shown, nor stand on a command line.
-    pub secret: bool,
-    /// One line.
-    pub help: &'static str,
-}
+const ALL: &[Program] = &[Push, Fetch, Archive];
 
 /// What most settings have.
-const PLAIN: Setting = Setting {
+const PLAIN: Row = Row {
     name: "",
     programs: &[],
-    takes: Nothing,
-    default: None,
-    wal_g: &[],
-    s3: false,
+    takes: Switch,
+    scope: Scope::Program,
+    default: Nothing,
+    theirs: &[],
     secret: false,
     help: "",
 };
 
 /// What every setting of `[s3]` has.
-const S3: Setting = Setting { programs: &[Push, Fetch, Archive], takes: One("VALUE"), s3: true, ..PLAIN };
+const S3: Row = Row { programs: ALL, takes: Text("VALUE"), scope: Scope::Destination, ..PLAIN };
 
-use Program::{Archive, Fetch, Push};
-use Takes::{Many, Nothing, One};
+macro_rules! settings {
+    ($($name:ident: $type:ty = $read:expr, $row:expr;)*) => {
+        $(pub(crate) static $name: Setting<$type> = Setting { row: $row, read: $read };)*
 
-/// All of them, in the order of the help.
-pub const SETTINGS: [Setting; 32] = [
-    Setting {
+        /// All of them, in the order of the help.
+        pub static SETTINGS: &[&Row] = &[$(&$name.row),*];
+    };
+}
+
+settings! {
+    ARCHIVE: Vec<String> = |v| all(v, values::text), Row {
         name: "archive",
-        programs: &[Push, Fetch, Archive],
-        takes: Many("URL"),
-        wal_g: &["WALG_FILE_PREFIX", "WALG_S3_PREFIX"],
+        programs: ALL,
+        takes: List("URL"),
+        theirs: &["WALG_FILE_PREFIX", "WALG_S3_PREFIX"],
         help: "A destination: /directory, file:///directory or s3://bucket/prefix; repeat it for several copies",
         ..PLAIN
-    },
-    Setting {
+    };
+    CONFIG: Option<PathBuf> = |v| optional(v, values::path), Row {
         name: "config",
-        programs: &[Push, Fetch, Archive],
-        takes: One("FILE"),
-        help: "The configuration file (default: /etc/wal-archive/config.toml where it exists)",
+        programs: ALL,
+        takes: Text("FILE"),
+        scope: Scope::Call,
+        default: Words("/etc/wal-archive/config.toml where it exists"),
+        help: "The configuration file",
         ..PLAIN
-    },
-    Setting {
-        name: "timeout",
-        programs: &[Push, Fetch],
-        takes: One("DURATION"),
-        help: "The longest the whole call may take, such as 30s or 2min (default of wal-push: 2min and 1s per MiB; of wal-fetch: 5min in the abort form, 20s in the retry form)",
-        ..PLAIN
-    },
-    Setting {
-        name: "spool-dir",
-        programs: &[Push, Fetch],
-        takes: One("DIRECTORY"),
-        help: "The private cache directory (default: the data directory's path with .wal-spool)",
-        ..PLAIN
-    },
-    Setting {
+    };
+    LOG_FORMAT: LogFormat = |v| one(v, values::log_format), Row {
         name: "log-format",
-        programs: &[Push, Fetch, Archive],
-        takes: One("FORMAT"),
-        default: Some("text"),
+        programs: ALL,
+        takes: Text("FORMAT"),
+        default: Value("text"),
         help: "How messages on stderr look: text or json",
         ..PLAIN
-    },
-    Setting {
+    };
+    TIMEOUT: Option<Duration> = |v| optional(v, values::duration), Row {
+        name: "timeout",
+        programs: &[Push, Fetch],
+        takes: Text("DURATION"),
+        default: Words("of wal-push 2min and 1s per MiB; of wal-fetch 5min in the abort form, 20s in the retry form"),
+        help: "The longest the whole call may take, such as 30s or 2min",
+        ..PLAIN
+    };
+    SPOOL_DIR: Option<PathBuf> = |v| optional(v, values::absolute_path), Row {
+        name: "spool-dir",
+        programs: &[Push, Fetch],
+        takes: Text("DIRECTORY"),
+        default: Words("the data directory's path with .wal-spool"),
+        help: "The private cache directory; in it each PostgreSQL cluster has a folder of its own",
+        ..PLAIN
+    };
+    NO_HEADER_CHECK: bool = |v| one(v, values::boolean), Row {
         name: "no-header-check",
         programs: &[Push, Fetch],
-        takes: Nothing,
-        default: Some("false"),
+        default: Value("false"),
         help: "Do not look at WAL pages: only for forks of PostgreSQL that encrypt them",
         ..PLAIN
-    },
-    Setting {
+    };
+    LEVEL: i32 = |v| one(v, values::level), Row {
         name: "level",
         programs: &[Push],
-        takes: One("N"),
-        default: Some("1"),
+        takes: Number("N"),
+        default: Value("1"),
         help: "zstd compression level, -5 to 19",
         ..PLAIN
-    },
-    Setting {
+    };
+    LOOK_AHEAD: usize = |v| one(v, values::window), Row {
         name: "look-ahead",
         programs: &[Push],
-        takes: One("N"),
-        default: Some("32"),
+        takes: Number("N"),
+        default: Value("32"),
         help: "How many more files may be archived in one call, so that their own calls are short; 0: none",
         ..PLAIN
-    },
-    Setting {
+    };
+    JOBS: usize = |v| one(v, values::jobs), Row {
         name: "jobs",
         programs: &[Push],
-        takes: One("N"),
-        default: Some("4"),
+        takes: Number("N"),
+        default: Value("4"),
         help: "How many files are compressed at once when looking ahead, 1 to 64",
         ..PLAIN
-    },
-    Setting {
+    };
+    DROP_CACHE: bool = |v| one(v, values::boolean), Row {
         name: "drop-cache",
         programs: &[Push],
-        takes: Nothing,
-        default: Some("false"),
+        default: Value("false"),
         help: "Let the system forget the pages of archived files: for machines where nobody reads them again",
         ..PLAIN
-    },
-    Setting {
+    };
+    CLIENT_ENCRYPTION: Option<()> = |v| optional(v, values::client_encryption), Row {
         name: "client-encryption",
         programs: &[Push],
-        takes: One("none"),
+        takes: Text("none"),
         help: "Say \"none\" to archive without client-side encryption although WAL-G's encryption variables are set",
         ..PLAIN
-    },
-    Setting {
+    };
+    ON_ERROR: OnError = |v| one(v, values::on_error), Row {
         name: "on-error",
         programs: &[Fetch],
-        takes: One("FORM"),
-        default: Some("auto"),
+        takes: Text("FORM"),
+        default: Value("auto"),
         help: "The form of error codes: auto, retry (2 and 20 to 24) or abort (202 and 220 to 224)",
         ..PLAIN
-    },
-    Setting {
+    };
+    ALLOW_EMPTY: bool = |v| one(v, values::boolean), Row {
         name: "allow-empty",
         programs: &[Fetch],
-        takes: Nothing,
-        default: Some("false"),
+        default: Value("false"),
         help: "Believe that a file is missing even where the destination shows no sign of being an archive",
         ..PLAIN
-    },
-    Setting {
+    };
+    ACCEPT_GAP: Vec<WalName> = |v| all(v, values::segment_or_history), Row {
         name: "accept-gap",
         programs: &[Fetch],
-        takes: Many("NAME"),
-        help: "A segment or timeline history that is lost for good: answer that it is missing although what follows it is \
-               there",
+        takes: List("NAME"),
+        help: "A segment or timeline history that is lost for good: answer that it is missing although what follows it is there",
         ..PLAIN
-    },
-    Setting {
+    };
+    PREFETCH: usize = |v| one(v, values::window), Row {
         name: "prefetch",
         programs: &[Fetch],
-        takes: One("N"),
-        default: Some("8"),
+        takes: Number("N"),
+        default: Value("8"),
         help: "How many segments to bring ahead in the background, at most 1 GiB; 0: none",
         ..PLAIN
-    },
-    Setting {
+    };
+    PARTIAL: bool = |v| one(v, values::boolean), Row {
         name: "partial",
         programs: &[Fetch],
-        takes: Nothing,
-        default: Some("false"),
+        default: Value("false"),
         help: "Give SEGMENT.partial for a segment that is not there: to recover what \"wal-archive drain\" stored last",
         ..PLAIN
-    },
-    Setting {
+    };
+    ENDPOINT: Option<String> = |v| optional(v, values::http_url), Row {
         name: "endpoint",
-        takes: One("URL"),
-        wal_g: &["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT"],
-        help: "The store's URL, where it is not AWS: https://host:port",
+        takes: Text("URL"),
+        theirs: &["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT"],
+        default: Words("the profile's endpoint_url, else AWS itself"),
+        help: "The URL of a store other than AWS: https://host:port",
         ..S3
-    },
-    Setting {
+    };
+    REGION: Option<String> = |v| optional(v, values::text), Row {
         name: "region",
-        takes: One("NAME"),
-        help: "The bucket's region (default: AWS_REGION or the profile's; us-east-1 with an endpoint)",
+        takes: Text("NAME"),
+        default: Words("AWS_REGION or the profile's, else us-east-1 with an endpoint"),
+        help: "The bucket's region",
         ..S3
-    },
-    Setting {
+    };
+    PATH_STYLE: Option<bool> = |v| optional(v, values::boolean), Row {
         name: "path-style",
-        takes: One("BOOLEAN"),
-        wal_g: &["AWS_S3_FORCE_PATH_STYLE"],
-        help: "Whether the bucket stands in the path and not in the host name (default: with an endpoint)",
+        takes: Boolean,
+        theirs: &["AWS_S3_FORCE_PATH_STYLE"],
+        default: Words("true with an endpoint, else false"),
+        help: "Whether the bucket is named in the path of a URL and not in its host",
         ..S3
-    },
-    Setting {
+    };
+    PROFILE: Option<String> = |v| optional(v, values::text), Row {
         name: "profile",
-        takes: One("NAME"),
-        help: "A profile of ~/.aws/config and ~/.aws/credentials (default: AWS_PROFILE)",
+        takes: Text("NAME"),
+        default: Words("AWS_PROFILE"),
+        help: "A profile of ~/.aws/config and ~/.aws/credentials",
         ..S3
-    },
-    Setting {
+    };
+    ACCESS_KEY_ID: Option<Secret> = |v| optional(v, values::secret), Row {
         name: "access-key-id",
         secret: true,
+        default: Words("the AWS credentials chain"),
         help: "With secret_access_key, used instead of the AWS credentials chain",
         ..S3
-    },
-    Setting { name: "secret-access-key", secret: true, help: "See access_key_id", ..S3 },
-    Setting { name: "session-token", secret: true, help: "Of temporary credentials", ..S3 },
-    Setting {
+    };
+    SECRET_ACCESS_KEY: Option<Secret> = |v| optional(v, values::secret), Row {
+        name: "secret-access-key",
+        secret: true,
+        default: Words("the AWS credentials chain"),
+        help: "The other half of access_key_id",
+        ..S3
+    };
+    SESSION_TOKEN: Option<Secret> = |v| optional(v, values::secret), Row {
+        name: "session-token",
+        secret: true,
+        default: Words("the AWS credentials chain"),
+        help: "The third part of temporary credentials",
+        ..S3
+    };
+    CA_BUNDLE: Option<PathBuf> = |v| optional(v, values::absolute_path), Row {
         name: "ca-bundle",
-        takes: One("FILE"),
-        wal_g: &["WALG_S3_CA_CERT_FILE", "AWS_CA_BUNDLE"],
+        takes: Text("FILE"),
+        theirs: &["WALG_S3_CA_CERT_FILE", "AWS_CA_BUNDLE"],
         help: "PEM certificates to trust beside the system's",
         ..S3
-    },
-    Setting {
+    };
+    PROXY: Option<String> = |v| optional(v, values::http_url), Row {
         name: "proxy",
-        takes: One("URL"),
-        help: "A proxy: http://host:port (default: HTTPS_PROXY or HTTP_PROXY by the endpoint)",
+        takes: Text("URL"),
+        default: Words("HTTPS_PROXY or HTTP_PROXY by the endpoint, else ALL_PROXY"),
+        help: "A proxy: http://host:port",
         ..S3
-    },
-    Setting {
+    };
+    NO_PROXY: Option<String> = |v| optional(v, values::text), Row {
         name: "no-proxy",
-        takes: One("HOSTS"),
-        help: "Hosts, domains and networks that are reached without the proxy, with commas between (default: NO_PROXY)",
+        takes: Text("HOSTS"),
+        default: Words("NO_PROXY"),
+        help: "Hosts, domains and networks that are reached without the proxy, with commas between",
         ..S3
-    },
-    Setting {
+    };
+    STORAGE_CLASS: Option<String> = |v| optional(v, values::text), Row {
         name: "storage-class",
-        takes: One("CLASS"),
-        wal_g: &["WALG_S3_STORAGE_CLASS"],
-        help: "Such as STANDARD_IA (default: the bucket's)",
+        takes: Text("CLASS"),
+        theirs: &["WALG_S3_STORAGE_CLASS"],
+        default: Words("the bucket's"),
+        help: "The storage class of new objects, such as STANDARD_IA",
         ..S3
-    },
-    Setting {
+    };
+    SSE: Option<Sse> = |v| optional(v, values::sse), Row {
         name: "sse",
-        takes: One("MODE"),
-        wal_g: &["WALG_S3_SSE"],
-        help: "Encryption by the store: AES256 or aws:kms (default: the bucket's)",
+        takes: Text("MODE"),
+        theirs: &["WALG_S3_SSE"],
+        default: Words("the bucket's"),
+        help: "Encryption by the store: AES256 or aws:kms",
         ..S3
-    },
-    Setting {
+    };
+    SSE_KMS_KEY_ID: Option<String> = |v| optional(v, values::text), Row {
         name: "sse-kms-key-id",
-        takes: One("ID"),
-        wal_g: &["WALG_S3_SSE_KMS_ID"],
-        help: "The key of aws:kms (default: the account's)",
+        takes: Text("ID"),
+        theirs: &["WALG_S3_SSE_KMS_ID"],
+        default: Words("the account's"),
+        help: "The id of the key of aws:kms",
         ..S3
-    },
-    Setting { name: "tags", takes: One("TAGS"), help: "Tags of each object: key=value&key=value", ..S3 },
-    Setting {
+    };
+    TAGS: Option<String> = |v| optional(v, values::text), Row {
+        name: "tags",
+        takes: Text("TAGS"),
+        help: "Tags of each object: key=value&key=value",
+        ..S3
+    };
+    REQUEST_CHECKSUMS: RequestChecksums = |v| one(v, values::request_checksums), Row {
         name: "request-checksums",
-        takes: One("WHEN"),
-        help: "Checksums of uploads: when-supported (the default) or when-required",
+        takes: Text("WHEN"),
+        default: Value("when-supported"),
+        help: "Checksums of uploads: when-supported or when-required",
         ..S3
-    },
-    Setting {
+    };
+    CONDITIONAL_WRITES: ConditionalWrites = |v| one(v, values::conditional_writes), Row {
         name: "conditional-writes",
-        takes: One("MODE"),
-        help: "required (the default), or unsupported to accept silent overwrites by a racing server",
+        takes: Text("MODE"),
+        default: Value("required"),
+        help: "required, or unsupported to accept silent overwrites by a racing server",
         ..S3
-    },
-];
+    };
+}
 
 /// Variables that make WAL-G encrypt what it archives.
 pub(super) const WAL_G_ENCRYPTION: [&str; 11] = [
@@ -301,34 +293,3 @@ pub(super) const WAL_G_ENCRYPTION: [&str; 11] = [
     "WALG_ENVELOPE_PGP_YC_CSE_KMS_KEY_ID",
     "YC_CSE_KMS_KEY_ID",
 ];
-
-impl Setting {
-    /// Its environment variable.
-    pub fn variable(&self) -> String {
-        match self.name {
-            "archive" => "WAL_ARCHIVE".to_owned(),
-            name => format!("WAL_ARCHIVE_{}", name.replace('-', "_").to_uppercase()),
-        }
-    }
-
-    /// Its key in the configuration file.
-    pub fn key(&self) -> String {
-        self.name.replace('-', "_")
-    }
-
-    /// Whether the file may hold it at the top: what every program has. (The file does not name
-    /// itself.)
-    pub fn is_common(&self) -> bool {
-        self.programs.len() > 1 && self.name != "config" && !self.s3
-    }
-
-    /// The values in the text of an environment variable.
-    pub(super) fn split(&self, text: &str) -> Vec<String> {
-        match self.takes {
-            Many(_) => {
-                text.split(',').map(|part| part.trim().to_owned()).filter(|part| !part.is_empty()).collect()
-            }
-            One(_) | Nothing => vec![text.to_owned()],
-        }
-    }
-}

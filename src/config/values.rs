@@ -1,6 +1,7 @@
 //! What the texts of settings mean. Each error names what would be right.
 
-use crate::storage::s3::{ConditionalWrites, RequestChecksums};
+use crate::storage::s3::{ConditionalWrites, RequestChecksums, Secret};
+use crate::wal::WalName;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -25,6 +26,20 @@ pub enum OnError {
 }
 
 type Result<T> = std::result::Result<T, String>;
+
+/// Any text.
+pub(super) fn text(text: &str) -> Result<String> {
+    Ok(text.to_owned())
+}
+
+pub(super) fn secret(text: &str) -> Result<Secret> {
+    Ok(Secret::new(text.to_owned()))
+}
+
+/// Relative to the working directory, or absolute.
+pub(super) fn path(text: &str) -> Result<PathBuf> {
+    Ok(PathBuf::from(text))
+}
 
 pub(super) fn boolean(text: &str) -> Result<bool> {
     match text {
@@ -65,6 +80,13 @@ pub(super) fn absolute_path(text: &str) -> Result<PathBuf> {
         .ok_or("an absolute path".to_owned())
 }
 
+pub(super) fn segment_or_history(text: &str) -> Result<WalName> {
+    match text.parse() {
+        Ok(name @ (WalName::Segment(_) | WalName::TimelineHistory(_))) => Ok(name),
+        _ => Err("the name of a segment or a timeline history".to_owned()),
+    }
+}
+
 pub(super) fn log_format(text: &str) -> Result<LogFormat> {
     match text {
         "text" => Ok(LogFormat::Text),
@@ -96,7 +118,7 @@ impl std::str::FromStr for OnError {
 
 /// Server-side encryption by WAL-G's words, which are S3's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Sse {
+pub(crate) enum Sse {
     S3,
     Kms,
 }

@@ -54,7 +54,12 @@ fn config_shows_each_setting_and_where_it_came_from() {
     let (s3, others): (Vec<_>, Vec<_>) = rows(&run).into_iter().partition(|row| row[0].starts_with("s3."));
     assert_eq!(others, expected);
     assert_eq!(s3.len(), 16, "{s3:?}");
-    assert!(s3.iter().all(|row| row[2] == "not set"), "{s3:?}");
+    let (preset, unset): (Vec<_>, Vec<_>) = s3.into_iter().partition(|row| row[2] == "default");
+    assert_eq!(
+        preset.concat(),
+        ["s3.request_checksums", "when-supported", "default", "s3.conditional_writes", "required", "default"]
+    );
+    assert!(unset.iter().all(|row| row[2] == "not set"), "{unset:?}");
     assert!(run.stderr.is_empty(), "{run:?}");
 }
 

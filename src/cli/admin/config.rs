@@ -4,7 +4,7 @@ use super::super::args;
 use super::super::exit::AdminExit;
 use super::answer::{json_flag, show, show_json};
 use super::table::{Align, Table};
-use crate::config::{Layers, Program, SETTINGS};
+use crate::config::{Layers, Program, SETTINGS, Scope};
 use crate::failure::Failure;
 use crate::host::data_directory::DataDirectory;
 use crate::object::key::WAL_FOLDER;
@@ -33,7 +33,7 @@ pub(super) fn run(matches: &ArgMatches) -> Result<AdminExit, Failure> {
 }
 
 /// One row of `wal-archive config`.
-struct Row {
+struct Shown {
     setting: String,
     values: Vec<String>,
     from: String,
@@ -43,30 +43,29 @@ struct Row {
 fn tell(layers: &Layers, json: bool) -> Result<(), Failure> {
     let mut rows = Vec::new();
     for program in [Program::Archive, Program::Push, Program::Fetch] {
-        for setting in SETTINGS.iter().filter(|setting| setting.programs.contains(&program)) {
-            let common = setting.programs.contains(&Program::Archive);
+        for row in SETTINGS.iter().filter(|row| row.programs.contains(&program)) {
+            let common = row.programs.contains(&Program::Archive);
             if common != (program == Program::Archive) {
                 continue;
             }
-            let mut resolved = layers.resolve(setting, program)?;
-            if setting.name == "config" && resolved.values.is_empty() {
+            let mut resolved = layers.resolve(row, program)?;
+            if row.name == "config" && resolved.values.is_empty() {
                 resolved.values.extend(layers.file_in_use().map(|path| path.display().to_string()));
             }
             let from = match resolved.values.is_empty() {
                 true => "not set".to_owned(),
                 false => resolved.origin.to_string(),
             };
-            let section = if setting.s3 { Some("s3") } else { program.section() };
+            let section = if row.scope == Scope::Destination { Some("s3") } else { program.section() };
             let section = section.map_or_else(String::new, |section| format!("{section}."));
-            let values = shown(setting.secret, resolved.values);
-            rows.push(Row { setting: format!("{section}{}", setting.key()), values, from });
+            let values = shown(row.secret, resolved.values);
+            rows.push(Shown { setting: format!("{section}{}", row.key()), values, from });
         }
     }
-    for (number, name, resolved) in layers.own_settings() {
-        let secret = SETTINGS.iter().any(|setting| setting.name == name && setting.secret);
-        let values = shown(secret, resolved.values);
-        let setting = format!("destination {number}: {}", name.replace('-', "_"));
-        rows.push(Row { setting, values, from: resolved.origin.to_string() });
+    for (number, row, resolved) in layers.own_settings() {
+        let values = shown(row.secret, resolved.values);
+        let setting = format!("destination {number}: {}", row.key());
+        rows.push(Shown { setting, values, from: resolved.origin.to_string() });
     }
     warn(layers);
     if json {
@@ -77,7 +76,7 @@ fn tell(layers: &Layers, json: bool) -> Result<(), Failure> {
         show_json(json!({"settings": rows}));
     } else {
         let mut table = Table::new(&[("", Align::Left), ("", Align::Left), ("", Align::Left)]);
-        for Row { setting, values, from } in rows {
+        for Shown { setting, values, from } in rows {
             let values = if values.is_empty() { "-".to_owned() } else { values.join(", ") };
             table.row([setting.into(), values.into(), from.into()]);
         }

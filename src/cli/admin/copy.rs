@@ -63,7 +63,7 @@ pub(super) fn run(matches: &ArgMatches) -> Result<AdminExit, Failure> {
             checks,
             level,
             repair: matches.get_flag("repair"),
-            jobs: matches.get_one::<u8>(JOBS).copied().unwrap_or(1).into(),
+            jobs: args::value::<u8>(matches, JOBS)?.into(),
             progress: &|made| progress.set(made.seen, made.listed, made.bytes),
         });
         drop(progress);

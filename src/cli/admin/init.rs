@@ -80,7 +80,7 @@ pub(super) fn run(matches: &ArgMatches) -> Result<AdminExit, Failure> {
     let cluster = cluster(matches)?;
     check_directories(&destinations, cluster.data_directory.as_ref())?;
     let checks = layers.admin_checks()?;
-    let timeout = matches.get_one::<Duration>(TIMEOUT).copied().unwrap_or(Duration::from_secs(120));
+    let timeout = args::value(matches, TIMEOUT)?;
     let mut outcome = AdminExit::Fine;
     let mut rows = Vec::new();
     for destination in &destinations {

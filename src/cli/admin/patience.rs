@@ -1,5 +1,6 @@
 //! `--timeout` of the commands that take as long as an archive is large, and how they open one.
 
+use super::super::args;
 use crate::config::duration;
 use crate::failure::Failure;
 use crate::storage::{Destination, Shared};
@@ -19,8 +20,8 @@ pub(super) fn arg() -> Arg {
 
 /// Opens a destination for a command that has the option.
 pub(super) fn open(destination: &Destination, matches: &ArgMatches) -> Result<Shared, Failure> {
-    let text = matches.get_one::<String>(PATIENCE).map_or("2min", String::as_str);
+    let text: String = args::value(matches, PATIENCE)?;
     let patience =
-        duration(text).map_err(|right| Failure::new((), format!("--timeout: \"{text}\" is not {right}")))?;
+        duration(&text).map_err(|right| Failure::new((), format!("--timeout: \"{text}\" is not {right}")))?;
     Ok(destination.open_patiently(patience))
 }

@@ -135,12 +135,9 @@ fn place(destination: &Destination) -> Place {
 }
 
 fn request<'a>(matches: &'a ArgMatches, settings: &'a Settings) -> Result<Check<'a>, Failure> {
-    let time = |name: &str| matches.get_one::<Duration>(name).copied();
-    // Each has a default.
-    let lacking = |name: &str| Failure::new((), format!("--{name} is missing"));
-    let times = |name: &str| time(name).ok_or_else(|| lacking(name));
-    let files = |name: &str| matches.get_one::<u64>(name).copied().ok_or_else(|| lacking(name));
-    let room = |name: &str| matches.get_one::<Least>(name).copied().ok_or_else(|| lacking(name));
+    let times = |name: &str| args::value::<Duration>(matches, name);
+    let files = |name: &str| args::value::<u64>(matches, name);
+    let room = |name: &str| args::value::<Least>(matches, name);
     let switch = matches.get_flag("switch");
     let default = Duration::from_secs(if switch { 120 } else { 30 });
     Ok(Check {
@@ -161,7 +158,7 @@ fn request<'a>(matches: &'a ArgMatches, settings: &'a Settings) -> Result<Check<
             free: [room("free-warning")?, room("free-critical")?],
             clock: times("clock-warning")?,
         },
-        timeout: time(TIMEOUT).unwrap_or(default),
+        timeout: matches.get_one(TIMEOUT).copied().unwrap_or(default),
     })
 }
 

@@ -1,0 +1,167 @@
+//! The settings of `wal-push` and `wal-fetch`, every value understood.
+
+use super::table::{
+    ACCEPT_GAP, ALLOW_EMPTY, ARCHIVE, CLIENT_ENCRYPTION, DROP_CACHE, JOBS, LEVEL, LOG_FORMAT, LOOK_AHEAD,
+    NO_HEADER_CHECK, ON_ERROR, PARTIAL, PREFETCH, SPOOL_DIR, TIMEOUT,
+};
+use super::{Error, Layers, LogFormat, OnError, Origin, Program, check_directories};
+use crate::host::data_directory::DataDirectory;
+use crate::object::Checks;
+use crate::storage::s3::S3Settings;
+use crate::storage::{Destination, Location};
+use crate::wal::WalName;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// What both programs need.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Common {
+    /// Never empty, each once.
+    pub archive: Vec<Destination>,
+    /// How messages look.
+    pub log_format: LogFormat,
+    /// Where it is not beside the data directory.
+    pub spool_dir: Option<PathBuf>,
+    /// Whether the pages of a segment are looked at.
+    pub checks: Checks,
+    /// Where it is not the default.
+    pub timeout: Option<Duration>,
+}
+
+impl Common {
+    /// See [`check_directories`].
+    pub fn check_directories(&self, data_directory: Option<&DataDirectory>) -> Result<(), Error> {
+        check_directories(&self.archive, data_directory)
+    }
+}
+
+/// What wal-push needs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PushSettings {
+    /// See there.
+    pub common: Common,
+    /// zstd's.
+    pub level: i32,
+    /// How many more files in one call.
+    pub look_ahead: usize,
+    /// How many files at once.
+    pub jobs: usize,
+    /// Whether the system is to forget the pages of archived files.
+    pub drop_cache: bool,
+}
+
+/// What wal-fetch needs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FetchSettings {
+    /// See there.
+    pub common: Common,
+    /// The form of the error codes.
+    pub on_error: OnError,
+    /// Believe an empty destination.
+    pub allow_empty: bool,
+    /// Segments and timeline histories known to be lost.
+    pub accept_gap: Vec<WalName>,
+    /// How many segments to bring ahead; 0: none.
+    pub prefetch: usize,
+    /// Give a partial segment for one that is not there.
+    pub partial: bool,
+}
+
+impl Layers {
+    /// What both programs need.
+    pub fn common(&self, program: Program) -> Result<Common, Error> {
+        let archive = self.destinations(program)?;
+        if archive.is_empty() {
+            return Err(Error::new((), "no archive is named")
+                .hint("give --archive /directory, set WAL_ARCHIVE, or write archive = [\"/directory\"] into the configuration file"));
+        }
+        Ok(Common {
+            archive,
+            log_format: self.log_format(program)?,
+            spool_dir: self.get(&SPOOL_DIR, program)?,
+            checks: self.checks(program)?,
+            timeout: self.get(&TIMEOUT, program)?,
+        })
+    }
+
+    /// The configured destinations, each once; none is no error.
+    pub(super) fn destinations(&self, program: Program) -> Result<Vec<Destination>, Error> {
+        let found = self.resolve(&ARCHIVE.row, program)?;
+        let origin = &found.origin;
+        let tables = matches!(origin, Origin::File(..)) && self.has_destination_tables();
+        let mut archive = Vec::new();
+        for (index, value) in ARCHIVE.value(&found)?.iter().enumerate() {
+            let location = Location::parse(value).map_err(|error| {
+                let failure = Error::new((), format!("{origin}: {error}"));
+                error.hint_text().map_or(failure.clone(), |hint| failure.hint(hint))
+            })?;
+            let s3 = match &location {
+                Location::Directory(_) => S3Settings::default(),
+                Location::S3 { .. } => self.s3(tables.then_some(index))?,
+            };
+            let destination = Destination { location, s3 };
+            if archive.contains(&destination) {
+                return Err(Error::new((), format!("{origin}: \"{}\" is named twice", destination.location)));
+            }
+            archive.push(destination);
+        }
+        Ok(archive)
+    }
+
+    /// Whether the pages of a segment are looked at.
+    pub(super) fn checks(&self, program: Program) -> Result<Checks, Error> {
+        Ok(match self.get(&NO_HEADER_CHECK, program)? {
+            true => Checks::NoHeader,
+            false => Checks::Header,
+        })
+    }
+
+    /// How messages look; read before anything else, as everything else may fail.
+    pub fn log_format(&self, program: Program) -> Result<LogFormat, Error> {
+        self.get(&LOG_FORMAT, program)
+    }
+
+    /// What wal-push needs.
+    pub fn push(&self) -> Result<PushSettings, Error> {
+        let program = Program::Push;
+        let common = self.common(program)?;
+        let none = self.get(&CLIENT_ENCRYPTION, program)?;
+        if let (Some(variable), None) = (self.wal_g_encryption(), none) {
+            return Err(Error::new(
+                (),
+                format!("{variable} is set, so WAL-G encrypted this archive; wal-push does not encrypt on the client"),
+            )
+            .hint("encrypt at the destination and write client_encryption = \"none\" into the [push] section of the configuration file"));
+        }
+        Ok(PushSettings {
+            common,
+            level: self.get(&LEVEL, program)?,
+            look_ahead: self.get(&LOOK_AHEAD, program)?,
+            jobs: self.get(&JOBS, program)?,
+            drop_cache: self.get(&DROP_CACHE, program)?,
+        })
+    }
+
+    /// What wal-fetch needs.
+    pub fn fetch(&self) -> Result<FetchSettings, Error> {
+        let program = Program::Fetch;
+        let (common, partial) = (self.common(program)?, self.get(&PARTIAL, program)?);
+        if partial && common.checks == Checks::NoHeader {
+            return Err(Error::new((), "partial and no_header_check exclude each other")
+                .hint("without a look at its pages nobody knows where a partial segment ends"));
+        }
+        Ok(FetchSettings {
+            common,
+            partial,
+            on_error: self.on_error()?,
+            allow_empty: self.get(&ALLOW_EMPTY, program)?,
+            accept_gap: self.get(&ACCEPT_GAP, program)?,
+            prefetch: self.get(&PREFETCH, program)?,
+        })
+    }
+
+    /// The form of wal-fetch's error codes.
+    pub fn on_error(&self) -> Result<OnError, Error> {
+        self.get(&ON_ERROR, Program::Fetch)
+    }
+}
