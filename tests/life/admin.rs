@@ -12,7 +12,7 @@ use std::time::{Duration, SystemTime};
 use wal_archive::check::State;
 use wal_archive::object::Stored;
 use wal_archive::verify::{Finding, Kind, Recoverable, Report};
-use wal_archive::wal::{Lsn, SegmentName, SegmentSize, Timeline, WalName};
+use wal_archive::wal::{Lsn, SegmentName, SegmentSize, WalName};
 
 impl World {
     fn place(&self, index: usize) -> String {
@@ -134,7 +134,10 @@ impl World {
         for segment in &segments {
             let timeline = segment.timeline();
             let key = format!("wal_005/{}.zst", WalName::TimelineHistory(timeline));
-            if timeline != Timeline::FIRST
+            // Of the lowest one that is there, the archive may have begun on it.
+            let began_earlier =
+                objects.values().filter_map(Stored::name).any(|name| name.timeline() < timeline);
+            if began_earlier
                 && !objects.contains_key(&key)
                 && of_kind(Kind::NoHistory).next().is_none()
             {
