@@ -2,7 +2,7 @@
 //! segment finished on purpose that must arrive.
 
 use super::backlog::{Backlog, Marks};
-use super::command::{Setting, Verdict, judge};
+use super::command::{Passes, Setting, passes};
 use super::psql;
 use super::{Check, Cluster, Finding, Metric, Place, Report, State, told};
 use crate::failure::Failure;
@@ -241,13 +241,13 @@ impl Told {
 
 fn command(setting: Setting, text: &str) -> Finding {
     let name = setting.name();
-    match judge(setting, text) {
-        Verdict::Plain => Finding::fine(name, OF, format!("{name} is \"{text}\"")),
-        Verdict::Other(reason) => {
+    match passes(setting, text) {
+        Passes::Unchanged => Finding::fine(name, OF, format!("{name} is \"{text}\"")),
+        Passes::Unknown(reason) => {
             Finding::new(State::Warning, name, OF, format!("{name} is \"{text}\": {reason}"))
                 .hint("see that its exit codes keep docs/contract.md; without a wrapper they do")
         }
-        Verdict::Lies(reason) => {
+        Passes::Never(reason) => {
             let finding = Finding::new(State::Critical, name, OF, format!("{name} is \"{text}\": {reason}"));
             finding.hint(match setting {
                 Setting::Archive => "call wal-push alone: what answers 0 without having archived loses WAL, what answers above 125 kills the archiver",

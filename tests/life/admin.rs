@@ -137,10 +137,7 @@ impl World {
             // Of the lowest one that is there, the archive may have begun on it.
             let began_earlier =
                 objects.values().filter_map(Stored::name).any(|name| name.timeline() < timeline);
-            if began_earlier
-                && !objects.contains_key(&key)
-                && of_kind(Kind::NoHistory).next().is_none()
-            {
+            if began_earlier && !objects.contains_key(&key) && of_kind(Kind::NoHistory).next().is_none() {
                 return Err(format!("verify does not say that the history of {timeline} is missing"));
             }
         }
