@@ -11,7 +11,6 @@ use crate::object::{Identity, Key};
 use crate::storage::deadline::Deadline;
 use crate::storage::{Body, Error, Kind, Range, Result, Storage, hides_what_is_missing};
 use crate::wal::SystemId;
-use std::hash::{BuildHasher, RandomState};
 use std::io::Read;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -187,7 +186,7 @@ fn whose(storage: &dyn Storage, rights: Rights) -> Whose {
 /// The probe's life.
 fn probe(place: &Place, storage: &dyn Storage, rights: Rights, clock: Duration, report: &mut Report) {
     let of = storage.place();
-    let unique = RandomState::new().hash_one(std::process::id());
+    let unique = fastrand::u64(..);
     let key = Key::probe(unique);
     let content = |which: &str| format!("wal-archive check, {which} of {unique:016x}; delete this object\n");
     let (first, second) = (content("first"), content("second"));

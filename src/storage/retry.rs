@@ -10,7 +10,6 @@ use super::layer::{Ask, Layer, Order};
 use super::{DeletionFailed, Entry, Error, Kind, Listing, Object, Range, Result, Shared, Storage};
 use crate::object::Key;
 use std::cell::Cell;
-use std::hash::{BuildHasher, RandomState};
 use std::io::{self, Read};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -74,8 +73,7 @@ impl Retry {
 
 /// From 0.5 to 1, so that servers that failed together do not come back together.
 fn jitter() -> f64 {
-    // The standard library's only source of randomness: the keys of its hash tables.
-    0.5 + (RandomState::new().hash_one(0) % 1000) as f64 / 2000.0
+    0.5 + fastrand::f64() / 2.0
 }
 
 /// A listing that goes on behind its last key after a passing failure.

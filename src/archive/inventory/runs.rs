@@ -1,93 +1,69 @@
 //! A set of segment numbers, kept as ranges: an archive of millions of segments has few of them.
 
+use rangemap::RangeInclusiveSet;
+
 /// See the module.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Runs {
-    /// First and last of each range, rising, with a gap between any two.
-    ranges: Vec<(u64, u64)>,
-}
+pub struct Runs(RangeInclusiveSet<u64>);
 
 impl Runs {
-    /// Adds a number; cheapest in rising order.
+    /// Adds a number.
     pub fn insert(&mut self, number: u64) {
         self.insert_range(number, number);
     }
 
     /// Adds every number from `first` to `last`, both included.
     pub fn insert_range(&mut self, first: u64, last: u64) {
-        // All that overlap or touch become one.
-        let from = self.ranges.partition_point(|(_, end)| end.saturating_add(1) < first);
-        let to = self.ranges.partition_point(|(begin, _)| *begin <= last.saturating_add(1));
-        let touched = self.ranges.get(from..to).unwrap_or_default();
-        let first = touched.first().map_or(first, |(begin, _)| first.min(*begin));
-        let last = touched.last().map_or(last, |(_, end)| last.max(*end));
-        self.ranges.splice(from..to, [(first, last)]);
+        self.0.insert(first..=last);
     }
 
     /// Takes a number out.
     pub fn remove(&mut self, number: u64) {
-        let at = self.ranges.partition_point(|(_, last)| *last < number);
-        let Some((first, last)) = self.ranges.get(at).copied().filter(|(first, _)| *first <= number) else {
-            return;
-        };
-        let rest = [(first, number.wrapping_sub(1)), (number.wrapping_add(1), last)];
-        let kept = [number > first, number < last];
-        let rest = rest.into_iter().zip(kept).filter_map(|(range, kept)| kept.then_some(range));
-        self.ranges.splice(at..=at, rest);
+        self.0.remove(number..=number);
     }
 
     /// Whether a number is in it.
     pub fn contains(&self, number: u64) -> bool {
-        let at = self.ranges.partition_point(|(_, last)| *last < number);
-        self.ranges.get(at).is_some_and(|(first, _)| *first <= number)
+        self.0.contains(&number)
     }
 
     /// The ranges, first and last of each.
     pub fn ranges(&self) -> impl Iterator<Item = (u64, u64)> + '_ {
-        self.ranges.iter().copied()
+        self.0.iter().map(|range| (*range.start(), *range.end()))
     }
 
     /// The ranges missing between the first and the last number.
     pub fn gaps(&self) -> impl Iterator<Item = (u64, u64)> + '_ {
-        let pairs = self.ranges.iter().zip(self.ranges.iter().skip(1));
+        let pairs = self.ranges().zip(self.ranges().skip(1));
         pairs.map(|((_, last), (first, _))| (last + 1, first - 1))
     }
 
     /// The ranges missing from `first` to `last`, both included.
     pub fn missing(&self, first: u64, last: u64) -> Vec<(u64, u64)> {
-        let mut missing = Vec::new();
-        let mut next = first;
-        let from = self.ranges.partition_point(|(_, end)| *end < first);
-        for (begin, end) in self.ranges.iter().skip(from).take_while(|(begin, _)| *begin <= last) {
-            if *begin > next {
-                missing.push((next, begin - 1));
-            }
-            next = end.saturating_add(1);
+        match first <= last {
+            true => self.0.gaps(&(first..=last)).map(|gap| (*gap.start(), *gap.end())).collect(),
+            false => Vec::new(),
         }
-        if next <= last {
-            missing.push((next, last));
-        }
-        missing
     }
 
     /// How many numbers.
     pub fn count(&self) -> u64 {
-        self.ranges.iter().map(|(first, last)| last - first + 1).sum()
+        self.ranges().map(|(first, last)| last - first + 1).sum()
     }
 
     /// The smallest number.
     pub fn first(&self) -> Option<u64> {
-        self.ranges.first().map(|(first, _)| *first)
+        self.0.first().map(|range| *range.start())
     }
 
     /// The largest number.
     pub fn last(&self) -> Option<u64> {
-        self.ranges.last().map(|(_, last)| *last)
+        self.0.last().map(|range| *range.end())
     }
 
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
-        self.ranges.is_empty()
+        self.0.is_empty()
     }
 }
 

@@ -7,7 +7,6 @@ use rustix::io::Errno;
 use std::ffi::OsStr;
 use std::fmt;
 use std::fs::File;
-use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
@@ -67,7 +66,7 @@ impl<'a> Unfinished<'a> {
     pub(super) fn named(folder: &'a File) -> io::Result<Self> {
         let flags = OFlags::CREATE | OFlags::EXCL | OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         loop {
-            let unique = RandomState::new().hash_one(std::process::id());
+            let unique = fastrand::u64(..);
             let name = format!("{TEMPORARY_PREFIX}{unique:016x}.tmp");
             match rustix::fs::openat(folder, &name, flags, Mode::RUSR | Mode::WUSR) {
                 Ok(file) => return Ok(Unfinished { folder, file: File::from(file), way: Way::Named(name) }),
