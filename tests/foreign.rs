@@ -210,7 +210,7 @@ impl Noted {
             allow_empty: false,
             accept_gap: &[],
             partial: false,
-            timeout: Duration::from_secs(20),
+            timeout: Duration::from_secs(60),
             patience: Patience::NONE,
             prefetch: None,
         });

@@ -32,6 +32,7 @@ pub(super) struct Ahead<'a> {
     system_id: SystemId,
     spool: &'a Spool,
     prefetched: Prefetched,
+    stall: Duration,
 }
 
 impl<'a> Ahead<'a> {
@@ -51,7 +52,7 @@ impl<'a> Ahead<'a> {
         let (directory, server, system_id) = (request.data_directory?, server?, control?);
         let spool = request.spool?;
         let prefetched = place(spool, directory, &server, system_id, request.destinations, request.checks)?;
-        Some(Ahead { request, start, name, directory, server, system_id, spool, prefetched })
+        Some(Ahead { request, start, name, directory, server, system_id, spool, prefetched, stall: STALL })
     }
 
     /// Puts the prefetched file at the path, if there is one or will be in a moment.
@@ -102,7 +103,7 @@ impl<'a> Ahead<'a> {
             if progress != Some(now) {
                 (progress, grown) = (Some(now), Instant::now());
             }
-            if grown.elapsed() > STALL || start.elapsed() > patience {
+            if grown.elapsed() > self.stall || start.elapsed() > patience {
                 return None;
             }
             thread::sleep(PAUSE);
@@ -143,4 +144,77 @@ fn put(target: &Target, hit: &mut Hit) -> Result<(), TargetError> {
     target.publish(temporary)?;
     let _ = fs::remove_file(&hit.path); // what stays is cleared by the prefetcher
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Patience;
+    use super::*;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    const HOUR: Duration = Duration::from_secs(3600);
+
+    /// Waits in this way for a download that stands still, and by another one's lock is under way.
+    fn await_hit(stall: Duration, meanwhile: impl FnOnce(&Prefetched, SegmentName) + Send) -> Option<Hit> {
+        let base = tempfile::tempdir().unwrap();
+        let data = base.path().join("data");
+        fs::create_dir(&data).unwrap();
+        fs::write(data.join("PG_VERSION"), "15\n").unwrap();
+        fs::write(data.join("postmaster.pid"), "10\n/data\n20\n").unwrap();
+        let directory = DataDirectory::at(&data).unwrap();
+        let server = directory.server().unwrap();
+        let spool = Spool::open(base.path().join("spool")).unwrap();
+        let (system_id, checks) = (SystemId(7), Checks::Header);
+        let purpose = Purpose { addresses: Vec::new(), checks, system_id, server: &server };
+        let prefetched = spool.prefetched(&purpose).unwrap();
+        prefetched.create().unwrap();
+        let name: SegmentName = "000000010000000000000002".parse().unwrap();
+        fs::write(prefetched.part(name), "half").unwrap();
+        let _prefetcher = spool.be_prefetcher().unwrap().unwrap();
+        let request = Fetch {
+            name: WalName::Segment(name),
+            path: &data.join("RECOVERYXLOG"),
+            destinations: &[],
+            data_directory: Some(&directory),
+            spool: Some(&spool),
+            checks,
+            allow_empty: false,
+            accept_gap: &[],
+            partial: false,
+            timeout: HOUR,
+            patience: Patience::NONE,
+            prefetch: None,
+        };
+        let ahead = Ahead {
+            request: &request,
+            start: &|_| {},
+            name,
+            directory: &directory,
+            server: server.clone(),
+            system_id,
+            spool: &spool,
+            prefetched: prefetched.clone(),
+            stall,
+        };
+        thread::scope(|scope| {
+            scope.spawn(|| meanwhile(&prefetched, name));
+            ahead.await_hit(Instant::now() + 10 * HOUR)
+        })
+    }
+
+    #[test]
+    fn a_download_that_ends_without_a_segment_is_waited_for_no_longer() {
+        let ended = AtomicBool::new(false);
+        let hit = await_hit(HOUR, |prefetched, name| {
+            thread::sleep(Duration::from_millis(100));
+            ended.store(true, Ordering::SeqCst);
+            fs::remove_file(prefetched.part(name)).unwrap();
+        });
+        assert!(hit.is_none() && ended.into_inner(), "it is waited for until then");
+    }
+
+    #[test]
+    fn a_download_that_stands_still_is_not_waited_for_to_the_deadline() {
+        assert!(await_hit(Duration::from_millis(50), |_, _| {}).is_none());
+    }
 }

@@ -1,6 +1,6 @@
 //! Exit 1 of wal-fetch means that nothing but PostgreSQL's own pg_wal could satisfy the request.
 
-use crate::util::{CLUSTER, MIB, Run, Sandbox, names, segment};
+use crate::util::{CLUSTER, MIB, NOW, Run, Sandbox, names, segment, unless_late};
 use crate::wal::{Control, Log, State, write_control};
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -12,9 +12,6 @@ const ONE: &str = "000000010000000000000001";
 const TWO: &str = "000000010000000000000002";
 const THREE: &str = "000000010000000000000003";
 const FIVE: &str = "000000010000000000000005";
-
-/// Time to ask, however busy the machine is, and to say what is known.
-const SOON: [&str; 2] = ["--timeout", "5s"];
 
 fn size(bytes: usize) -> SegmentSize {
     SegmentSize::new(bytes as u64).unwrap()
@@ -136,14 +133,11 @@ fn a_copy_in_pg_wal_closes_a_hole_only_where_its_records_reach_its_end() {
     }
     // pg_rewind asks for the file under its own name: that is no second copy.
     sandbox.wal(&second.0, &second.1);
-    let rewind = Run::of(
-        sandbox
-            .program("wal-fetch")
-            .arg("--archive")
-            .arg(sandbox.archive())
-            .args(SOON)
-            .args([&second.0, &format!("pg_wal/{}", second.0)]),
-    );
+    let rewind = unless_late(&NOW, |timeout| {
+        let mut command = sandbox.program("wal-fetch");
+        command.arg("--archive").arg(sandbox.archive()).args(["--timeout", timeout]);
+        Run::of(command.args([&second.0, &format!("pg_wal/{}", second.0)]))
+    });
     rewind.fails(224, &[&second.0, FIVE]);
     // Without anything later, pg_wal does not matter.
     sandbox.wal(FIVE, &vec![0; MIB]);
@@ -325,11 +319,7 @@ fn one_destination_that_lacks_proof_takes_the_answer_from_all() {
     let sandbox = archived(&[ONE, TWO]);
     let second = sandbox.path("second");
     fs::create_dir(&second).unwrap();
-    let ask = |name: &str| {
-        let mut command = sandbox.program("wal-fetch");
-        command.arg("--archive").arg(sandbox.archive()).arg("--archive").arg(&second);
-        Run::of(command.args(SOON).args([name, "pg_wal/RECOVERYXLOG"]))
-    };
+    let ask = |name: &str| sandbox.fetch_now(name, &["--archive", second.to_str().unwrap()]);
     ask(THREE).fails(220, &["second", "holds no WAL file"]);
     fs::remove_dir(&second).unwrap();
     copy(&sandbox.archive(), &second);
@@ -359,15 +349,10 @@ fn an_outage_is_waited_for_where_a_failure_would_stop_the_server() {
     fs::rename(sandbox.archive(), &away).unwrap();
     // A standby asks again by itself.
     sandbox.fetch(ONE, &["--on-error", "retry"]).fails(20, &["cannot open the archive's root"]);
-    std::thread::scope(|scope| {
-        scope.spawn(|| {
-            std::thread::sleep(Duration::from_secs(2));
-            fs::rename(&away, sandbox.archive()).unwrap();
-        });
-        let run = sandbox.fetch(ONE, &[]).fails(0, &["warning", ONE, "asked for again"]);
-        let told = run.stderr.lines().filter(|line| line.contains("asked for again")).count();
-        assert_eq!(told, 1, "{run:?}");
-    });
+    let come_back = || fs::rename(&away, sandbox.archive()).unwrap();
+    let run = sandbox.fetch_waiting(ONE, &[], come_back).fails(0, &["warning", ONE, "asked for again"]);
+    let told = run.stderr.lines().filter(|line| line.contains("asked for again")).count();
+    assert_eq!(told, 1, "{run:?}");
     assert!(sandbox.fetched() == segment(ONE, MIB, CLUSTER, 1));
 }
 
@@ -392,9 +377,13 @@ fn the_form_and_the_identity_are_those_of_one_data_directory() {
     let standby = sandbox.make_data_directory("standby", CLUSTER);
     fs::write(standby.join("standby.signal"), "").unwrap();
     let ask = |working: &Path, target: &Path| {
-        let mut command = sandbox.program("wal-fetch");
-        command.current_dir(working).arg("--archive").arg(sandbox.path("gone")).args(SOON);
-        Run::of(command.arg(TWO).arg(target.join("pg_wal/RECOVERYXLOG"))).code
+        let run = unless_late(&NOW, |timeout| {
+            let mut command = sandbox.program("wal-fetch");
+            command.current_dir(working).arg("--archive").arg(sandbox.path("gone"));
+            command.args(["--timeout", timeout, TWO]);
+            Run::of(command.arg(target.join("pg_wal/RECOVERYXLOG")))
+        });
+        run.code
     };
     assert_eq!(ask(&sandbox.data(), &standby), Some(20));
     assert_eq!(ask(&standby, &sandbox.data()), Some(220));

@@ -124,7 +124,7 @@ fn archives_of_cp_gzip_and_zstd_directly_under_the_prefix_are_restored() {
         }
         delivers_all(&sandbox);
         assert_eq!(sandbox.fetch(NEXT, &[]).code, Some(1), "{tool}");
-        let hole = sandbox.fetch("000000010000000000000016", &["--timeout", "1s"]);
+        let hole = sandbox.fetch_now("000000010000000000000016", &[]);
         hole.fails(224, &["a hole", "000000010000000000000016", A]);
     }
 }
@@ -133,7 +133,7 @@ fn archives_of_cp_gzip_and_zstd_directly_under_the_prefix_are_restored() {
 fn a_hole_is_seen_in_every_encoding() {
     for (fixture, _) in WAL_G {
         let sandbox = archive_of(fixture);
-        let hole = sandbox.fetch("000000010000000000000017", &["--timeout", "1s"]);
+        let hole = sandbox.fetch_now("000000010000000000000017", &[]);
         hole.fails(224, &["a hole", "000000010000000000000017", A]);
         sandbox.nothing_fetched();
     }
@@ -217,7 +217,7 @@ fn an_unknown_encoding_is_an_error_until_a_readable_copy_stands_beside_it() {
     for key in [format!("wal_005/{NEXT}.gpg"), format!("{NEXT}.age"), "00000003.history.xz".to_owned()] {
         fs::write(at(&sandbox, &key), "x").unwrap();
         let name = if key.contains("history") { "00000003.history" } else { NEXT };
-        sandbox.fetch(name, &["--timeout", "1s"]).fails(220, &[&key, "encoding", "HINT:"]);
+        sandbox.fetch_now(name, &[]).fails(220, &[&key, "encoding", "HINT:"]);
         if name == NEXT {
             sandbox.segment(NEXT);
             sandbox.push(NEXT, &[]).fails(12, &[&key, "encoding", "HINT:"]);

@@ -1,7 +1,7 @@
 //! Destinations that hang in the kernel: the deadline holds, and nothing piles up.
 
 use crate::fuse::Hung;
-use crate::util::{Run, Sandbox};
+use crate::util::{Run, Sandbox, wait_until};
 use std::fs;
 use std::time::{Duration, Instant};
 
@@ -55,9 +55,7 @@ fn a_push_to_a_hung_mount_ends_by_its_deadline_and_ten_repeats_leave_one_process
     assert_eq!(hung.asked(), asked, "nothing more was begun there");
     assert!(left.iter().all(|pid| *pid == left[0]) && lives(left[0]), "{left:?}");
     drop(hung);
-    while lives(left[0]) {
-        std::thread::sleep(Duration::from_millis(20)); // the kernel was told
-    }
+    wait_until("the end of the process that the kernel lets go", || !lives(left[0]));
     sandbox.push(ONE, &[]).succeeds();
 }
 

@@ -429,7 +429,7 @@ fn code_14_where_a_destination_hangs_and_the_others_are_done_all_the_same() {
     let hung = sandbox.path("hung");
     fs::create_dir(&hung).unwrap();
     hang(&hung.join("archive.json"));
-    let run = sandbox.push(ONE, &["--archive", hung.to_str().unwrap(), "--timeout", "4s"]);
+    let run = sandbox.push(ONE, &["--archive", hung.to_str().unwrap(), "--timeout", "8s"]);
     run.fails(14, &["hung", "did not answer in time"]);
     assert!(sandbox.object(ONE).exists());
 }

@@ -1,7 +1,7 @@
 //! The two processes of a call: whatever becomes of the one that works, PostgreSQL sees a documented
 //! code of the one that it waits for.
 
-use crate::util::{Run, Sandbox, hang};
+use crate::util::{NOW, Run, Sandbox, hang, unless_late, wait_until};
 use rustix::process::{Pid, Signal, kill_process};
 use std::fs;
 use std::io::Read;
@@ -26,12 +26,12 @@ fn workers(sandbox: &Sandbox) -> Vec<i32> {
 }
 
 fn next_worker(sandbox: &Sandbox, but: &[i32]) -> i32 {
-    loop {
-        match workers(sandbox).into_iter().find(|worker| !but.contains(worker)) {
-            Some(worker) => return worker,
-            None => thread::sleep(Duration::from_millis(5)),
-        }
-    }
+    let mut next = None;
+    wait_until("a worker", || {
+        next = workers(sandbox).into_iter().find(|worker| !but.contains(worker));
+        next.is_some()
+    });
+    next.unwrap()
 }
 
 fn kill(pid: i32, signal: Signal) {
@@ -105,9 +105,7 @@ fn a_supervisor_that_is_ended_takes_its_worker_with_it() {
         let worker = next_worker(&sandbox, &[]);
         kill(i32::try_from(push.id()).unwrap(), signal);
         assert_eq!(push.wait().unwrap().code(), None, "by the signal");
-        while workers(&sandbox).contains(&worker) {
-            thread::sleep(Duration::from_millis(5));
-        }
+        wait_until("the end of the worker", || !workers(&sandbox).contains(&worker));
     }
 }
 
@@ -206,7 +204,8 @@ fn a_valid_history_of_pg_wal_is_given_whenever_no_destination_gives_one() {
         assert_eq!(sandbox.fetched_history(), OWN.as_bytes(), "unreachable, {form}");
     }
     fs::write(sandbox.data().join("pg_wal").join(HISTORY), "2\t0/1\tof itself\n").unwrap();
-    sandbox.fetch_history(&["--timeout", "2s"]).fails(220, &["archive"]);
+    let run = unless_late(&NOW, |timeout| sandbox.fetch_history(&["--timeout", timeout]));
+    run.fails(220, &["archive"]);
 }
 
 impl Sandbox {

@@ -4,14 +4,41 @@
 
 use std::fmt;
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::Barrier;
+use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 pub const CLUSTER: u64 = 7_710_362_819_239_716_105;
 pub const MIB: usize = 1 << 20;
+
+/// How long anything may take before a test gives up. Never asserted as a speed.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Waits for a condition.
+#[track_caller]
+pub fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !holds() {
+        assert!(start.elapsed() < PATIENCE, "never: {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Runs a wal-fetch with the first of these timeouts, and with the next one only where the machine was
+/// too busy to ask at all in that time.
+pub fn unless_late(timeouts: &[&str], ask: impl Fn(&str) -> Run) -> Run {
+    let is_late = |run: &Run| matches!(run.code, Some(23 | 223));
+    let (last, earlier) = timeouts.split_last().unwrap();
+    let mut runs = earlier.iter().map(|timeout| ask(timeout));
+    runs.find(|run| !is_late(run)).unwrap_or_else(|| ask(last))
+}
+
+/// The timeouts of a fetch that is to say what is known, without waiting for it to change.
+pub const NOW: [&str; 3] = ["1s", "8s", "60s"];
 
 /// Deterministic bytes that zstd cannot compress.
 pub fn noise(seed: u64, len: usize) -> Vec<u8> {
@@ -67,6 +94,27 @@ impl Run {
         let Output { status, stdout, stderr } = command.stdin(Stdio::null()).output().expect(&shown);
         let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("UTF-8");
         Run { command: shown, code: status.code(), stdout: text(stdout), stderr: text(stderr) }
+    }
+
+    /// The same, with something that is done once the program has said the word on stderr.
+    pub fn acting_on(command: &mut Command, word: &str, action: impl FnOnce()) -> Run {
+        let shown = format!("{command:?}");
+        let command = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().expect(&shown);
+        let (mut said, mut action) = (String::new(), Some(action));
+        for line in BufReader::new(child.stderr.take().unwrap()).lines() {
+            let line = line.expect("UTF-8");
+            if line.contains(word)
+                && let Some(action) = action.take()
+            {
+                action();
+            }
+            said.push_str(&line);
+            said.push('\n');
+        }
+        let Output { status, stdout, .. } = child.wait_with_output().expect(&shown);
+        let stdout = String::from_utf8(stdout).expect("UTF-8");
+        Run { command: shown, code: status.code(), stdout, stderr: said }
     }
 
     /// Success is silent.
@@ -234,23 +282,23 @@ impl Sandbox {
 
     /// `wal-fetch` to pg_wal/RECOVERYXLOG, with further arguments.
     pub fn fetch(&self, name: &str, args: &[&str]) -> Run {
-        let archive = self.archive();
-        Run::of(
-            self.program("wal-fetch")
-                .arg("--archive")
-                .arg(archive)
-                .args(args)
-                .args([name, "pg_wal/RECOVERYXLOG"]),
-        )
+        Run::of(&mut self.fetching(name, args))
     }
 
-    /// The same, saying what is known without waiting for it to change. Only a machine that is too busy
-    /// to ask at all in that time gets more.
+    fn fetching(&self, name: &str, args: &[&str]) -> Command {
+        let mut command = self.program("wal-fetch");
+        command.arg("--archive").arg(self.archive()).args(args).args([name, "pg_wal/RECOVERYXLOG"]);
+        command
+    }
+
+    /// The same, saying what is known without waiting for it to change.
     pub fn fetch_now(&self, name: &str, args: &[&str]) -> Run {
-        let ask = |timeout| self.fetch(name, &[&["--timeout", timeout], args].concat());
-        let is_late = |run: &Run| matches!(run.code, Some(23 | 223));
-        let mut runs = ["1s", "8s"].into_iter().map(ask);
-        runs.find(|run| !is_late(run)).unwrap_or_else(|| ask("60s"))
+        unless_late(&NOW, |timeout| self.fetch(name, &[&["--timeout", timeout], args].concat()))
+    }
+
+    /// A fetch that waits, and what is done once it does.
+    pub fn fetch_waiting(&self, name: &str, args: &[&str], action: impl FnOnce()) -> Run {
+        Run::acting_on(&mut self.fetching(name, args), "asked for again", action)
     }
 
     /// Archives the WAL files of a real server, two timelines of segments of 1 MiB that leave
@@ -363,7 +411,7 @@ pub fn peak(command: &mut Command) -> u64 {
             assert!(status.success(), "{command:?}: {status}");
             return peak;
         }
-        std::thread::sleep(std::time::Duration::from_millis(1));
+        std::thread::sleep(Duration::from_millis(1));
     }
 }
 

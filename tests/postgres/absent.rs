@@ -12,7 +12,7 @@ use std::time::Duration;
 
 /// Says what is known after a moment.
 fn impatient(archive: &Archive) -> String {
-    format!("{} %f %p", archive.fetch("--timeout 3s"))
+    format!("{} %f %p", archive.fetch("--timeout 6s"))
 }
 
 /// Batches 1 and 2 on timeline 1, 3 on timeline 2, 4 on timeline 3, all archived.
@@ -56,7 +56,7 @@ fn an_accepted_lost_history_gives_its_timeline_up() {
     let archive = Archive::new(&world, "archive");
     let recorded = recorded_on_three_timelines(&world, &archive);
     archive.take_out("00000002.history");
-    let accepting = archive.fetch("--timeout 3s --accept-gap 00000002.history");
+    let accepting = archive.fetch("--timeout 6s --accept-gap 00000002.history");
     let mut restored = recorded.recovery(&world, "restored", &format!("{accepting} %f %p"));
     restored.launch();
     restored.wait_promoted();
@@ -119,14 +119,13 @@ fn a_short_outage_is_waited_for_and_stops_nothing() {
     let Some(world) = World::open() else { return };
     let archive = Archive::new(&world, "archive");
     let recorded = Recorded::new(&world, &archive, 4);
-    let (go, come) = archive.outage();
     let moment = format!("[ \"$1\" = {} ]", recorded.segment(3));
-    let outage = format!("{go}; (sleep 2; {come}) > /dev/null 2>&1 &");
-    let command = world.interposed("outage.sh", &moment, &outage, &archive.fetch("--prefetch 0"));
+    let command = world.interposed("outage.sh", &moment, &archive.outage().0, &archive.fetch("--prefetch 0"));
     let mut restored = recorded.recovery(&world, "restored", &command);
     restored.launch();
+    restored.wait_for_log("asked for again", 1);
+    archive.come_back();
     restored.wait_promoted();
-    assert!(restored.run_log().contains("asked for again"), "{}", restored.story());
     assert_eq!(restored.ledger(), lines_of(1..=4));
 }
 

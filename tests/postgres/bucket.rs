@@ -49,7 +49,7 @@ impl Bucket {
 
     fn fetch_command(&self, world: &World, archives: &str) -> String {
         let program = world.program("wal-fetch");
-        format!("{} --config {} --timeout 4s {archives} %f %p", program.display(), self.config.display())
+        format!("{} --config {} --timeout 10s {archives} %f %p", program.display(), self.config.display())
     }
 }
 

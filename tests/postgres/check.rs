@@ -100,7 +100,7 @@ fn a_segment_that_does_not_arrive_is_critical() {
     let primary = archiving(&world, &archive);
     // It says that it archived, and did not.
     primary.set("archive_command", "/bin/true");
-    let told = check(&world, &archive, &primary, &["--switch", "--timeout", "3s"]);
+    let told = check(&world, &archive, &primary, &["--switch", "--timeout", "10s"]);
     says(told.clone(), 2, &["CRITICAL: ", "did not arrive at", "HINT:"]);
     says(told, 2, &["WARNING: archive_command is \"/bin/true\": it does not call wal-push"]);
 }

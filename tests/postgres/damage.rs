@@ -101,7 +101,7 @@ fn the_archive_of_another_cluster_stops_recovery_with_fatal() {
     let mut restored = Server::restore(&world, &backup, "restored");
     restored.keep_to_itself();
     restored.request("recovery.signal");
-    restored.set("restore_command", format!("{} %f %p", foreign.fetch("--timeout 3s")));
+    restored.set("restore_command", format!("{} %f %p", foreign.fetch("--timeout 6s")));
     // A segment of the same name is there, a history file is not.
     for (target, code) in [("current", 221), ("latest", 220)] {
         restored.set("recovery_target_timeline", target);

@@ -7,7 +7,7 @@ use crate::world::World;
 
 /// The holes of these tests are young, and would be waited for to the deadline.
 fn impatient(archive: &Archive) -> String {
-    format!("{} %f %p", archive.fetch("--timeout 3s"))
+    format!("{} %f %p", archive.fetch("--timeout 6s"))
 }
 
 #[test]

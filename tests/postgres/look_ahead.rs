@@ -2,12 +2,12 @@
 
 use crate::archive::Archive;
 use crate::server::Server;
-use crate::world::{World, run};
+use crate::world::{PATIENCE, World, run};
 use rustix::process::Signal;
 use std::collections::BTreeSet;
 use std::fs;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How many segments of 1 MiB wait when archiving begins.
 const BACKLOG: usize = 24;
@@ -54,12 +54,19 @@ fn a_server_stopped_in_any_way_while_it_looks_ahead_loses_no_segment_and_no_comm
         committed.insert(batch);
         grow(&mut primary, BACKLOG);
         let before = archive.object_count();
+        let (waiting, part) = (primary.status_files(".ready").len(), round * 7 % 20);
         primary.set("archive_command", archive.push_command());
-        while archive.object_count() == before {
+        // From the first object of the backlog on, spread over all of it: while the first call stores
+        // it, and while the next ones use up what that one left.
+        let reached = |server: &Server| match round % 2 {
+            0 => archive.object_count() > before + part,
+            _ => server.status_files(".ready").len() + part < waiting,
+        };
+        let start = Instant::now();
+        while !reached(&primary) {
+            assert!(start.elapsed() < PATIENCE, "round {round}: {}", primary.story());
             thread::sleep(Duration::from_millis(1));
         }
-        // From the first object of the backlog on, spread over all of it.
-        thread::sleep(Duration::from_millis(4 * (round as u64 * 7 % 23)));
         let mode = round % 3;
         under_way[mode] += usize::from(!primary.status_files(".ready").is_empty());
         match mode {

@@ -49,7 +49,7 @@ fn an_archive_gone_in_mid_recovery_stops_it_with_fatal_and_never_promotes() {
     let recorded = Recorded::new(&world, &archive, 4);
     let moment = format!("[ \"$1\" = {} ]", recorded.segment(3));
     let command =
-        world.interposed("cut.sh", &moment, &archive.outage().0, &archive.fetch("--timeout 3s --prefetch 0"));
+        world.interposed("cut.sh", &moment, &archive.outage().0, &archive.fetch("--timeout 6s --prefetch 0"));
     let mut restored = recorded.recovery(&world, "restored", &command);
     restored.launch();
     let log = restored.expect_fatal(220);
@@ -72,7 +72,7 @@ fn an_empty_directory_in_the_place_of_the_archive_stops_recovery_with_fatal() {
     let recorded = Recorded::new(&world, &archive, 3);
     let moment = format!("[ \"$1\" = {} ]", recorded.segment(2));
     let replace = format!("{}; mkdir '{}'", archive.outage().0, archive.root().display());
-    let command = world.interposed("cut.sh", &moment, &replace, &archive.fetch("--timeout 3s --prefetch 0"));
+    let command = world.interposed("cut.sh", &moment, &replace, &archive.fetch("--timeout 6s --prefetch 0"));
     let mut restored = recorded.recovery(&world, "restored", &command);
     restored.launch();
     restored.expect_fatal(220);
@@ -92,7 +92,7 @@ fn a_standby_outlasts_an_outage_of_its_archive() {
     let recorded = Recorded::new(&world, &archive, 4);
     let moment = format!("[ \"$1\" = {} ]", recorded.segment(3));
     let command =
-        world.interposed("cut.sh", &moment, &archive.outage().0, &archive.fetch("--timeout 2s --prefetch 0"));
+        world.interposed("cut.sh", &moment, &archive.outage().0, &archive.fetch("--timeout 6s --prefetch 0"));
     let mut standby = recorded.standby(&world, "standby", &command);
     standby.start();
     standby.wait_for_log("wal-fetch: error: ", 3);
@@ -111,7 +111,7 @@ fn a_standby_told_to_abort_stops_in_an_outage_and_goes_on_when_started_again() {
     let archive = Archive::new(&world, "archive");
     let recorded = Recorded::new(&world, &archive, 4);
     let moment = format!("[ \"$1\" = {} ]", recorded.segment(3));
-    let fetch = archive.fetch("--timeout 2s --prefetch 0 --on-error abort");
+    let fetch = archive.fetch("--timeout 6s --prefetch 0 --on-error abort");
     let command = world.interposed("cut.sh", &moment, &archive.outage().0, &fetch);
     let mut standby = recorded.standby(&world, "standby", &command);
     standby.launch();
@@ -183,7 +183,7 @@ fn a_disk_unmounted_in_mid_recovery_stops_it_with_fatal_and_never_promotes() {
     let (waits, go) = (world.path("waits"), world.path("go"));
     let moment = format!("[ \"$1\" = {} ]", recorded.segment(3));
     let pause = format!("touch '{}'; while [ ! -e '{}' ]; do sleep 0.1; done", waits.display(), go.display());
-    let command = world.interposed("pause.sh", &moment, &pause, &archive.fetch("--timeout 3s --prefetch 0"));
+    let command = world.interposed("pause.sh", &moment, &pause, &archive.fetch("--timeout 6s --prefetch 0"));
     let mut restored = recorded.recovery(&world, "restored", &command);
     restored.launch();
     assert!(wait_for(|| waits.exists().then_some(())).is_some(), "{}", restored.story());

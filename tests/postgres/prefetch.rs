@@ -5,7 +5,7 @@ use crate::prefetchers::prefetchers_of;
 use crate::recorded::Recorded;
 use crate::server::{Server, lines_of};
 use crate::timelines::{diverged, rejoin, remove_archived_segments, rewind};
-use crate::world::{World, run, wait_for};
+use crate::world::{PATIENCE, World, run, wait_for};
 use rustix::process::{Pid, Signal, kill_process};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -49,12 +49,9 @@ fn kill_prefetchers(server: &Server) -> usize {
 }
 
 #[track_caller]
-fn assert_ends_within_two_seconds(server: &Server, what: &str) {
-    let start = Instant::now();
-    while !prefetchers(server).is_empty() {
-        assert!(start.elapsed() < Duration::from_secs(2), "{what}: the prefetcher goes on");
-        thread::sleep(Duration::from_millis(20));
-    }
+fn assert_ends(server: &Server, what: &str) {
+    let ended = wait_for(|| prefetchers(server).is_empty().then_some(()));
+    assert!(ended.is_some(), "{what}: the prefetcher goes on");
 }
 
 #[test]
@@ -90,7 +87,7 @@ fn recovery_goes_on_from_the_spool_while_the_archive_is_gone() {
         assert!(log.contains(&restored), "{}", server.story());
     }
     assert!(!log.contains("wal-fetch:"), "{}", server.story());
-    assert_ends_within_two_seconds(&server, "promoted");
+    assert_ends(&server, "promoted");
     assert!(folders(&server).is_empty());
 }
 
@@ -122,13 +119,13 @@ fn a_standbys_prefetcher_has_nothing_of_the_servers_and_ends_with_it() {
         match round {
             0 => {
                 standby.stop();
-                assert_ends_within_two_seconds(&standby, "stopped");
+                assert_ends(&standby, "stopped");
                 standby.start();
             }
             _ => {
                 standby.psql("select pg_promote()");
                 standby.wait_promoted();
-                assert_ends_within_two_seconds(&standby, "promoted");
+                assert_ends(&standby, "promoted");
             }
         }
     }
@@ -147,7 +144,7 @@ fn a_prefetcher_killed_at_any_moment_costs_no_row() {
         server.launch();
         let start = Instant::now();
         while server.data().join("recovery.signal").exists() {
-            assert!(server.is_running() && start.elapsed() < Duration::from_secs(120), "{}", server.story());
+            assert!(server.is_running() && start.elapsed() < PATIENCE, "{}", server.story());
             let count = kill_prefetchers(&server);
             killed += count;
             // Moments that differ from kill to kill.

@@ -157,7 +157,7 @@ fn a_history_request_that_fails_never_leads_to_a_reused_timeline() {
     ];
     for (name, moment) in moments {
         let (go, come) = archive.outage();
-        let fetch = archive.fetch("--timeout 2s");
+        let fetch = archive.fetch("--timeout 6s");
         let command = world.interposed_for_one_request(&format!("{name}.sh"), &moment, (&go, &come), &fetch);
         let mut restored = recorded.recovery(&world, name, &command);
         restored.launch();
@@ -177,7 +177,7 @@ fn an_archive_lost_in_mid_promotion_still_leaves_a_history_file_with_every_ances
     let archive = Archive::new(&world, "archive");
     let recorded = recorded_on_two_timelines(&world, &archive);
     let command =
-        world.interposed("cut.sh", IN_MID_PROMOTION, &archive.outage().0, &archive.fetch("--timeout 2s"));
+        world.interposed("cut.sh", IN_MID_PROMOTION, &archive.outage().0, &archive.fetch("--timeout 6s"));
     let mut restored = recorded.recovery(&world, "restored", &command);
     restored.set("archive_mode", "on");
     restored.launch();
@@ -199,7 +199,7 @@ fn an_archive_lost_while_timeline_1_is_left_does_not_stop_the_promotion() {
     let archive = Archive::new(&world, "archive");
     let recorded = Recorded::new(&world, &archive, 2);
     let command =
-        world.interposed("cut.sh", IN_MID_PROMOTION, &archive.outage().0, &archive.fetch("--timeout 2s"));
+        world.interposed("cut.sh", IN_MID_PROMOTION, &archive.outage().0, &archive.fetch("--timeout 6s"));
     let mut restored = recorded.recovery(&world, "restored", &command);
     restored.launch();
     restored.wait_promoted();
@@ -214,7 +214,7 @@ fn a_standby_promoted_while_the_archive_is_lost_still_names_every_ancestor() {
     let archive = Archive::new(&world, "archive");
     let recorded = recorded_on_two_timelines(&world, &archive);
     let command =
-        world.interposed("cut.sh", IN_MID_PROMOTION, &archive.outage().0, &archive.fetch("--timeout 2s"));
+        world.interposed("cut.sh", IN_MID_PROMOTION, &archive.outage().0, &archive.fetch("--timeout 6s"));
     let mut standby = recorded.standby(&world, "standby", &command);
     standby.start();
     standby.wait_ledger(1..=3);
@@ -230,7 +230,7 @@ fn without_any_copy_of_the_history_a_promotion_stops_and_goes_on_as_the_hint_say
     let archive = Archive::new(&world, "archive");
     let recorded = recorded_on_two_timelines(&world, &archive);
     let lose = format!("{}; rm pg_wal/00000002.history", archive.outage().0);
-    let command = world.interposed("cut.sh", IN_MID_PROMOTION, &lose, &archive.fetch("--timeout 2s"));
+    let command = world.interposed("cut.sh", IN_MID_PROMOTION, &lose, &archive.fetch("--timeout 6s"));
     let mut restored = recorded.recovery(&world, "restored", &command);
     restored.launch();
     let log = restored.expect_stop(220);

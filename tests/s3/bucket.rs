@@ -2,7 +2,7 @@
 
 use crate::support::proxy::{Fate, Plan, Proxy, Seen};
 use crate::support::s3::{ACCESS_KEY, BUCKET, SECRET_KEY, Server};
-use crate::util::{MIB, Run, Sandbox, init_arguments};
+use crate::util::{MIB, Run, Sandbox, init_arguments, unless_late};
 use std::process::Command;
 
 pub struct Bucket {
@@ -72,6 +72,11 @@ impl Bucket {
 
     pub fn fetch(&self, name: &str, args: &[&str]) -> Run {
         Run::of(self.program("wal-fetch").args(args).args([name, "pg_wal/RECOVERYXLOG"]))
+    }
+
+    /// The same, by a deadline that leaves time for repeated requests.
+    pub fn fetch_soon(&self, name: &str, args: &[&str]) -> Run {
+        unless_late(&["8s", "60s"], |timeout| self.fetch(name, &[&["--timeout", timeout], args].concat()))
     }
 
     /// What requests were made since the last question: `PUT wal_005/NAME.zst`, ….

@@ -3,7 +3,6 @@ use crate::failure::Failure;
 use crate::host::data_directory::DataDirectory;
 use std::fs::OpenOptions;
 use std::os::unix::fs::{PermissionsExt, symlink};
-use std::time::Instant;
 use tempfile::TempDir;
 
 const NAME: &str = "000000010000000000000003";
@@ -151,9 +150,7 @@ fn a_pipe_is_not_waited_for() {
     let path = case.prefetched.path(Case::name());
     fs::remove_file(&path).unwrap();
     assert!(std::process::Command::new("mkfifo").arg(&path).status().unwrap().success());
-    let start = Instant::now();
-    case.is_a_miss_and_gone();
-    assert!(start.elapsed() < Duration::from_secs(5));
+    case.is_a_miss_and_gone(); // and the test ends
 }
 
 #[test]
