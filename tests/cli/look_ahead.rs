@@ -280,13 +280,22 @@ fn files_that_hang_while_they_are_stored_do_not_keep_others_from_being_compresse
     let sandbox = backlog(8);
     sandbox.push(&name(1), &["--look-ahead", "0"]).succeeds();
     (2..=5).for_each(|number| hang(&sandbox.object(&name(number))));
-    let mut push = sandbox.program("wal-push");
-    push.arg("--archive").arg(sandbox.archive()).args(["--jobs", "2"]).arg(format!("pg_wal/{}", name(1)));
-    let mut push = push.spawn().unwrap();
+    let start = || {
+        let mut push = sandbox.program("wal-push");
+        push.arg("--archive").arg(sandbox.archive()).args(["--jobs", "2"]);
+        push.arg(format!("pg_wal/{}", name(1))).spawn().unwrap()
+    };
+    let mut push = start();
     let stored =
         |number: u32| marks(&sandbox).iter().any(|mark| mark.to_string_lossy().contains(&name(number)));
-    wait_until("the others stored", || (6..=8).all(stored));
-    push.kill().unwrap();
+    wait_until("the others stored", || {
+        // What a busy machine does not begin in one call is left to the next.
+        if push.try_wait().unwrap().is_some() {
+            push = start();
+        }
+        (6..=8).all(stored)
+    });
+    let _ = push.kill(); // it may have ended
     push.wait().unwrap();
     assert!(!(2..=5).any(stored), "{:?}", marks(&sandbox));
 }
