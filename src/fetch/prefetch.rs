@@ -371,4 +371,10 @@ mod tests {
         assert_eq!(plan.wanted.len(), 8);
         assert!(start(&mut plan).iter().all(|name| name.timeline().get() == 2));
     }
+
+    #[test]
+    fn the_server_is_looked_at_often_enough_for_an_end_within_two_seconds() {
+        // A look may come a whole wait late.
+        assert!(WATCH + WATCH.max(PAUSE) < Duration::from_secs(2));
+    }
 }

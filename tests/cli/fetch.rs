@@ -224,7 +224,7 @@ fn codes_23_and_223_where_a_destination_hangs() {
     hang(&sandbox.object(ONE));
     for (form, code) in [("retry", 23), ("abort", 223)] {
         // It hangs for ever, and the test ends.
-        sandbox.fetch(ONE, &["--on-error", form, "--timeout", "3s"]).fails(code, &["did not answer in time"]);
+        sandbox.fetch(ONE, &["--on-error", form, "--timeout", "5s"]).fails(code, &["did not answer in time"]);
     }
     sandbox.nothing_fetched();
 }

@@ -8,14 +8,14 @@ use std::time::{Duration, Instant};
 const ONE: &str = "000000010000000000000001";
 
 /// The time that the call gets, and how much a loaded machine may take of it in all.
-const TIMEOUT: Duration = Duration::from_secs(3);
+const TIMEOUT: Duration = Duration::from_secs(5);
 const SLOWLY: u32 = 10;
 
 /// A program that reaches the archive there first.
 fn run(sandbox: &Sandbox, program: &str, hung: &Hung, args: &[&str]) -> Run {
     let start = Instant::now();
     let mut command = sandbox.program(program);
-    let run = Run::of(command.args(["--timeout", "3s", "--archive"]).arg(hung.archive()).args(args));
+    let run = Run::of(command.args(["--timeout", "5s", "--archive"]).arg(hung.archive()).args(args));
     assert!(start.elapsed() < SLOWLY * TIMEOUT, "{:?}: {run:?}", start.elapsed());
     run
 }

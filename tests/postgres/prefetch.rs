@@ -65,7 +65,7 @@ fn recovery_goes_on_from_the_spool_while_the_archive_is_gone() {
         "case $1 in
          {third}) {fetch} $1 $2; answer=$?
             for name in {ahead}; do
-              for i in $(seq 300); do [ -e {spool}/prefetch-*/$name.seal ] && break; sleep 0.1; done
+              for i in $(seq 1200); do [ -e {spool}/prefetch-*/$name.seal ] && break; sleep 0.1; done
             done
             {away}; exit $answer;;
          {ninth}) {back};;
@@ -217,15 +217,20 @@ fn junk_in_the_spool_is_never_replayed() {
     let archive = Archive::new(&world, "archive");
     let recorded = Recorded::new(&world, &archive, 10);
     let mut server = recorded.recovery(&world, "server", "");
-    // Every second hit is spoiled, its seal left alone.
+    // Every second hit is spoiled, its seal left alone; one of them is waited for.
+    let is_spoiled = |name: &&String| name.ends_with(['0', '2', '4', '6', '8', 'A', 'C', 'E']);
     let body = format!(
-        "for file in {}/prefetch-*/$1; do
-           case $1 in *[02468ACE]) [ -e $file.seal ] && printf junk | dd of=$file conv=notrunc bs=1 seek=70000 2>/dev/null && touch {};; esac
+        "if [ $1 = {awaited} ]; then
+           for i in $(seq 1200); do [ -e {spool}/prefetch-*/$1.seal ] && break; sleep 0.1; done
+         fi
+         for file in {spool}/prefetch-*/$1; do
+           case $1 in *[02468ACE]) [ -e $file.seal ] && printf junk | dd of=$file conv=notrunc bs=1 seek=70000 2>/dev/null && touch {spoiled};; esac
          done
-         exec {} $1 $2",
-        spool(&server).display(),
-        world.path("spoiled").display(),
-        archive.fetch("")
+         exec {fetch} $1 $2",
+        awaited = recorded.segments.iter().skip(2).find(is_spoiled).unwrap(),
+        spool = spool(&server).display(),
+        spoiled = world.path("spoiled").display(),
+        fetch = archive.fetch(""),
     );
     server.set("restore_command", format!("sleep 0.2; {} %f %p", world.script("spoil", &body).display()));
     server.launch();

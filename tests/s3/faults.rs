@@ -181,9 +181,9 @@ fn a_server_that_never_answers_ends_by_the_deadline() {
     let Some((bucket, _)) = archived() else { return };
     bucket.planned(always(Fate::Silence));
     // It is silent for ever, and the test ends.
-    bucket.push(TWO, &["--timeout", "2s"]).fails(14, &["did not answer in time", "s3://"]);
-    bucket.fetch(ONE, &["--timeout", "2s"]).fails(223, &["did not answer in time"]);
-    bucket.fetch(ONE, &["--timeout", "2s", "--on-error", "retry"]).fails(23, &["did not answer in time"]);
+    bucket.push(TWO, &["--timeout", "5s"]).fails(14, &["did not answer in time", "s3://"]);
+    bucket.fetch(ONE, &["--timeout", "5s"]).fails(223, &["did not answer in time"]);
+    bucket.fetch(ONE, &["--timeout", "5s", "--on-error", "retry"]).fails(23, &["did not answer in time"]);
     bucket.sandbox.nothing_fetched();
     not_stored(&bucket);
 }
@@ -192,7 +192,7 @@ fn a_server_that_never_answers_ends_by_the_deadline() {
 fn a_body_that_stalls_ends_by_the_deadline_and_leaves_nothing() {
     let Some((bucket, _)) = archived() else { return };
     bucket.planned(always(Fate::Stall(100_000)));
-    bucket.fetch(ONE, &["--timeout", "2s"]).fails(223, &["did not answer in time"]);
+    bucket.fetch(ONE, &["--timeout", "5s"]).fails(223, &["did not answer in time"]);
     bucket.sandbox.nothing_fetched();
 }
 
