@@ -25,6 +25,7 @@ mod server;
 pub use room::Least;
 
 use crate::failure::Failure;
+use crate::host::side_by_side::{Beside, beside, side_by_side};
 use crate::storage::Shared;
 use crate::wal::{SystemId, Timeline, WalName};
 use std::collections::BTreeSet;
@@ -203,23 +204,19 @@ pub struct Check<'a> {
 pub fn check(request: &Check<'_>) -> Report {
     let at = Instant::now() + request.timeout;
     std::thread::scope(|scope| {
-        let server = request.connection.map(|text| scope.spawn(move || server::ask(text, request, at)));
+        let server = request.connection.map(|text| beside(scope, move || server::ask(text, request, at)));
         let backlog =
-            request.data_directory.map(|path| scope.spawn(move || backlog::look(path, request, at)));
+            request.data_directory.map(|path| beside(scope, move || backlog::look(path, request, at)));
         let places: Vec<_> = request
             .places
             .iter()
-            .map(|place| scope.spawn(move || destination::look(place, request, at)))
+            .map(|place| beside(scope, move || destination::look(place, request, at)))
             .collect();
         let directories = directories::look(request, at);
-        let places: Vec<_> = places.into_iter().map(join).collect();
-        let (backlog, server) = (backlog.map(join), server.map(join));
+        let places: Vec<_> = places.into_iter().map(Beside::end).collect();
+        let (backlog, server) = (backlog.map(Beside::end), server.map(Beside::end));
         conclude(request, directories, places, backlog, server, at)
     })
-}
-
-fn join<T>(thread: std::thread::ScopedJoinHandle<'_, T>) -> T {
-    thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
 /// Whose files a data directory or a server writes, and what it takes for archived.
@@ -259,11 +256,7 @@ fn conclude(
         }
         report.push(finding);
     }
-    let delivered = |place: &&Place| delivered::look(place, &archived, request.rights, at);
-    let delivered: Vec<_> = std::thread::scope(|scope| {
-        let running: Vec<_> = ours.iter().map(|place| scope.spawn(move || delivered(place))).collect();
-        running.into_iter().map(join).collect()
-    });
+    let delivered = side_by_side(&ours, |place| delivered::look(place, &archived, request.rights, at));
     report.findings.extend(delivered.into_iter().flatten());
     let without_history = clusters.iter().find_map(|cluster| cluster.without_history);
     report.findings.extend(without_history.and_then(|timeline| delivered::history(&ours, timeline, at)));
@@ -280,11 +273,14 @@ fn conclude(
 }
 
 /// Runs what may hang in the kernel; `None` when the time is over. What hangs is left behind for
-/// the end of the process.
-fn within<T: Send + 'static>(at: Instant, work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+/// the end of the process. Where the system has no thread left it is run here, and may take longer:
+/// better than to call a healthy disk hung.
+fn within<T: Send + 'static>(at: Instant, work: impl FnOnce() -> T + Clone + Send + 'static) -> Option<T> {
     let (send, receive) = mpsc::sync_channel(1);
+    let here = work.clone();
     if let Err(error) = std::thread::Builder::new().spawn(move || send.send(work())) {
-        log::warn!("cannot start a thread: {error}");
+        log::debug!("cannot start a thread: {error}");
+        return Some(here());
     }
     receive.recv_timeout(at.saturating_duration_since(Instant::now())).ok()
 }

@@ -2,7 +2,7 @@
 //! setting of libpq work as they do everywhere else.
 
 use crate::failure::Failure;
-use std::io::Read;
+use std::io::{self, Read};
 use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -24,7 +24,15 @@ pub(super) fn ask(connection: &str, sql: &str, at: Instant) -> Result<String, Fa
         failed("psql cannot be run: ", &error.to_string())
             .hint("install PostgreSQL's client programs, and have psql in PATH")
     })?;
-    let (output, errors) = (read(child.stdout.take()), read(child.stderr.take()));
+    let (output, errors) = match (read(child.stdout.take()), read(child.stderr.take())) {
+        (Ok(output), Ok(errors)) => (output, errors),
+        (Err(error), _) | (_, Err(error)) => {
+            let _ = child.kill(); // it may have ended just now
+            let _ = child.wait();
+            return Err(failed("no thread can be started: ", &error.to_string())
+                .hint("raise the number of processes that this user may have (ulimit -u)"));
+        }
+    };
     let Some(success) = wait(&mut child, at) else {
         return Err(failed("it did not answer in time", "")
             .hint("look at the server and the network between; --timeout gives it longer"));
@@ -40,8 +48,8 @@ pub(super) fn ask(connection: &str, sql: &str, at: Instant) -> Result<String, Fa
 }
 
 /// Both streams are read at once, or a full pipe would hold psql up.
-fn read(stream: Option<impl Read + Send + 'static>) -> thread::JoinHandle<Vec<u8>> {
-    thread::spawn(move || {
+fn read(stream: Option<impl Read + Send + 'static>) -> io::Result<thread::JoinHandle<Vec<u8>>> {
+    thread::Builder::new().spawn(move || {
         let mut bytes = Vec::new();
         if let Some(stream) = stream {
             // What was read before a fault is all there is to tell.

@@ -1,25 +1,50 @@
 //! The same work for several things at once.
 
-use std::thread::{Builder, ScopedJoinHandle};
+use std::thread::{Builder, Scope, ScopedJoinHandle};
+
+/// Work that was begun beside this thread, or that waits for it.
+pub enum Beside<'scope, T, F> {
+    /// In a thread of its own.
+    Thread(ScopedJoinHandle<'scope, T>),
+    /// The system has no thread left.
+    Here(F),
+}
+
+/// Begins work in a thread of its own. Where the system has none left, it is done at its
+/// [`end`](Beside::end), by whoever waits for it.
+pub fn beside<'scope, T: Send + 'scope, F>(scope: &'scope Scope<'scope, '_>, work: F) -> Beside<'scope, T, F>
+where
+    F: FnOnce() -> T + Clone + Send + 'scope,
+{
+    match Builder::new().spawn_scoped(scope, work.clone()) {
+        Ok(thread) => Beside::Thread(thread),
+        Err(error) => {
+            log::debug!("cannot start a thread: {error}");
+            Beside::Here(work)
+        }
+    }
+}
+
+impl<T, F: FnOnce() -> T> Beside<'_, T, F> {
+    /// What came of it; a panic of its thread is passed on.
+    pub fn end(self) -> T {
+        match self {
+            Beside::Thread(thread) => thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
+            Beside::Here(work) => work(),
+        }
+    }
+}
 
 /// Does the work for every item, each in a thread of its own, and answers in their order. What
-/// gets no thread, because the system has none left, is done here.
+/// gets no thread is done here.
 pub fn side_by_side<'a, T: Sync, R: Send>(items: &'a [T], work: impl Fn(&'a T) -> R + Sync) -> Vec<R> {
     let work = &work;
     if let [only] = items {
         return vec![work(only)];
     }
     std::thread::scope(|scope| {
-        let started: Vec<_> =
-            items.iter().map(|item| (item, Builder::new().spawn_scoped(scope, move || work(item)))).collect();
-        let finish = |(item, thread): (&'a T, std::io::Result<ScopedJoinHandle<'_, R>>)| match thread {
-            Ok(thread) => thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
-            Err(error) => {
-                log::debug!("cannot start a thread: {error}");
-                work(item)
-            }
-        };
-        started.into_iter().map(finish).collect()
+        let begun: Vec<_> = items.iter().map(|item| beside(scope, move || work(item))).collect();
+        begun.into_iter().map(Beside::end).collect()
     })
 }
 
@@ -51,6 +76,14 @@ mod tests {
         assert_eq!(side_by_side(&[3, 1, 2], work), [6, 2, 4]);
         assert_eq!(side_by_side(&[7], |item| *item), [7]);
         assert!(side_by_side(&[], |item: &u32| *item).is_empty());
+    }
+
+    #[test]
+    fn what_gets_no_thread_is_done_by_whoever_waits_for_it() {
+        let own = std::thread::current().id();
+        let work = || std::thread::current().id();
+        assert_eq!(Beside::Here(work).end(), own);
+        std::thread::scope(|scope| assert_ne!(beside(scope, work).end(), own));
     }
 
     #[test]

@@ -90,9 +90,9 @@ impl Encoder {
             let hasher = if alone {
                 Hasher::for_size(size, &mut nowhere, scope)
             } else {
-                Ok(Hasher::inline(&mut nowhere))
+                Hasher::inline(&mut nowhere)
             };
-            compress(size, source, &mut compressed, hasher.map_err(EncodeError::Write)?)
+            compress(size, source, &mut compressed, hasher)
         })?;
         compressed.finish().map_err(EncodeError::Write)?;
         let trailer = Trailer { name, size, frame: frame.count, sha256, system_id };
@@ -152,7 +152,7 @@ pub fn decode(
     object: &mut dyn Read,
     output: Output<'_>,
 ) -> Result<Decoded, DecodeError> {
-    thread::scope(|scope| decode_into(RawFile::new(name, checks, output, scope)?, object))
+    thread::scope(|scope| decode_into(RawFile::new(name, checks, output, scope), object))
 }
 
 fn decode_into(mut raw: RawFile<'_>, object: &mut dyn Read) -> Result<Decoded, DecodeError> {
@@ -190,7 +190,7 @@ pub fn decode_as(
         return decode(name, checks, object, output);
     }
     thread::scope(|scope| {
-        let mut raw = RawFile::new(name, checks, output, scope)?;
+        let mut raw = RawFile::new(name, checks, output, scope);
         let mut content = Content::new(encoding, object);
         loop {
             let mut buffer = raw.buffer();

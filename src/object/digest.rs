@@ -120,17 +120,14 @@ pub(super) struct HashThread<'scope> {
 }
 
 impl<'scope> Hasher<'scope> {
-    /// For a stream of about this many bytes: a thread does not pay for a small one.
+    /// For a stream of about this many bytes: a thread does not pay for a small one. Where the system
+    /// has none left, in place.
     pub(super) fn for_size<'env>(
         bytes: u64,
         output: Output<'scope>,
         scope: &'scope Scope<'scope, 'env>,
-    ) -> io::Result<Self> {
-        if bytes > 2 * CHUNK as u64 {
-            HashThread::start(output, scope).map(Hasher::Thread)
-        } else {
-            Ok(Hasher::inline(output))
-        }
+    ) -> Self {
+        if bytes > 2 * CHUNK as u64 { HashThread::start(output, scope) } else { Hasher::inline(output) }
     }
 
     /// Without a thread: where every core has work already, one more only costs.
@@ -182,14 +179,17 @@ impl<'scope> Hasher<'scope> {
 }
 
 impl<'scope> HashThread<'scope> {
-    fn start<'env>(output: Output<'scope>, scope: &'scope Scope<'scope, 'env>) -> io::Result<Self> {
+    fn start<'env>(output: Output<'scope>, scope: &'scope Scope<'scope, 'env>) -> Hasher<'scope> {
         let (full, work) = sync_channel::<Arc<Vec<u8>>>(CHUNKS);
         let (done, empty) = sync_channel(CHUNKS);
         for _ in 0..CHUNKS {
             // Cannot fail or block: the channel was made with room for exactly these.
             let _ = done.send(Arc::default());
         }
+        // A thread that cannot start must not take the output with it.
+        let (give, taken) = sync_channel::<Output<'scope>>(1);
         let thread = Builder::new().name("sha256".to_owned()).spawn_scoped(scope, move || {
+            let output = taken.recv().map_err(io::Error::other)?;
             let mut sha = Sha256::new();
             for chunk in work {
                 sha.update(chunk.as_slice());
@@ -198,9 +198,16 @@ impl<'scope> HashThread<'scope> {
             }
             Ok(Sha256Sum::from(sha))
         });
-        let thread = thread
-            .map_err(|error| io::Error::new(error.kind(), format!("cannot start a thread: {error}")))?;
-        Ok(HashThread { full, empty, thread: Some(thread) })
+        match thread {
+            Ok(thread) => {
+                let _ = give.send(output); // the thread waits for it
+                Hasher::Thread(HashThread { full, empty, thread: Some(thread) })
+            }
+            Err(error) => {
+                log::debug!("cannot start a thread: {error}");
+                Hasher::inline(output)
+            }
+        }
     }
 
     fn end(&mut self) -> io::Result<Sha256Sum> {
@@ -236,7 +243,7 @@ mod tests {
         let data: Vec<u8> = (0..3_000_017u32).map(|i| ((i * 31) >> 3) as u8).collect();
         for size in [0, u64::MAX] {
             let mut output = Vec::new();
-            let sum = std::thread::scope(|scope| pass(&data, Hasher::for_size(size, &mut output, scope)?));
+            let sum = std::thread::scope(|scope| pass(&data, Hasher::for_size(size, &mut output, scope)));
             assert_eq!(sum.unwrap(), Sha256Sum::of(&data));
             assert!(output == data);
         }
@@ -268,8 +275,7 @@ mod tests {
         for size in [0, u64::MAX] {
             for room in [0, CHUNK, 3 * CHUNK, 6 * CHUNK - 1] {
                 let mut output = Full(room);
-                let sum =
-                    std::thread::scope(|scope| pass(&data, Hasher::for_size(size, &mut output, scope)?));
+                let sum = std::thread::scope(|scope| pass(&data, Hasher::for_size(size, &mut output, scope)));
                 assert_eq!(sum.unwrap_err().kind(), io::ErrorKind::StorageFull, "{size} {room}");
             }
         }

@@ -92,21 +92,21 @@ impl<'a> RawFile<'a> {
         checks: Checks,
         output: Output<'a>,
         scope: &'a Scope<'a, 'env>,
-    ) -> Result<Self, DecodeError> {
+    ) -> Self {
         let (limit, expected) = match checks {
             Checks::Header if name.is_pages() => (Limit::ByHeader, u64::MAX),
             Checks::NoHeader if name.is_pages() => (Limit::Known(SegmentSize::MAX.bytes()), u64::MAX),
             _ => (Limit::Known(MAX_TEXT), 0),
         };
-        Ok(RawFile {
+        RawFile {
             name,
             checks,
-            hasher: Hasher::for_size(expected, output, scope).map_err(DecodeError::Write)?,
+            hasher: Hasher::for_size(expected, output, scope),
             limit,
             size: 0,
             head: Vec::new(),
             text: matches!(name, WalName::TimelineHistory(_)).then(Vec::new),
-        })
+        }
     }
 
     /// An empty buffer with room for [`CHUNK`](super::digest::CHUNK) bytes, to be given to `write`.

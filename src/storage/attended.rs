@@ -152,7 +152,7 @@ impl Layer for Attended {
     fn ask<T: Send + 'static>(
         &self,
         _: Ask<'_>,
-        request: impl Fn(&dyn Storage) -> Result<T> + Send + 'static,
+        request: impl Fn(&dyn Storage) -> Result<T> + Clone + Send + 'static,
     ) -> Result<T> {
         let open = self.begin()?;
         open.note(request(self.inner.as_ref()))

@@ -4,7 +4,9 @@
 //!
 //! A hung NFS mount blocks its caller without limit, so each request runs on a thread of its
 //! own; when the moment comes the caller gets [`Kind::TimedOut`] and the thread is left behind
-//! for the end of the process. What it was writing is still invisible, or whole.
+//! for the end of the process. What it was writing is still invisible, or whole. Where the system has no
+//! thread left, a request with a deadline fails, since whoever waits for it would rather know than hang;
+//! one of a command without a deadline is made by the caller itself.
 
 use super::layer::{Ask, Layer, Order};
 use super::{DeletionFailed, Error, Kind, Listing, Object, Range, Result, Shared, Storage};
@@ -73,18 +75,25 @@ impl Deadline {
         late(self.inner.place())
     }
 
-    /// Runs a request on its own thread; the channel carries `capacity` items.
+    /// Runs a request on its own thread; the channel carries `capacity` items. `Ok(None)`: there is
+    /// no thread, and the caller may make the request itself.
     fn spawn<T: Send + 'static>(
         &self,
         capacity: usize,
         work: impl FnOnce(&dyn Storage, &dyn Fn(T) -> bool) + Send + 'static,
-    ) -> Result<Receiver<T>> {
+    ) -> Result<Option<Receiver<T>>> {
         let (send, receive) = sync_channel(capacity);
         let inner = Arc::clone(&self.inner);
         let run = move || work(inner.as_ref(), &|item| send.send(item).is_ok());
-        match std::thread::Builder::new().name("storage".to_owned()).spawn(run) {
-            Ok(_) => Ok(receive),
-            Err(error) => Err(Error::new(Kind::Unavailable, "cannot start a thread").caused_by(error)),
+        match (std::thread::Builder::new().name("storage".to_owned()).spawn(run), self.limit) {
+            (Ok(_), _) => Ok(Some(receive)),
+            (Err(error), Limit::At(_)) => {
+                Err(Error::new(Kind::Unavailable, "cannot start a thread").caused_by(error))
+            }
+            (Err(error), Limit::Each(_)) => {
+                log::debug!("cannot start a thread: {error}");
+                Ok(None)
+            }
         }
     }
 
@@ -95,11 +104,13 @@ impl Deadline {
     /// One question, one answer.
     fn answer<T: Send + 'static>(
         &self,
-        request: impl FnOnce(&dyn Storage) -> Result<T> + Send + 'static,
+        request: impl FnOnce(&dyn Storage) -> Result<T> + Clone + Send + 'static,
     ) -> Result<T> {
+        let here = request.clone();
         let receive = self.spawn(1, move |inner, answer| {
             answer(request(inner));
         })?;
+        let Some(receive) = receive else { return here(self.inner.as_ref()) };
         // No answer and no timeout: the request panicked, and its message is on stderr.
         self.wait(&receive)?.unwrap_or_else(|| {
             Err(Error::new(Kind::Unavailable, format!("a request to \"{}\" panicked", self.inner.place())))
@@ -109,8 +120,9 @@ impl Deadline {
     /// A listing, entry by entry.
     fn pass_on(
         &self,
-        list: impl FnOnce(&dyn Storage) -> Result<Listing> + Send + 'static,
+        list: impl FnOnce(&dyn Storage) -> Result<Listing> + Clone + Send + 'static,
     ) -> Result<Listing> {
+        let here = list.clone();
         let receive = self.spawn(1000, move |inner, hand_over| {
             match list(inner) {
                 Ok(entries) => {
@@ -124,6 +136,7 @@ impl Deadline {
             }
             hand_over(None);
         })?;
+        let Some(receive) = receive else { return here(self.inner.as_ref()) };
         // The first answer says whether the listing could be had at all.
         let first = self.wait(&receive)?;
         let (limit, late) = (self.limit, self.timed_out());
@@ -239,7 +252,7 @@ impl Layer for Deadline {
     fn ask<T: Send + 'static>(
         &self,
         ask: Ask<'_>,
-        request: impl Fn(&dyn Storage) -> Result<T> + Send + 'static,
+        request: impl Fn(&dyn Storage) -> Result<T> + Clone + Send + 'static,
     ) -> Result<T> {
         match ask {
             Ask::Create(_, bytes) => self.longer(bytes >> 20).answer(request),
@@ -248,8 +261,9 @@ impl Layer for Deadline {
     }
 
     fn read(&self, key: &Key, range: Range) -> Result<Object> {
-        let key = key.clone();
-        let receive = self.spawn(2, move |inner, hand_over| pump(inner, &key, range, hand_over))?;
+        let own = key.clone();
+        let receive = self.spawn(2, move |inner, hand_over| pump(inner, &own, range, hand_over))?;
+        let Some(receive) = receive else { return self.inner.get(key, range) };
         let (size, modified) = match self.wait(&receive)? {
             Some(Part::Head(head)) => head?,
             _ => {

@@ -95,7 +95,7 @@ impl Layer for Faulty {
     fn ask<T: Send + 'static>(
         &self,
         ask: Ask<'_>,
-        request: impl Fn(&dyn Storage) -> Result<T> + Send + 'static,
+        request: impl Fn(&dyn Storage) -> Result<T> + Clone + Send + 'static,
     ) -> Result<T> {
         let (kind, key) = match ask {
             Ask::Create(key, _) => (Request::Create, key),

@@ -122,7 +122,7 @@ impl Layer for GivingUp {
     fn ask<T: Send + 'static>(
         &self,
         _: Ask<'_>,
-        request: impl Fn(&dyn Storage) -> Result<T> + Send + 'static,
+        request: impl Fn(&dyn Storage) -> Result<T> + Clone + Send + 'static,
     ) -> Result<T> {
         self.count(request)
     }

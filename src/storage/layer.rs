@@ -45,7 +45,7 @@ pub(super) trait Layer: Send + Sync {
     fn ask<T: Send + 'static>(
         &self,
         ask: Ask<'_>,
-        request: impl Fn(&dyn Storage) -> Result<T> + Send + 'static,
+        request: impl Fn(&dyn Storage) -> Result<T> + Clone + Send + 'static,
     ) -> Result<T>;
 
     /// [`Storage::get`]

@@ -167,7 +167,7 @@ impl Layer for Retry {
     fn ask<T: Send + 'static>(
         &self,
         ask: Ask<'_>,
-        request: impl Fn(&dyn Storage) -> Result<T> + Send + 'static,
+        request: impl Fn(&dyn Storage) -> Result<T> + Clone + Send + 'static,
     ) -> Result<T> {
         match ask {
             Ask::Sweep => request(self.inner.as_ref()),

@@ -3,6 +3,7 @@
 //! Runs in several threads at once. A destination that refuses, or fails again and again, is left
 //! alone after that has been said once.
 
+use super::files::WalFile;
 use super::look::{Seen, Wrong, look};
 use super::objects::Objects;
 use super::{Count, Finding, Kind};
@@ -13,16 +14,8 @@ use crate::storage::{Error, Kind as StorageKind, Storage};
 use crate::wal::WalName;
 use std::io::{self, Write};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::mpsc::SyncSender;
 
-/// All copies of one WAL file.
-pub(super) struct Job {
-    pub(super) name: WalName,
-    pub(super) copies: Vec<Copy>,
-    pub(super) answer: SyncSender<Piece>,
-}
-
-/// One object of it.
+/// One object of a WAL file.
 pub(super) struct Copy {
     pub(super) destination: usize,
     pub(super) key: Key,
@@ -64,10 +57,10 @@ const TOO_MANY: u32 = 10;
 impl Objects<'_> {
     /// Looks at every copy of one file; says how that went, and hands over what the records are
     /// walked in.
-    pub(super) fn work(&self, job: &Job, with_records: bool) {
+    pub(super) fn look_at(&self, file: &WalFile, with_records: bool, answer: &mut (dyn FnMut(Piece) + Send)) {
         let mut outcome = Outcome::default();
         let mut intact: Vec<(&Copy, Sha256Sum)> = Vec::new();
-        for copy in &job.copies {
+        for copy in &file.copies {
             let at = copy.destination;
             let (Some(storage), Some(inventory), Some(patience)) =
                 (self.storages.get(at), self.inventories.get(at), self.patience.get(at))
@@ -79,8 +72,8 @@ impl Objects<'_> {
             }
             let is_partial = copy.stored.partial().is_some();
             let is_segment = matches!(copy.stored, Stored::Wal(WalName::Segment(_), _)) && intact.is_empty();
-            let piped = (with_records && (is_partial || is_segment)).then_some(&job.answer);
-            let seen = self.read(storage.as_ref(), inventory, job.name, copy, piped);
+            let piped = with_records && (is_partial || is_segment);
+            let seen = self.read(storage.as_ref(), inventory, file.name, copy, piped.then_some(&mut *answer));
             let of_object = |found: &mut Outcome| {
                 patience.failures.store(0, Ordering::Relaxed);
                 found.count.objects += 1;
@@ -97,18 +90,18 @@ impl Objects<'_> {
                 }
                 Ok(Err(wrong)) => {
                     of_object(&mut outcome);
-                    outcome.findings.push(self.wrong(inventory, job.name, copy, wrong));
+                    outcome.findings.push(self.wrong(inventory, file.name, copy, wrong));
                 }
                 // Expired or quarantined since it was listed.
                 Err(error) if error.kind() == StorageKind::NotFound => {}
                 Err(error) => {
-                    let finding = patience.failed(storage.as_ref(), job.name, copy, &error);
+                    let finding = patience.failed(storage.as_ref(), file.name, copy, &error);
                     outcome.findings.extend(finding);
                 }
             }
         }
-        outcome.findings.extend(self.compare(job.name, &intact));
-        let _ = job.answer.send(Piece::Done(outcome)); // nobody listens any more only after a panic
+        outcome.findings.extend(self.compare(file.name, &intact));
+        answer(Piece::Done(outcome));
     }
 
     /// Reads one copy.
@@ -118,14 +111,14 @@ impl Objects<'_> {
         inventory: &Inventory,
         name: WalName,
         copy: &Copy,
-        piped: Option<&SyncSender<Piece>>,
+        piped: Option<&mut (dyn FnMut(Piece) + Send)>,
     ) -> crate::storage::Result<Result<Seen, Wrong>> {
         let Some(to) = piped else {
             return look(storage, inventory, name, copy, self.options, &mut io::sink());
         };
-        let seen = look(storage, inventory, name, copy, self.options, &mut Pipe(to));
+        let seen = look(storage, inventory, name, copy, self.options, &mut Pipe(&mut *to));
         let intact = matches!(seen, Ok(Ok(_)));
-        let _ = to.send(match copy.stored.partial() {
+        to(match copy.stored.partial() {
             Some(_) => Piece::Partial(copy.stored.title().filter(|_| intact)),
             None => Piece::Copy(intact),
         });
@@ -209,11 +202,11 @@ impl Patience {
 }
 
 /// Hands raw bytes over to whoever walks the records.
-struct Pipe<'a>(&'a SyncSender<Piece>);
+struct Pipe<'a>(&'a mut (dyn FnMut(Piece) + Send));
 
 impl Write for Pipe<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let _ = self.0.send(Piece::Bytes(bytes.to_vec())); // nobody listens any more only after a panic
+        (self.0)(Piece::Bytes(bytes.to_vec()));
         Ok(bytes.len())
     }
 

@@ -7,6 +7,7 @@
 
 mod chains;
 mod copies;
+mod files;
 mod look;
 mod names;
 mod objects;
@@ -18,6 +19,7 @@ pub use recovery::{Recoverable, Unfinished};
 
 use crate::archive::inventory::{Inventory, items};
 use crate::failure::Failure;
+use crate::host::side_by_side::side_by_side;
 use crate::object::{Checks, Key, Stored};
 use crate::storage::{self, Shared, Storage};
 use crate::wal::{SegmentName, Timeline, WalName};
@@ -252,19 +254,14 @@ pub fn not_listed(storage: &dyn Storage, error: &storage::Error) -> Finding {
 /// The destinations that can be listed, and why others cannot.
 fn list(storages: &[Shared]) -> (Vec<Inventory>, Vec<Shared>, Vec<Finding>) {
     let read = |storage: &Shared| Inventory::read_archive(storage.as_ref());
-    let results: Vec<_> = std::thread::scope(|scope| {
-        let running: Vec<_> = storages.iter().map(|storage| scope.spawn(move || read(storage))).collect();
-        running.into_iter().map(|thread| thread.join()).collect()
-    });
     let (mut inventories, mut listed, mut findings) = (Vec::new(), Vec::new(), Vec::new());
-    for (storage, result) in storages.iter().zip(results) {
+    for (storage, result) in storages.iter().zip(side_by_side(storages, read)) {
         match result {
-            Ok(Ok(inventory)) => {
+            Ok(inventory) => {
                 inventories.push(inventory);
                 listed.push(storage.clone());
             }
-            Ok(Err(error)) => findings.push(not_listed(storage.as_ref(), &error)),
-            Err(panic) => std::panic::resume_unwind(panic),
+            Err(error) => findings.push(not_listed(storage.as_ref(), &error)),
         }
     }
     (inventories, listed, findings)

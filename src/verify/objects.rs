@@ -1,21 +1,20 @@
 //! Every object read: decoded and proved by as many threads as asked for, or its trailer only.
 //!
-//! Files are taken in the order of their names, all copies of one together, so that memory does
-//! not grow with the archive; answers come back in the same order, so that the records of one
-//! segment after the other can be walked on the way.
+//! Files are taken in the order of their names; answers come back in the same order, so that the
+//! records of one segment after the other can be walked on the way.
 
 use super::chains::Chains;
-use super::copies::{Copy, Job, Outcome, Patience, Piece};
+use super::copies::{Outcome, Patience, Piece};
+use super::files::{Files, WalFile};
 use super::names::{Names, Scope};
-use super::{Count, Finding, Kind, Options, Progress};
-use crate::archive::inventory::{Inventory, Item, Items, Runs, items};
-use crate::object::{Key, Stored};
-use crate::storage::{self, Error, Shared, Storage};
+use super::{Count, Finding, Options, Progress};
+use crate::archive::inventory::{Inventory, Runs};
+use crate::storage::Shared;
 use crate::wal::{SegmentName, SegmentSize, Timeline, WalName};
 use std::collections::BTreeMap;
-use std::iter::Peekable;
-use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Mutex, PoisonError};
+use std::thread::Builder;
 
 /// How closely objects are looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,140 +53,100 @@ const WAITING: usize = 256;
 const AHEAD: u64 = 32 << 20;
 const PIECE: u64 = 256 << 10;
 
+/// A file that a worker has taken, and what it says of it.
+type Taken = (WalName, Receiver<Piece>);
+
 impl Objects<'_> {
-    pub(super) fn check(&self, mut chains: Option<&mut Chains>, progress: Progress<'_>) -> Checked {
+    pub(super) fn check(&self, chains: Option<&mut Chains>, progress: Progress<'_>) -> Checked {
         let total = self.inventories.iter().map(|inventory| inventory.total.objects).sum();
-        let mut checked = Checked { count: Count::default(), findings: Vec::new(), intact: BTreeMap::new() };
-        let jobs = self.options.jobs.max(1);
-        let (give, take) = sync_channel::<Job>(jobs);
-        let take = Mutex::new(take);
-        let (order, answers) = sync_channel::<(WalName, Receiver<Piece>)>(WAITING);
-        let (fail, failures) = channel();
+        let checked = Checked { count: Count::default(), findings: Vec::new(), intact: BTreeMap::new() };
         let with_records = chains.is_some();
+        let mut tally = Tally { checked, chains, size: self.names.size() };
+        let files = Mutex::new(Files::list(self));
+        let (order, answers) = sync_channel::<Taken>(WAITING);
         std::thread::scope(|scope| {
-            scope.spawn(move || self.produce(with_records, &give, &order, &fail));
-            for _ in 0..jobs {
-                let take = &take;
-                scope.spawn(move || {
-                    loop {
-                        let job = take.lock().unwrap_or_else(PoisonError::into_inner).recv();
-                        let Ok(job) = job else { return };
-                        self.work(&job, with_records);
-                    }
-                });
+            let start = |_| {
+                let (files, order) = (&files, order.clone());
+                Builder::new().spawn_scoped(scope, move || self.work_off(files, &order, with_records)).ok()
+            };
+            let started = (0..self.options.jobs.max(1)).map_while(start).count();
+            drop(order);
+            if started == 0 {
+                log::debug!("no thread can be started, so one file is read after the other");
+            }
+            while started == 0
+                && let Some(file) = next(&files)
+            {
+                tally.begin(file.name);
+                self.look_at(&file, with_records, &mut |piece| tally.take(file.name, piece));
+                progress(&tally.checked.count, total);
             }
             for (name, answer) in answers {
-                if let (Some(chains), Some(segment), true) =
-                    (chains.as_deref_mut(), name.segment(), name.is_pages())
-                {
-                    chains.begin(segment);
-                }
+                tally.begin(name);
                 // A worker that panicked has said so; its file counts as not intact.
-                for piece in answer {
-                    match (piece, chains.as_deref_mut()) {
-                        (Piece::Bytes(bytes), Some(chains)) => chains.push(&bytes),
-                        (Piece::Copy(intact), Some(chains)) => chains.settle(intact),
-                        (Piece::Partial(title), Some(chains)) => chains.settle_partial(title),
-                        (Piece::Done(outcome), _) => checked.add(name, outcome, self.names.size()),
-                        _ => {}
-                    }
-                }
-                progress(&checked.count, total);
+                answer.into_iter().for_each(|piece| tally.take(name, piece));
+                progress(&tally.checked.count, total);
             }
         });
-        if let Some(chains) = chains {
-            chains.end();
-        }
-        checked.findings.extend(failures);
-        checked
+        let files = files.into_inner().unwrap_or_else(PoisonError::into_inner);
+        tally.end(files.failures)
     }
 
-    /// Lists every destination once more and hands out the files in order.
-    fn produce(
-        &self,
-        with_records: bool,
-        give: &SyncSender<Job>,
-        order: &SyncSender<(WalName, Receiver<Piece>)>,
-        fail: &Sender<Finding>,
-    ) {
-        let mut streams = Vec::new();
-        for (destination, storage) in self.storages.iter().enumerate() {
-            match items(storage.as_ref()) {
-                Ok(items) => streams.push((destination, WalItems(items).peekable())),
-                Err(error) => drop(fail.send(not_listed(storage.as_ref(), &error))),
-            }
-        }
+    /// The part of one thread: one file after the other, in the order in which all threads take them.
+    fn work_off(&self, files: &Mutex<Files<'_>>, order: &SyncSender<Taken>, with_records: bool) {
         let ahead = self.names.size().bytes().min(AHEAD) / PIECE + 2;
         let capacity = if with_records { usize::try_from(ahead).unwrap_or(2) } else { 2 };
-        while let Some(group) = self.group(&mut streams, fail) {
-            for (name, copies) in group {
-                let (answer, receive) = sync_channel(capacity);
-                // Both ends go away only when the other side has panicked.
-                if order.send((name, receive)).is_err() || give.send(Job { name, copies, answer }).is_err() {
+        loop {
+            let (answer, receive) = sync_channel(capacity);
+            let file = {
+                // Locked until it is in the order, which is that of the files.
+                let mut files = files.lock().unwrap_or_else(PoisonError::into_inner);
+                let Some(file) = files.next() else { return };
+                // Nobody takes it any more only after a panic.
+                if order.send((file.name, receive)).is_err() {
                     return;
                 }
-            }
+                file
+            };
+            self.look_at(&file, with_records, &mut |piece| drop(answer.send(piece)));
+        }
+    }
+}
+
+fn next(files: &Mutex<Files<'_>>) -> Option<WalFile> {
+    files.lock().unwrap_or_else(PoisonError::into_inner).next()
+}
+
+/// What the files say, in their order.
+struct Tally<'a> {
+    checked: Checked,
+    chains: Option<&'a mut Chains>,
+    size: SegmentSize,
+}
+
+impl Tally<'_> {
+    fn begin(&mut self, name: WalName) {
+        if let (Some(chains), Some(segment), true) = (&mut self.chains, name.segment(), name.is_pages()) {
+            chains.begin(segment);
         }
     }
 
-    /// Every object of the next segment, at whichever destination, by WAL file.
-    fn group(
-        &self,
-        streams: &mut Vec<(usize, Peekable<WalItems>)>,
-        fail: &Sender<Finding>,
-    ) -> Option<BTreeMap<WalName, Vec<Copy>>> {
-        streams.retain_mut(|(destination, stream)| match stream.peek() {
-            Some(Err(error)) => {
-                let storage = self.storages.get(*destination);
-                let finding = storage.map(|storage| not_listed(storage.as_ref(), error));
-                finding.into_iter().for_each(|finding| drop(fail.send(finding)));
-                false
-            }
-            Some(Ok(_)) => true,
-            None => false,
-        });
-        let stem = |item: &Item| stem_of(&item.key).to_owned();
-        let next =
-            streams.iter_mut().filter_map(|(_, stream)| stream.peek()?.as_ref().ok().map(stem)).min()?;
-        let mut group: BTreeMap<WalName, Vec<Copy>> = BTreeMap::new();
-        for (destination, stream) in streams {
-            while let Some(Ok(item)) =
-                stream.next_if(|item| item.as_ref().is_ok_and(|item| stem(item) == next))
-            {
-                if let (Some(name), Some(key)) = (item.stored.name(), item.key())
-                    && self.is_wanted(name)
-                    && !matches!(item.stored, Stored::Unknown(..))
-                    && self.inventories.get(*destination).is_some_and(|inventory| inventory.reads(&item.key))
-                {
-                    let copy = Copy { destination: *destination, key, stored: item.stored, size: item.size };
-                    group.entry(name).or_default().push(copy);
-                }
-            }
+    fn take(&mut self, name: WalName, piece: Piece) {
+        match (piece, &mut self.chains) {
+            (Piece::Bytes(bytes), Some(chains)) => chains.push(&bytes),
+            (Piece::Copy(intact), Some(chains)) => chains.settle(intact),
+            (Piece::Partial(title), Some(chains)) => chains.settle_partial(title),
+            (Piece::Done(outcome), _) => self.checked.add(name, outcome, self.size),
+            _ => {}
         }
-        // In the order in which fetch believes them; variants, which it believes never, last.
-        for (name, copies) in &mut group {
-            let places: Vec<Key> = Key::all_of(*name).map(|(key, _)| key).collect();
-            let place =
-                |copy: &Copy| places.iter().position(|place| *place == copy.key).unwrap_or(places.len());
-            let is_variant = |copy: &Copy| matches!(copy.stored, Stored::Variant(..));
-            copies.sort_by_key(|copy| (is_variant(copy), copy.destination, place(copy)));
-        }
-        Some(group)
     }
 
-    /// Whether the scope holds it.
-    fn is_wanted(&self, name: WalName) -> bool {
-        let (WalName::Segment(segment) | WalName::Partial(segment)) = name else { return true };
-        let size = self.names.size();
-        let Some(number) = segment.number(size) else { return false };
-        let young = self.scope.since.is_none_or(|since| number >= since);
-        let asked_for = || {
-            let mut needs = self.names.needs.iter();
-            needs.any(|n| {
-                (n.first..=n.last).contains(&number) && n.branch.serving(number, size) == segment.timeline()
-            })
-        };
-        young && (self.scope.label.is_none() || asked_for())
+    fn end(mut self, failures: Vec<Finding>) -> Checked {
+        if let Some(chains) = self.chains {
+            chains.end();
+        }
+        self.checked.findings.extend(failures);
+        self.checked
     }
 }
 
@@ -202,33 +161,6 @@ impl Checked {
         {
             self.intact.entry(segment.timeline()).or_default().insert(number);
         }
-    }
-}
-
-/// The objects of WAL files; the others have no place in the order of segments.
-struct WalItems(Items);
-
-impl Iterator for WalItems {
-    type Item = storage::Result<Item>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        self.0.find(|item| item.as_ref().map_or(true, |item| item.stored.name().is_some()))
-    }
-}
-
-/// The digits that the names of one segment's files share.
-fn stem_of(key: &str) -> &str {
-    let file = key.rsplit('/').next().unwrap_or(key);
-    file.split('.').next().unwrap_or(file)
-}
-
-fn not_listed(storage: &dyn Storage, error: &Error) -> Finding {
-    Finding {
-        kind: Kind::NotRead,
-        destination: storage.place().to_owned(),
-        name: "archive.json".to_owned(),
-        reason: format!("the listing broke off: {error}"),
-        hint: "verify it again".to_owned(),
     }
 }
 

@@ -36,4 +36,5 @@ mod races;
 mod sizes;
 mod supervised;
 mod syscalls;
+mod threads;
 mod verify;

@@ -35,10 +35,12 @@ pub(super) fn runtime() -> Result<&'static Runtime> {
     if let Some(runtime) = RUNTIME.get() {
         return Ok(runtime);
     }
+    let failed = |error| Error::new(Kind::Unavailable, "cannot start the network runtime").caused_by(error);
+    // The runtime panics where the system has no thread left for it.
+    let probe = std::thread::Builder::new().spawn(|| ()).map_err(failed)?;
+    let _ = probe.join(); // it does nothing
     let made = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
-    let made = made.map_err(|error| {
-        Error::new(Kind::Unavailable, "cannot start the network runtime").caused_by(error)
-    })?;
+    let made = made.map_err(failed)?;
     Ok(RUNTIME.get_or_init(|| made))
 }
 
