@@ -7,7 +7,9 @@ use super::supervise::{End, Orders, Report, begin, supervise, tell};
 use super::{guarded, open_spool, prefetcher, server_adopts_orphans};
 use crate::config::{FetchSettings, ON_ERROR, OnError, Program};
 use crate::failure::Failure;
-use crate::fetch::{self, Answer, Begun, Cause, Fetch, Patience, ask_for, fetch, hint_in_promotion};
+use crate::fetch::{
+    self, Answer, Begun, Cause, Fetch, Patience, Prefetcher, ask_for, fetch, hint_in_promotion,
+};
 use crate::host::data_directory::DataDirectory;
 use crate::spool::Spool;
 use crate::storage::{Destination, Shared};
@@ -307,7 +309,8 @@ impl Call {
                 Form::Abort => Patience::ABORT,
                 Form::Retry => Patience::RETRY,
             },
-            prefetch: (settings.prefetch > 0).then_some(&prefetcher::start),
+            prefetch: (settings.prefetch > 0)
+                .then(|| Prefetcher { start: &prefetcher::start, terms: settings.terms() }),
         }
     }
 }

@@ -102,7 +102,8 @@ fn run(args: Vec<OsString>) -> Option<()> {
     let settings = args::layers(&matches, Program::Fetch).ok()?.fetch().ok()?;
     log::set_max_level(log::LevelFilter::Off); // whatever -v says
     let data_directory = DataDirectory::at(matches.get_one::<PathBuf>(FLAG)?)?;
-    let spool = open_spool(settings.common.spool_dir, Some(&data_directory))?;
+    let spool = open_spool(settings.common.spool_dir.clone(), Some(&data_directory))?;
+    let terms = settings.terms();
     let destinations = Destinations::open(&settings.common.archive, Some(&spool)).shared();
     // What was relative has been read; no directory of the server's is kept busy.
     env::set_current_dir(spool.folder()).ok()?;
@@ -111,6 +112,7 @@ fn run(args: Vec<OsString>) -> Option<()> {
         spool,
         destinations,
         checks: settings.common.checks,
+        terms,
         window: settings.prefetch,
         timeout: settings.common.timeout.unwrap_or(TIMEOUT),
     })

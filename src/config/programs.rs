@@ -6,7 +6,7 @@ use super::table::{
 };
 use super::{Error, Layers, LogFormat, OnError, Origin, Program, check_directories};
 use crate::host::data_directory::DataDirectory;
-use crate::object::Checks;
+use crate::object::{Checks, Sha256Sum};
 use crate::storage::s3::S3Settings;
 use crate::storage::{Destination, Location};
 use crate::wal::WalName;
@@ -163,5 +163,25 @@ impl Layers {
     /// The form of wal-fetch's error codes.
     pub fn on_error(&self) -> Result<OnError, Error> {
         self.get(&ON_ERROR, Program::Fetch)
+    }
+}
+
+impl FetchSettings {
+    /// What decides which files a prefetcher may prove, as a sum: one that was started under others must
+    /// not serve this call. The rest says how far ahead and how fast it is, what is answered where there
+    /// is no file, or how that is told.
+    pub fn terms(&self) -> Sha256Sum {
+        let FetchSettings { common, on_error: _, allow_empty: _, accept_gap: _, prefetch: _, partial: _ } =
+            self;
+        let Common { archive, checks, log_format: _, spool_dir: _, timeout: _ } = common;
+        let reading: Vec<_> = archive
+            .iter()
+            .map(|Destination { location, s3 }| match location {
+                Location::Directory(_) => (location, None),
+                Location::S3 { .. } => (location, Some(s3.reading())),
+            })
+            .collect();
+        // Another version may refuse what this one takes.
+        Sha256Sum::of(format!("{} {checks:?} {reading:?}", env!("CARGO_PKG_VERSION")).as_bytes())
     }
 }

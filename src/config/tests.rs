@@ -297,3 +297,36 @@ fn a_destination_named_on_the_command_line_has_the_settings_of_its_own_table_or_
     let layers = Layers::read(flags(&file), Environment::new()).unwrap();
     assert!(layers.destination("/directory").is_err());
 }
+
+#[test]
+fn a_prefetched_file_is_proved_under_what_decides_what_may_be_believed_and_nothing_else() {
+    let terms = |text: &str| {
+        let flags = text.split_whitespace().map(|flag| flag.split_once('=').unwrap());
+        let mut all = Flags::new();
+        for (name, value) in [("archive", "/a"), ("archive", "s3://b/p")].into_iter().chain(flags) {
+            let name = SETTINGS.iter().map(|setting| setting.name).find(|known| *known == name).unwrap();
+            all.entry(name).or_default().push(value.to_owned());
+        }
+        Layers::read(all, Environment::new()).unwrap().fetch().unwrap().terms()
+    };
+    for same in [
+        "prefetch=2 timeout=1s log-format=json spool-dir=/s",
+        "on-error=abort allow-empty=true accept-gap=000000010000000000000001 partial=true",
+        "storage-class=STANDARD_IA sse=AES256 tags=a=b request-checksums=when-required",
+    ] {
+        assert_eq!(terms(same), terms(""), "{same}");
+    }
+    for other in [
+        "archive=/c",
+        "no-header-check=true",
+        "endpoint=http://127.0.0.1:9000",
+        "region=eu-central-1",
+        "path-style=true",
+        "profile=other",
+        "ca-bundle=/ca.pem",
+        "proxy=http://127.0.0.1:3128",
+        "no-proxy=127.0.0.1",
+    ] {
+        assert_ne!(terms(other), terms(""), "{other}");
+    }
+}

@@ -2,17 +2,16 @@
 //!
 //! Whatever fails in here is a miss, and the file is fetched as ever.
 
-use super::Fetch;
+use super::{Fetch, Prefetcher};
 use crate::host::data_directory::{DataDirectory, RunningServer};
 use crate::host::target::{Target, TargetError};
-use crate::object::{Checks, Sha256Sum};
+use crate::object::Sha256Sum;
 use crate::spool::{Hit, Prefetched, Purpose, Spool};
 use crate::storage::Shared;
 use crate::wal::{SegmentName, SegmentSize, SystemId, WalName};
 use log::Level;
 use std::fs;
 use std::io;
-use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -25,7 +24,7 @@ const PAUSE: Duration = Duration::from_millis(2);
 /// One request that may be served from the spool.
 pub(super) struct Ahead<'a> {
     request: &'a Fetch<'a>,
-    start: &'a dyn Fn(&Path),
+    prefetcher: Prefetcher<'a>,
     name: SegmentName,
     directory: &'a DataDirectory,
     server: RunningServer,
@@ -43,7 +42,7 @@ impl<'a> Ahead<'a> {
         control: Option<SystemId>,
         server: Option<RunningServer>,
     ) -> Option<Self> {
-        let start = request.prefetch?;
+        let prefetcher = request.prefetch?;
         let WalName::Segment(name) = request.name else { return None };
         // pg_rewind asks backwards, and for its target's files under their own names.
         if request.path.file_name()?.to_str()? == name.to_string() {
@@ -51,8 +50,8 @@ impl<'a> Ahead<'a> {
         }
         let (directory, server, system_id) = (request.data_directory?, server?, control?);
         let spool = request.spool?;
-        let prefetched = place(spool, directory, &server, system_id, request.destinations, request.checks)?;
-        Some(Ahead { request, start, name, directory, server, system_id, spool, prefetched, stall: STALL })
+        let prefetched = place(spool, directory, &server, system_id, request.destinations, prefetcher.terms)?;
+        Some(Ahead { request, prefetcher, name, directory, server, system_id, spool, prefetched, stall: STALL })
     }
 
     /// Puts the prefetched file at the path, if there is one or will be in a moment.
@@ -79,7 +78,7 @@ impl<'a> Ahead<'a> {
         if let Err(error) = self.prefetched.set_position(self.name, size) {
             log::debug!("cannot write to \"{}\": {error}", self.prefetched.folder().display());
         } else if !self.spool.has_prefetcher() {
-            (self.start)(self.directory.path());
+            (self.prefetcher.start)(self.directory.path());
         }
     }
 
@@ -118,7 +117,7 @@ pub(super) fn place(
     server: &RunningServer,
     system_id: SystemId,
     destinations: &[Shared],
-    checks: Checks,
+    terms: Sha256Sum,
 ) -> Option<Prefetched> {
     let allowed =
         directory.is_in_archive_recovery() && server.is_known_and_alive() && !server.adopts_orphans();
@@ -126,7 +125,7 @@ pub(super) fn place(
         return None;
     }
     let addresses = destinations.iter().map(|destination| destination.address()).collect();
-    spool.prefetched(&Purpose { addresses, checks, system_id, server }).ok()
+    spool.prefetched(&Purpose { addresses, terms, system_id, server }).ok()
 }
 
 /// By renaming where the file systems are the same, else by a copy that is proved again.
@@ -150,6 +149,7 @@ fn put(target: &Target, hit: &mut Hit) -> Result<(), TargetError> {
 mod tests {
     use super::super::Patience;
     use super::*;
+    use crate::object::Checks;
     use std::sync::atomic::{AtomicBool, Ordering};
 
     const HOUR: Duration = Duration::from_secs(3600);
@@ -164,8 +164,8 @@ mod tests {
         let directory = DataDirectory::at(&data).unwrap();
         let server = directory.server().unwrap();
         let spool = Spool::open(base.path().join("spool")).unwrap();
-        let (system_id, checks) = (SystemId(7), Checks::Header);
-        let purpose = Purpose { addresses: Vec::new(), checks, system_id, server: &server };
+        let (system_id, checks, terms) = (SystemId(7), Checks::Header, Sha256Sum::of(b"terms"));
+        let purpose = Purpose { addresses: Vec::new(), terms, system_id, server: &server };
         let prefetched = spool.prefetched(&purpose).unwrap();
         prefetched.create().unwrap();
         let name: SegmentName = "000000010000000000000002".parse().unwrap();
@@ -187,7 +187,7 @@ mod tests {
         };
         let ahead = Ahead {
             request: &request,
-            start: &|_| {},
+            prefetcher: Prefetcher { start: &|_| {}, terms },
             name,
             directory: &directory,
             server: server.clone(),

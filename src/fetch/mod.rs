@@ -25,7 +25,7 @@ pub use prefetch::{Prefetching, prefetch};
 use crate::failure::Failure;
 use crate::host::data_directory::{DataDirectory, RunningServer};
 use crate::host::target::{Target, TargetError};
-use crate::object::Checks;
+use crate::object::{Checks, Sha256Sum};
 use crate::spool::Spool;
 use crate::storage::{Error, Kind, Shared};
 use crate::wal::{ControlFile, SegmentSize, Timeline, TimelineHistory, WalName};
@@ -89,8 +89,17 @@ pub struct Fetch<'a> {
     pub timeout: Duration,
     /// How long what may change by itself is waited for.
     pub patience: Patience,
-    /// Starts a prefetcher for the server in that data directory; `None`: nothing is prefetched.
-    pub prefetch: Option<&'a dyn Fn(&Path)>,
+    /// `None`: nothing is prefetched.
+    pub prefetch: Option<Prefetcher<'a>>,
+}
+
+/// The process that brings segments ahead.
+#[derive(Clone, Copy)]
+pub struct Prefetcher<'a> {
+    /// Starts one for the server in that data directory.
+    pub start: &'a dyn Fn(&Path),
+    /// The settings that decide what may be believed. What was prefetched under others is not given.
+    pub terms: Sha256Sum,
 }
 
 type Failures = Vec<Failure<Cause>>;

@@ -9,7 +9,7 @@ use super::search::{Asked, Search};
 use super::{Fetch, Patience, ahead};
 use crate::host::data_directory::{DataDirectory, RunningServer};
 use crate::host::target::Target;
-use crate::object::Checks;
+use crate::object::{Checks, Sha256Sum};
 use crate::spool::{Prefetched, Spool};
 use crate::storage::Shared;
 use crate::wal::{ControlFile, SegmentName, SegmentSize, WalName};
@@ -53,6 +53,8 @@ pub struct Prefetching {
     pub destinations: Vec<Shared>,
     /// Whether pages are looked at.
     pub checks: Checks,
+    /// See [`super::Downloads::terms`].
+    pub terms: Sha256Sum,
     /// How many segments to be ahead.
     pub window: usize,
     /// Of one segment.
@@ -61,10 +63,10 @@ pub struct Prefetching {
 
 /// Runs until the server recovers no more; `None` where there was nothing to do from the start.
 pub fn prefetch(request: &Prefetching) -> Option<()> {
-    let Prefetching { data_directory, spool, destinations, checks, .. } = request;
+    let Prefetching { data_directory, spool, destinations, terms, .. } = request;
     let server = data_directory.server()?;
     let control = data_directory.control().ok()??;
-    let prefetched = ahead::place(spool, data_directory, &server, control.system_id, destinations, *checks)?;
+    let prefetched = ahead::place(spool, data_directory, &server, control.system_id, destinations, *terms)?;
     let tried = Instant::now();
     let lock = loop {
         match spool.be_prefetcher().ok()? {
@@ -74,14 +76,14 @@ pub fn prefetch(request: &Prefetching) -> Option<()> {
         }
     };
     let _ = spool.clear_prefetched(Some(&prefetched)); // the next one tries again
-    let source = Prefetcher { request: request.clone(), server, control, prefetched, lock: Arc::new(lock) };
+    let source = Downloads { request: request.clone(), server, control, prefetched, lock: Arc::new(lock) };
     source.run();
     Some(())
 }
 
 /// Everything that does not change.
 #[derive(Clone)]
-struct Prefetcher {
+struct Downloads {
     request: Prefetching,
     server: RunningServer,
     control: ControlFile,
@@ -89,7 +91,7 @@ struct Prefetcher {
     lock: Arc<File>,
 }
 
-impl Prefetcher {
+impl Downloads {
     fn run(self) {
         let source = Arc::new(self);
         let (send, finished) = mpsc::channel();

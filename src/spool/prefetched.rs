@@ -9,8 +9,8 @@
 //! SPOOL/prefetch-<key>/NAME.seal      written after that: what the file is, and since when
 //! ```
 //!
-//! The key is made of the boot, the destinations, what is checked, the cluster and the run of its
-//! server, so what one run proved is nothing to any other. Knows nothing of destinations: the
+//! The key is made of the boot, the destinations, the settings that decide what may be believed, the
+//! cluster and the run of its server, so what was proved for one is nothing to any other. Knows nothing of destinations: the
 //! proof is the caller's. Nothing is fsynced: after a crash of the system the boot is another one.
 
 use super::{Spool, Stamp, age, open, read};
@@ -40,8 +40,8 @@ const PART: &str = ".part";
 pub struct Purpose<'a> {
     /// The destinations' addresses, in the order in which they are asked.
     pub addresses: Vec<String>,
-    /// Whether pages are looked at.
-    pub checks: Checks,
+    /// The settings that decide what may be believed.
+    pub terms: Sha256Sum,
     /// The cluster.
     pub system_id: SystemId,
     /// The run of its server.
@@ -52,8 +52,8 @@ impl Purpose<'_> {
     /// Every part on a line of its own, the addresses quoted, so that no two purposes have one text.
     fn key(&self) -> io::Result<String> {
         let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id")?;
-        let Purpose { addresses, checks, system_id, server } = self;
-        let parts = format!("{}\n{checks:?}\n{system_id}\n{server}\n{addresses:?}", boot.trim());
+        let Purpose { addresses, terms, system_id, server } = self;
+        let parts = format!("{}\n{terms}\n{system_id}\n{server}\n{addresses:?}", boot.trim());
         Ok(Sha256Sum::of(parts.as_bytes()).short())
     }
 }

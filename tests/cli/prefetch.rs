@@ -11,8 +11,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, SystemTime};
+use wal_archive::config::{Environment, Layers};
 use wal_archive::host::data_directory::DataDirectory;
-use wal_archive::object::{Checks, Sha256Sum};
+use wal_archive::object::Sha256Sum;
 use wal_archive::spool::{Prefetched, Purpose, Spool};
 use wal_archive::wal::{SegmentName, SystemId};
 
@@ -219,9 +220,11 @@ fn junk_in_the_spool_is_never_delivered() {
 /// The place of prefetched files, for a test that is the prefetcher itself.
 fn place(sandbox: &Sandbox) -> (Spool, Prefetched) {
     let spool = Spool::open(spool(sandbox)).unwrap();
+    let flags = [("archive", vec![sandbox.archive().display().to_string()])].into();
+    let settings = Layers::read(flags, Environment::new()).unwrap().fetch().unwrap();
     let purpose = Purpose {
         addresses: vec![sandbox.archive().display().to_string()],
-        checks: Checks::Header,
+        terms: settings.terms(),
         system_id: SystemId(CLUSTER),
         server: &DataDirectory::at(&sandbox.data()).unwrap().server().unwrap(),
     };

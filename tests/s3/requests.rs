@@ -122,6 +122,36 @@ fn prefetching_asks_once_for_each_segment_and_no_more_at_the_end_of_the_archive(
 }
 
 #[test]
+fn a_prefetched_segment_is_not_given_under_settings_that_the_store_refuses() {
+    let Some(bucket) = Bucket::new() else { return };
+    let name = |number: usize| format!("0000000100000000{number:08X}");
+    for number in 1..=6 {
+        bucket.sandbox.wal(&name(number), &segment(&name(number), MIB, CLUSTER, number as u64));
+        bucket.push(&name(number), &[]).succeeds();
+    }
+    let data = bucket.sandbox.data();
+    fs::write(data.join("postmaster.pid"), format!("{}\n/data\n1700000000\n", std::process::id())).unwrap();
+    fs::write(data.join("standby.signal"), "").unwrap();
+    bucket.fetch(&name(1), &[]).succeeds();
+    let spool = bucket.sandbox.path("data.wal-spool");
+    let is_sealed = || {
+        let folders = names(&spool).into_iter().map(|folder| spool.join(folder));
+        folders.into_iter().any(|folder| folder.join(format!("{}.seal", name(2))).exists())
+    };
+    let begin = std::time::Instant::now();
+    while !is_sealed() {
+        assert!(begin.elapsed().as_secs() < 300, "never prefetched");
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    let mut refused = bucket.program("wal-fetch");
+    refused.env("WAL_ARCHIVE_ACCESS_KEY_ID", "stranger").env("WAL_ARCHIVE_SECRET_ACCESS_KEY", "wrong");
+    Run::of(refused.args([&name(2), "pg_wal/RECOVERYXLOG"])).fails(20, &["s3://bucket/archive"]);
+    bucket.fetch(&name(2), &[]).succeeds();
+    assert!(bucket.sandbox.fetched() == segment(&name(2), MIB, CLUSTER, 2));
+    fs::remove_file(data.join("postmaster.pid")).unwrap();
+}
+
+#[test]
 fn an_existing_object_is_compared_by_its_trailer_alone() {
     let Some(bucket) = Bucket::new() else { return };
     bucket.sandbox.segment(ONE);

@@ -262,23 +262,26 @@ fn the_folder_is_another_one_for_every_other_purpose() {
     let spool = Spool::open(base.path().join("spool")).unwrap();
     let (one, other) = (server(base.path(), 10, 20), server(base.path(), 10, 21));
     let reused = server(base.path(), 11, 20);
-    let folder = |addresses: &[&str], checks, system_id, server: &RunningServer| {
+    let folder = |addresses: &[&str], terms: &str, system_id, server: &RunningServer| {
         let addresses = addresses.iter().map(|address| (*address).to_owned()).collect();
-        spool.prefetched(&Purpose { addresses, checks, system_id, server }).unwrap().folder
+        spool
+            .prefetched(&Purpose { addresses, terms: Sha256Sum::of(terms.as_bytes()), system_id, server })
+            .unwrap()
+            .folder
     };
     let folders: std::collections::BTreeSet<_> = [
-        folder(&["/a", "/b"], Checks::Header, CLUSTER, &one),
-        folder(&["/b", "/a"], Checks::Header, CLUSTER, &one),
-        folder(&["/a"], Checks::Header, CLUSTER, &one),
-        folder(&["/a\", \"/b"], Checks::Header, CLUSTER, &one),
-        folder(&["/a", "/b"], Checks::NoHeader, CLUSTER, &one),
-        folder(&["/a", "/b"], Checks::Header, SystemId(8), &one),
-        folder(&["/a", "/b"], Checks::Header, CLUSTER, &other),
-        folder(&["/a", "/b"], Checks::Header, CLUSTER, &reused),
+        folder(&["/a", "/b"], "terms", CLUSTER, &one),
+        folder(&["/b", "/a"], "terms", CLUSTER, &one),
+        folder(&["/a"], "terms", CLUSTER, &one),
+        folder(&["/a\", \"/b"], "terms", CLUSTER, &one),
+        folder(&["/a", "/b"], "others", CLUSTER, &one),
+        folder(&["/a", "/b"], "terms", SystemId(8), &one),
+        folder(&["/a", "/b"], "terms", CLUSTER, &other),
+        folder(&["/a", "/b"], "terms", CLUSTER, &reused),
     ]
     .into();
     assert_eq!(folders.len(), 8);
-    assert!(folders.contains(&folder(&["/a", "/b"], Checks::Header, CLUSTER, &one)));
+    assert!(folders.contains(&folder(&["/a", "/b"], "terms", CLUSTER, &one)));
 }
 
 #[test]

@@ -1,6 +1,9 @@
 //! What must be known to reach a bucket.
 
+use crate::host::stamp::Stamp;
+use crate::object::Sha256Sum;
 use std::fmt;
+use std::fs;
 use std::path::PathBuf;
 
 /// A text that never reaches a message, a log or `Debug`.
@@ -105,9 +108,86 @@ pub struct S3Settings {
     pub conditional_writes: ConditionalWrites,
 }
 
+impl S3Settings {
+    /// Everything that says which objects are read, by which way and on whose word, as a sum, since
+    /// secrets are among it. What only says how objects are stored is not.
+    pub fn reading(&self) -> Sha256Sum {
+        let S3Settings {
+            endpoint,
+            region,
+            path_style,
+            profile,
+            keys,
+            ca_bundle,
+            proxy,
+            no_proxy,
+            storage_class: _,
+            encryption: _,
+            tags: _,
+            request_checksums: _,
+            conditional_writes: _,
+        } = self;
+        let keys = keys.as_ref().map(|keys| {
+            let token = keys.session_token.as_ref().map(Secret::reveal);
+            (keys.access_key_id.reveal(), keys.secret_access_key.reveal(), token)
+        });
+        // Other certificates in the file of the same name vouch for other stores.
+        let bundle =
+            ca_bundle.as_ref().map(|path| (path, fs::metadata(path).map(|file| Stamp::of(&file)).ok()));
+        let all = (endpoint, region, path_style, profile, keys, bundle, proxy, no_proxy);
+        Sha256Sum::of(format!("{all:?}").as_bytes())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn whatever_says_how_objects_are_read_makes_another_sum_and_nothing_else_does() {
+        let text = || Some("x".to_owned());
+        let keys = |id: &str, key: &str, token: Option<&str>| {
+            let secret = |text: &str| Secret::new(text.to_owned());
+            Some(Keys {
+                access_key_id: secret(id),
+                secret_access_key: secret(key),
+                session_token: token.map(secret),
+            })
+        };
+        let none = S3Settings::default();
+        let folder = tempfile::tempdir().unwrap();
+        let ca_bundle = Some(folder.path().join("ca.pem"));
+        let reading = [
+            none.clone(),
+            S3Settings { endpoint: text(), ..none.clone() },
+            S3Settings { region: text(), ..none.clone() },
+            S3Settings { path_style: Some(true), ..none.clone() },
+            S3Settings { profile: text(), ..none.clone() },
+            S3Settings { keys: keys("a", "b", None), ..none.clone() },
+            S3Settings { keys: keys("a", "c", None), ..none.clone() },
+            S3Settings { keys: keys("c", "b", None), ..none.clone() },
+            S3Settings { keys: keys("a", "b", Some("t")), ..none.clone() },
+            S3Settings { ca_bundle: ca_bundle.clone(), ..none.clone() },
+            S3Settings { proxy: text(), ..none.clone() },
+            S3Settings { no_proxy: text(), ..none.clone() },
+        ];
+        let sums: BTreeSet<_> = reading.iter().map(|settings| settings.reading().to_string()).collect();
+        assert_eq!(sums.len(), reading.len());
+        let storing = S3Settings {
+            storage_class: text(),
+            encryption: Some(Encryption::S3),
+            tags: text(),
+            request_checksums: RequestChecksums::WhenRequired,
+            conditional_writes: ConditionalWrites::Unsupported,
+            ..none.clone()
+        };
+        assert_eq!(storing.reading(), none.reading());
+        let settings = S3Settings { ca_bundle, ..none };
+        let before = settings.reading();
+        fs::write(folder.path().join("ca.pem"), "another authority").unwrap();
+        assert_ne!(settings.reading(), before);
+    }
 
     #[test]
     fn a_url_is_shown_without_its_password() {
