@@ -14,6 +14,8 @@ pub mod identity;
 pub mod inventory;
 // One object moved aside.
 pub mod quarantine;
+// Files of a timeline where its history is not.
+pub mod orphans;
 // A WAL file on its way into an archive: read, checked, encoded.
 pub mod intake;
 // The encoded file into every destination.

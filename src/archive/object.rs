@@ -131,7 +131,17 @@ impl Opener {
         })
     }
 
-    /// The same, keeping the stored bytes.
+    /// The sum of the file, by the object's label, else by all of it; `None` where it is not intact.
+    pub fn sum_of(&self, storage: &dyn Storage, key: &Key) -> Result<Option<Sha256Sum>> {
+        match label(storage, key)? {
+            Label::Ours(trailer) => Ok(Some(trailer.sha256)),
+            Label::None | Label::Damaged(_) => {
+                Ok(self.intact(storage, key)?.map(|decoded| decoded.sha256))
+            }
+        }
+    }
+
+    /// As [`Opener::open`], keeping the stored bytes.
     pub fn keep(
         &self,
         storage: &dyn Storage,

@@ -6,9 +6,10 @@
 //! replaced; what is identical is skipped, so that a run can be killed and repeated at any moment.
 //!
 //! History files come first and the rest in order, so that a reader of the destination never sees a
-//! timeline without its history. Until a copy has ended without findings its destination is no
+//! timeline without its history, and never the files of one server under the history of another. Until a copy has ended without findings its destination is no
 //! archive to recover from: PostgreSQL would take its end for the end of the WAL.
 
+mod histories;
 mod names;
 mod one;
 
@@ -20,8 +21,10 @@ use crate::host::side_by_side::by_many;
 use crate::object::{Checks, Expired};
 use crate::storage::{Body, Error, Kind, Shared, Storage};
 use crate::wal::WalName;
+use histories::HeldBack;
 use names::{Item, Named};
 use one::Done;
+use std::collections::BTreeSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
@@ -61,6 +64,9 @@ pub struct Report {
     pub identical: u64,
     /// Other tools' objects that stay as they are under the key of ours.
     pub left: u64,
+    /// Files that were not looked at, since the history of their timeline is not the same at the
+    /// destination, or could not be brought there.
+    pub held_back: u64,
     /// Bytes created, as stored.
     pub bytes: u64,
     /// Keys that belong to no WAL file and were not copied: the first [`STRANGERS_KEPT`] of them.
@@ -156,7 +162,7 @@ pub fn copy(request: &Request<'_>) -> Result<Report, Failure> {
         other_encodings: identity.foreign && !in_place,
     };
     let state = State { report: Mutex::default(), progress: request.progress };
-    let mut histories = Vec::new();
+    let (mut histories, mut timelines) = (Vec::new(), BTreeSet::new());
     for item in names::names(from).map_err(failed)? {
         match item.map_err(failed)? {
             Item::Stranger(key) => {
@@ -168,18 +174,19 @@ pub fn copy(request: &Request<'_>) -> Result<Report, Failure> {
             }
             Item::Wal(named) => {
                 state.report().listed += 1;
+                timelines.insert(named.name.timeline());
                 if is_history(&named) {
-                    histories.push(Ok(Item::Wal(named)));
+                    histories.push(named);
                 }
             }
         }
     }
-    copy.bring_all(histories.into_iter(), request.jobs, &state);
+    let held_back = copy.bring_histories(&histories, &timelines, &state);
     if state.goes_on() {
         match names::names(from) {
             Ok(names) => {
                 let rest = names.filter(|item| !matches!(item, Ok(Item::Wal(named)) if is_history(named)));
-                copy.bring_all(rest, request.jobs, &state);
+                copy.bring_all(rest, &held_back, request.jobs, &state);
             }
             Err(error) => state.report().failures.push(failed(error)),
         }
@@ -231,6 +238,14 @@ impl State<'_> {
         self.report().failures.len() < TOO_MANY
     }
 
+    /// A file of a timeline that is held back.
+    fn hold_back(&self) {
+        let mut report = self.report();
+        report.seen += 1;
+        report.held_back += 1;
+        (self.progress)(&report);
+    }
+
     fn add(&self, done: Done, failure: Option<Error>) {
         let mut report = self.report();
         report.seen += 1;
@@ -259,6 +274,7 @@ impl Copy<'_> {
     fn bring_all(
         &self,
         items: impl Iterator<Item = crate::storage::Result<Item>> + Send,
+        held_back: &HeldBack,
         jobs: usize,
         state: &State<'_>,
     ) {
@@ -271,6 +287,7 @@ impl Copy<'_> {
             while let Some(item) = next() {
                 let mut done = Done::default();
                 match item {
+                    Ok(Item::Wal(named)) if held_back.contains(&named.name.timeline()) => state.hold_back(),
                     Ok(Item::Wal(named)) => {
                         let failure = self.bring(&named, &mut done).err();
                         state.add(done, failure);

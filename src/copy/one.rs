@@ -296,7 +296,7 @@ fn same(one: &Trailer, other: &Trailer) -> bool {
 }
 
 /// The trailer of our own object, where there is one and it is whole.
-fn own_trailer(storage: &dyn Storage, key: &Key) -> Result<Option<Trailer>> {
+pub(super) fn own_trailer(storage: &dyn Storage, key: &Key) -> Result<Option<Trailer>> {
     match label(storage, key) {
         Ok(Label::Ours(trailer)) => Ok(Some(trailer)),
         Ok(Label::None | Label::Damaged(_)) => Ok(None),

@@ -250,3 +250,136 @@ fn converted_in_place_everything_stays_and_our_own_objects_stand_beside() {
     let again = run(&place, &place, false);
     assert_eq!((again.identical, again.left), (1, 1));
 }
+
+const BACKUP: &str = "00000002000000000000000A.00000028.backup";
+const PARTIAL: &str = "00000003000000000000000B.partial";
+
+/// A history of timeline 3, which descends from 2.
+const THIRD: &[u8] = b"1\t0/0000002\tx\n2\t0/0A00000\tx\n";
+
+/// Runs it without a look at pages, so that any bytes are a segment.
+fn run_blind(source: &Arc<Memory>, target: &Arc<Memory>) -> Report {
+    let (from, to) = (source.clone() as Shared, target.clone() as Shared);
+    let checks = Checks::NoHeader;
+    copy(&Request { from: &from, to: &to, checks, level: 1, repair: false, jobs: 3, progress: &|_| {} })
+        .unwrap()
+}
+
+fn hold(memory: &Memory, name: &str, content: &[u8]) {
+    put(memory, &format!("wal_005/{name}.zst"), &object(name, content));
+}
+
+/// An archive of three timelines, each with files.
+fn three_timelines() -> Arc<Memory> {
+    let memory = new_archive();
+    hold(&memory, "00000002.history", &history(2).1);
+    hold(&memory, "00000003.history", THIRD);
+    for name in ["00000001000000000000000A", "00000002000000000000000A", "00000003000000000000000B"] {
+        hold(&memory, name, &[7; 1 << 20]);
+    }
+    hold(&memory, PARTIAL, &[8; 1 << 20]);
+    hold(&memory, BACKUP, b"START WAL LOCATION: 0/A000028 (file 00000002000000000000000A)\n");
+    memory
+}
+
+/// The names that the archive holds.
+fn held(memory: &Memory) -> Vec<String> {
+    let all = everything(memory).into_iter().map(|(key, _)| key);
+    all.filter_map(|key| Some(key.strip_prefix("wal_005/")?.strip_suffix(".zst")?.to_owned())).collect()
+}
+
+#[test]
+fn nothing_is_copied_of_a_timeline_whose_history_conflicts_or_of_its_descendants() {
+    let (source, target) = (three_timelines(), new_archive());
+    hold(&target, "00000002.history", &history(5).1);
+    let before = everything(target.as_ref());
+    let made = run_blind(&source, &target);
+    let found: Vec<_> = made.findings.iter().map(|found| (found.what, found.name.to_string())).collect();
+    assert_eq!(found, [(Found::Conflict, "00000002.history".to_owned())]);
+    let words = "nothing of timeline 2 and of its descendants was copied";
+    assert!(made.findings[0].reason.contains(words), "{:?}", made.findings);
+    assert_eq!((made.listed, made.seen, made.copied, made.held_back), (7, 7, 1, 5), "{made:?}");
+    assert_eq!(held(&target), ["00000001000000000000000A", "00000002.history"]);
+    assert!(before.iter().all(|object| everything(target.as_ref()).contains(object)));
+}
+
+#[test]
+fn nothing_is_copied_of_a_timeline_whose_history_cannot_be_copied() {
+    let (source, target) = (three_timelines(), new_archive());
+    let key = Key::parse("wal_005/00000003.history.zst").unwrap();
+    let damaged = object("00000003.history", THIRD);
+    source.delete(&key).unwrap();
+    put(&source, key.as_str(), &damaged[..20]); // of its trailer nothing is left
+    let made = run_blind(&source, &target);
+    assert_eq!((made.findings.len(), made.held_back), (1, 2), "{made:?}");
+    assert!(held(&target).iter().all(|name| !name.starts_with("00000003")), "{:?}", held(&target));
+    // A good one at the destination serves,
+    hold(&target, "00000003.history", THIRD);
+    let made = run_blind(&source, &target);
+    assert_eq!((made.findings.len(), made.held_back, made.copied), (1, 0, 2), "{made:?}");
+    // but not where the source's was another one by what is left of it.
+    let (source, target) = (three_timelines(), new_archive());
+    source.delete(&key).unwrap();
+    let mut damaged = object("00000003.history", b"1\t0/0000002\tx\n");
+    damaged[20] ^= 1;
+    put(&source, key.as_str(), &damaged);
+    hold(&target, "00000003.history", THIRD);
+    let made = run_blind(&source, &target);
+    assert_eq!((made.findings.len(), made.held_back, made.copied), (1, 2, 4), "{made:?}");
+}
+
+#[test]
+fn nothing_is_copied_of_a_timeline_whose_history_could_not_be_stored() {
+    let (source, target) = (three_timelines(), new_archive());
+    let plan = |request: Asked, key: &str| match request {
+        Asked::Create if key == "wal_005/00000002.history.zst" => Fault::Before(Kind::TimedOut),
+        _ => Fault::None,
+    };
+    let to: Shared = Arc::new(Faulty::new(target.clone(), Box::new(plan)));
+    let (from, checks) = (source as Shared, Checks::NoHeader);
+    let request =
+        Request { from: &from, to: &to, checks, level: 1, repair: false, jobs: 3, progress: &|_| {} };
+    let made = copy(&request).unwrap();
+    assert_eq!(made.failures.len(), 1, "{made:?}");
+    assert_eq!(held(&target), ["00000001000000000000000A"]);
+}
+
+#[test]
+fn a_timeline_without_a_history_at_either_end_is_copied() {
+    let (source, target) = (new_archive(), new_archive());
+    hold(&source, "00000002000000000000000A", &[7; 1 << 20]);
+    hold(&source, "00000003000000000000000A", &[7; 1 << 20]);
+    hold(&target, "00000003.history", THIRD);
+    let made = run_blind(&source, &target);
+    assert!(made.findings.is_empty() && made.failures.is_empty(), "{made:?}");
+    assert_eq!((made.copied, made.held_back), (2, 0));
+}
+
+#[test]
+fn a_timelines_history_is_given_only_to_files_of_which_one_at_least_is_the_sources() {
+    let lost = |same: bool| {
+        let (source, target) = (three_timelines(), new_archive());
+        hold(&target, "00000002000000000000000A", if same { &[7; 1 << 20] } else { &[9; 1 << 20] });
+        (run_blind(&source, &target), held(&target))
+    };
+    let (made, held) = lost(true);
+    assert!(made.findings.is_empty() && held.contains(&"00000002.history".to_owned()), "{made:?}");
+    let (made, held) = lost(false);
+    assert_eq!(held, ["00000001000000000000000A", "00000002000000000000000A"]);
+    let words = ["of timeline 2", "no history"];
+    let told = |found: &Finding| words.iter().all(|word| found.reason.contains(word));
+    assert!(made.findings.iter().any(told), "{made:?}");
+    assert_eq!((made.findings.len(), made.held_back), (1, 5), "{made:?}");
+}
+
+#[test]
+fn a_history_that_was_moved_aside_at_the_destination_is_brought_back() {
+    let (source, target) = (three_timelines(), new_archive());
+    hold(&target, "00000002000000000000000A", &[9; 1 << 20]);
+    put(&target, "quarantine/00000002.history.0123456789abcdef", &object("00000002.history", &history(2).1));
+    let made = run_blind(&source, &target);
+    // The segment is told by itself.
+    let found: Vec<_> = made.findings.iter().map(|found| found.name.to_string()).collect();
+    assert_eq!(found, ["00000002000000000000000A"], "{made:?}");
+    assert!(held(&target).contains(&"00000002.history".to_owned()));
+}

@@ -1,6 +1,6 @@
 //! Histories first: nothing of a timeline is archived before its history is.
 
-use crate::util::{CLUSTER, MIB, Run, Sandbox, flip, segment};
+use crate::util::{CLUSTER, MIB, Run, Sandbox, flip, names, segment};
 use std::fs;
 use std::path::Path;
 use std::time::Duration;
@@ -191,4 +191,35 @@ fn other_tools_histories_count_in_an_archive_that_they_wrote_to() {
     sandbox.segment(NEXT_OF_TWO);
     sandbox.push(NEXT_OF_TWO, &[]).fails(12, &["00000002.history", "different content"]);
     assert!(!Path::new(&sandbox.object(NEXT_OF_TWO)).exists());
+}
+
+#[test]
+fn copy_brings_nothing_of_a_timeline_whose_history_conflicts_at_the_destination() {
+    let sandbox = promoted();
+    for name in ["00000002.history", ONE, OF_TWO] {
+        sandbox.push(name, &[]).succeeds();
+    }
+    let partial = format!("{NEXT_OF_TWO}.partial");
+    sandbox.wal(&partial, &segment(NEXT_OF_TWO, MIB, CLUSTER, 1));
+    sandbox.push(&partial, &[]).succeeds();
+    // The other site was promoted, too.
+    let to = sandbox.make_archive("other-site");
+    let theirs = sandbox.wal("00000002.history", OTHER);
+    let mut push = sandbox.program("wal-push");
+    Run::of(push.arg("--archive").arg(&to).arg(theirs)).succeeds();
+    let copy = |args: &[&str]| {
+        let mut command = sandbox.program("wal-archive");
+        Run::of(command.arg("copy").args(args).arg(sandbox.archive()).arg(&to))
+    };
+    for args in [&[][..], &["--repair"]] {
+        let words = ["conflict", "00000002.history", "nothing of timeline 2"];
+        copy(args).says(1, &words).says(1, &["held back  2"]);
+        assert_eq!(names(&to.join("wal_005")), objects(&[ONE, "00000002.history"]));
+    }
+    let json = copy(&["--json"]);
+    assert!(json.code == Some(1) && json.stdout.contains("\"held_back\":2"), "{json:?}");
+    // Which of both is right is not for a program to say.
+    std::fs::remove_file(to.join("wal_005/00000002.history.zst")).unwrap();
+    assert_eq!(copy(&[]).code, Some(0));
+    assert_eq!(names(&to.join("wal_005")), sandbox.objects());
 }

@@ -11,12 +11,12 @@
 use super::{Result, failed};
 use crate::archive::intake::{Cause, Rules, Source};
 use crate::archive::lookup;
-use crate::archive::object::{Label, Opener, Verdict, label};
+use crate::archive::object::{Opener, Verdict};
+use crate::archive::orphans::{COMPARED, Orphan, orphans, was_moved_aside};
 use crate::archive::put::compare::Stood;
-use crate::archive::quarantine;
 use crate::failure::Failure;
 use crate::object::key::WAL_FOLDER;
-use crate::object::{Encoder, Encoding, Identity, Key, Sha256Sum, Stored as Listed, decode};
+use crate::object::{Encoder, Encoding, Identity, Key, Sha256Sum, decode};
 use crate::spool::Stored;
 use crate::storage::{Error, Storage, hides_what_is_missing};
 use crate::wal::{Timeline, TimelineHistory, WalName};
@@ -27,9 +27,6 @@ use std::time::SystemTime;
 
 /// zstd's; a history is a few lines.
 const LEVEL: i32 = 1;
-
-/// How many of a timeline's files are compared with those of pg_wal.
-const COMPARED: usize = 16;
 
 impl Source {
     /// Makes the history of the file's timeline durable at the destination, before the file itself.
@@ -142,9 +139,8 @@ impl Histories<'_> {
     /// Refuses to give a timeline a history where another server's files of that timeline may
     /// stand: the same id would mean two histories.
     fn may_begin(&self, timeline: Timeline, history: &Source) -> Result<()> {
-        match self.files_of(timeline) {
-            Ok(Files { history: true, .. }) => return Ok(()),
-            Ok(Files { names, .. }) => self.are_ours(history, &names)?,
+        match orphans(self.storage, timeline, self.identity.foreign) {
+            Ok(orphans) => self.are_ours(history, &orphans)?,
             Err(error) if hides_what_is_missing(self.storage, &error) => {
                 log::warn!(
                     "whether \"{}\" holds files of another timeline {timeline} cannot be seen: {error}; \"{}\" is stored \
@@ -165,43 +161,19 @@ impl Histories<'_> {
         Ok(())
     }
 
-    /// What the destination holds of a timeline.
-    fn files_of(&self, timeline: Timeline) -> crate::storage::Result<Files> {
-        let mut files = Files::default();
-        for folder in lookup::folders(self.identity.foreign) {
-            for entry in self.storage.list(&format!("{folder}{:08X}", timeline.get()), "")? {
-                let key = entry?.key;
-                let listed = Listed::parse(key.strip_prefix(folder).unwrap_or(&key));
-                match listed.name() {
-                    Some(WalName::TimelineHistory(_)) => {
-                        // Of this timeline, and before all its segments in the order of names.
-                        return Ok(Files { history: true, names: Vec::new() });
-                    }
-                    Some(name) => files.names.push((key, name, listed)),
-                    None => {}
-                }
-            }
-        }
-        Ok(files)
-    }
-
     /// Files without their history must be those that this pg_wal holds, too, unless this very history
     /// was there and has been moved aside.
-    fn are_ours(&self, source: &Source, files: &[(String, WalName, Listed)]) -> Result<()> {
+    fn are_ours(&self, source: &Source, orphans: &[Orphan]) -> Result<()> {
         let history = source.name;
-        let Some((first, ..)) = files.first() else { return Ok(()) };
-        let mut compared = 0;
-        for (key, name, listed) in files.iter().rev() {
-            let path = self.folder.join(name.to_string());
-            if compared == COMPARED || !path.is_file() {
-                continue;
-            }
-            compared += 1;
-            if self.is_the_same(&path, key, listed)? {
+        let Some(Orphan { key: first, .. }) = orphans.first() else { return Ok(()) };
+        let own = |orphan: &&Orphan| self.folder.join(orphan.name.to_string()).is_file();
+        for orphan in orphans.iter().rev().filter(own).take(COMPARED) {
+            if self.is_the_same(orphan)? {
                 return Ok(());
             }
         }
-        if self.was_moved_aside(source)? {
+        let moved = was_moved_aside(self.storage, history, &source.trailer.sha256);
+        if moved.map_err(|error| failed(&error))? {
             return Ok(());
         }
         let (place, timeline) = (self.storage.place(), history.timeline());
@@ -217,38 +189,14 @@ impl Histories<'_> {
         )))
     }
 
-    /// Whether a copy of this history was moved aside, by what its trailer says, or one that does not
-    /// say what it was.
-    fn was_moved_aside(&self, history: &Source) -> Result<bool> {
-        let moved = quarantine::moved_before(self.storage, history.name).map_err(|error| failed(&error))?;
-        for key in moved.iter().filter_map(|key| Key::parse(key)) {
-            match label(self.storage, &key).map_err(|error| failed(&error))? {
-                Label::Ours(theirs) if theirs.sha256 != history.trailer.sha256 => {}
-                _ => return Ok(true),
-            }
-        }
-        Ok(false)
-    }
-
-    fn is_the_same(&self, path: &Path, key: &str, listed: &Listed) -> Result<bool> {
+    fn is_the_same(&self, orphan: &Orphan) -> Result<bool> {
+        let path = self.folder.join(orphan.name.to_string());
         let unreadable = |error: io::Error| {
             Failure::new(Cause::Source, format!("cannot read \"{}\": {error}", path.display()))
         };
-        let mut file = File::open(path).map_err(unreadable)?;
+        let mut file = File::open(&path).map_err(unreadable)?;
         let ours = Sha256Sum::of_reader(&mut file).map_err(unreadable)?;
-        let key = match (listed, Key::parse(key)) {
-            (Listed::Wal(..), Some(key)) => key,
-            (Listed::Variant(_, sum), _) => return Ok(*sum == ours.short()),
-            _ => return Ok(false),
-        };
-        let theirs = match label(self.storage, &key).map_err(|error| failed(&error))? {
-            Label::Ours(trailer) => Some(trailer.sha256),
-            Label::None | Label::Damaged(_) => {
-                let intact = Opener::of_any_cluster(self.rules.checks).intact(self.storage, &key);
-                intact.map_err(|error| failed(&error))?.map(|decoded| decoded.sha256)
-            }
-        };
-        Ok(theirs == Some(ours))
+        orphan.holds(self.storage, &ours, &Opener::of_any_cluster(self.rules.checks)).map_err(|error| failed(&error))
     }
 
     fn warn_of_none(&self, name: WalName) {
@@ -273,12 +221,4 @@ impl Histories<'_> {
             log::debug!("cannot write to the spool \"{}\": {error}", spool.folder().display());
         }
     }
-}
-
-/// What a destination holds of a timeline.
-#[derive(Default)]
-struct Files {
-    history: bool,
-    /// Everything else, where there is no history.
-    names: Vec<(String, WalName, Listed)>,
 }

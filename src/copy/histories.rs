@@ -1,0 +1,188 @@
+//! Histories first, as wal-push has it: of a timeline nothing is brought to a destination that does not
+//! hold its history, or holds another one. Two histories of one id would make a recovery mix the files
+//! of two servers.
+
+use super::names::Named;
+use super::one::{Done, own_trailer};
+use super::{Copy, Finding, Found, State};
+use crate::archive::lookup;
+use crate::archive::object::Verdict;
+use crate::archive::orphans::{COMPARED, Orphan, orphans, was_moved_aside};
+use crate::object::{Key, Sha256Sum};
+use crate::storage::{Error, Kind, Result};
+use crate::wal::{Timeline, TimelineHistory, WalName};
+use std::collections::BTreeSet;
+
+/// The timelines of which nothing may be brought.
+pub(super) type HeldBack = BTreeSet<Timeline>;
+
+/// What became of a history.
+enum Came {
+    /// The destination holds it, or has its own where the source has none that can be read.
+    There,
+    /// The destination holds another one, or none.
+    NotThere,
+    /// It was not looked at, since the timeline descends from one that is held back.
+    Descends,
+}
+
+impl Copy<'_> {
+    /// Brings the histories one after the other, those of ancestors first, which have lower ids.
+    /// `timelines`: all of which the source holds anything.
+    pub(super) fn bring_histories(
+        &self,
+        histories: &[Named],
+        timelines: &BTreeSet<Timeline>,
+        state: &State<'_>,
+    ) -> HeldBack {
+        let mut held_back = HeldBack::new();
+        let mut without: BTreeSet<_> = timelines.iter().filter(|id| **id > Timeline::FIRST).collect();
+        for named in histories {
+            if !state.goes_on() {
+                break; // nothing else is brought, either
+            }
+            let timeline = named.name.timeline();
+            without.remove(&timeline);
+            let mut done = Done::default();
+            let came = self.bring_history(named, &held_back, &mut done);
+            if !matches!(came, Ok(Came::There)) {
+                held_back.insert(timeline);
+                for finding in &mut done.findings {
+                    finding.reason +=
+                        &format!("; nothing of timeline {timeline} and of its descendants was copied");
+                }
+            }
+            match came {
+                Ok(Came::There | Came::NotThere) => state.add(done, None),
+                Ok(Came::Descends) => state.hold_back(),
+                Err(error) => state.add(done, Some(error)),
+            }
+        }
+        without.into_iter().for_each(|timeline| self.warn_of_none(*timeline));
+        held_back
+    }
+
+    fn bring_history(&self, named: &Named, held_back: &HeldBack, done: &mut Done) -> Result<Came> {
+        // In place nothing comes to the timeline that was not there.
+        if self.in_place || named.name.timeline() == Timeline::FIRST {
+            self.bring(named, done)?;
+            return Ok(Came::There);
+        }
+        let content = self.content(named)?;
+        let ancestors = content.iter().flat_map(|(history, _)| &history.ancestors);
+        if ancestors.into_iter().any(|ancestor| held_back.contains(&ancestor.timeline)) {
+            return Ok(Came::Descends);
+        }
+        if let Some((_, sum)) = &content
+            && let Some(finding) = self.orphans_of_another(named.name, sum)?
+        {
+            done.findings.push(finding);
+            return Ok(Came::NotThere);
+        }
+        self.bring(named, done)?;
+        let differs = done.findings.iter().any(|finding| finding.what == Found::Conflict);
+        if !done.outcomes.is_empty() || !differs && self.has_history_like(named)? {
+            return Ok(Came::There);
+        }
+        if done.findings.is_empty() {
+            let what = format!("\"{}/{}\" was deleted while it was copied", self.from.place(), named.name);
+            return Err(Error::new(Kind::Unavailable, what).hint("copy again"));
+        }
+        Ok(Came::NotThere)
+    }
+
+    /// What the source's history says, and its sum.
+    fn content(&self, named: &Named) -> Result<Option<(TimelineHistory, Sha256Sum)>> {
+        for (key, _) in &named.copies {
+            let mut text = Vec::new();
+            let opened = self.opener.open(self.from, key, &mut text)?.map(|opened| opened.verdict);
+            let history = TimelineHistory::parse(named.name.timeline(), &text);
+            if let (Some(Verdict::Intact(decoded)), Ok(history)) = (opened, history) {
+                return Ok(Some((history, decoded.sha256)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Whether the destination holds a history that can be read, and that is not another one than the
+    /// source's damaged one was by its trailer.
+    fn has_history_like(&self, named: &Named) -> Result<bool> {
+        let Some(theirs) = self.history_there(named.name)? else { return Ok(false) };
+        for (key, _) in &named.copies {
+            if let Some(was) = own_trailer(self.from, key)?
+                && was.sha256 != theirs
+            {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// The sum of the destination's history, where it holds one that can be read.
+    fn history_there(&self, name: WalName) -> Result<Option<Sha256Sum>> {
+        for (key, _) in lookup::copies(self.to, name, self.other_encodings)?.copies {
+            if let Some(decoded) = self.opener.intact(self.to, &key)? {
+                return Ok(Some(decoded.sha256));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Files at the destination of a timeline that has no history there, where none of them is the
+    /// source's.
+    fn orphans_of_another(&self, history: WalName, sum: &Sha256Sum) -> Result<Option<Finding>> {
+        let timeline = history.timeline();
+        let orphans = orphans(self.to, timeline, self.other_encodings)?;
+        let Some(Orphan { key: first, .. }) = orphans.first() else { return Ok(None) };
+        for orphan in orphans.iter().rev().take(COMPARED) {
+            if self.source_holds(orphan)? {
+                return Ok(None);
+            }
+        }
+        if was_moved_aside(self.to, history, sum)? {
+            return Ok(None);
+        }
+        Ok(Some(Finding {
+            what: Found::Conflict,
+            name: history,
+            place: self.to.place().to_owned(),
+            key: first.clone(),
+            reason: format!(
+                "it is a file of timeline {timeline}, of which there is no history, and none of the last files of that \
+                 timeline is the same as at \"{}\": another server used the same timeline id, or its history was lost",
+                self.from.place()
+            ),
+        }))
+    }
+
+    /// Whether the source holds the very bytes.
+    fn source_holds(&self, orphan: &Orphan) -> Result<bool> {
+        let variant = Key::parse(&orphan.key).filter(|_| orphan.is_variant());
+        if let Some(key) = variant {
+            return self.from.list(key.as_str(), "")?.next().transpose().map(|found| found.is_some());
+        }
+        for (key, _) in lookup::copies(self.from, orphan.name, true)?.copies {
+            if let Some(sum) = self.opener.sum_of(self.from, &key)?
+                && orphan.holds(self.to, &sum, &self.opener)?
+            {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// A timeline of which the source has no history.
+    fn warn_of_none(&self, timeline: Timeline) {
+        let name = WalName::TimelineHistory(timeline);
+        match self.history_there(name) {
+            Ok(Some(_)) => {}
+            Ok(None) => log::warn!(
+                "\"{name}\" is neither in \"{}\" nor in \"{}\": no recovery finds its way from another timeline to this \
+                 one, whose files are copied all the same",
+                self.from.place(),
+                self.to.place()
+            ),
+            Err(error) => log::debug!("{error}"), // whatever is brought says so again
+        }
+    }
+}
