@@ -135,9 +135,7 @@ impl Opener {
     pub fn sum_of(&self, storage: &dyn Storage, key: &Key) -> Result<Option<Sha256Sum>> {
         match label(storage, key)? {
             Label::Ours(trailer) => Ok(Some(trailer.sha256)),
-            Label::None | Label::Damaged(_) => {
-                Ok(self.intact(storage, key)?.map(|decoded| decoded.sha256))
-            }
+            Label::None | Label::Damaged(_) => Ok(self.intact(storage, key)?.map(|decoded| decoded.sha256)),
         }
     }
 

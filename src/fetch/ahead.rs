@@ -51,7 +51,17 @@ impl<'a> Ahead<'a> {
         let (directory, server, system_id) = (request.data_directory?, server?, control?);
         let spool = request.spool?;
         let prefetched = place(spool, directory, &server, system_id, request.destinations, prefetcher.terms)?;
-        Some(Ahead { request, prefetcher, name, directory, server, system_id, spool, prefetched, stall: STALL })
+        Some(Ahead {
+            request,
+            prefetcher,
+            name,
+            directory,
+            server,
+            system_id,
+            spool,
+            prefetched,
+            stall: STALL,
+        })
     }
 
     /// Puts the prefetched file at the path, if there is one or will be in a moment.

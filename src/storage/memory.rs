@@ -13,14 +13,26 @@ use std::time::{Duration, SystemTime};
 type Objects = BTreeMap<String, (Arc<[u8]>, SystemTime)>;
 
 /// A store that lives as long as the value.
-#[derive(Default)]
 pub struct Memory {
+    place: &'static str,
+    nature: Nature,
     objects: Mutex<Objects>,
     /// How much faster than the machine's the clock went.
     ahead: Mutex<Duration>,
 }
 
+impl Default for Memory {
+    fn default() -> Self {
+        Memory::new("memory", Nature::Bucket)
+    }
+}
+
 impl Memory {
+    /// A store of that name which is asked as such a place is.
+    pub fn new(place: &'static str, nature: Nature) -> Self {
+        Memory { place, nature, objects: Mutex::default(), ahead: Mutex::default() }
+    }
+
     /// Lets time pass: what is there grows older.
     pub fn advance(&self, time: Duration) {
         *self.ahead.lock().unwrap_or_else(PoisonError::into_inner) += time;
@@ -42,7 +54,7 @@ fn missing(key: &Key) -> Error {
 
 impl Storage for Memory {
     fn place(&self) -> &str {
-        "memory"
+        self.place
     }
 
     fn create(&self, key: &Key, body: &Body) -> Result<()> {
@@ -122,6 +134,6 @@ impl Storage for Memory {
     }
 
     fn nature(&self) -> Nature {
-        Nature::Bucket
+        self.nature
     }
 }

@@ -2,6 +2,7 @@
 //! without their history, history files that cannot be read, destinations of different clusters.
 
 use super::{Finding, Kind};
+use crate::archive::absent::{self, Asked, Conclusion, Evidence, Gap as Judged, OwnCopy};
 use crate::archive::inventory::{Content, Gap, Inventory, Need, Runs, Unreadable, coalesce, needs};
 use crate::wal::{BackupHistory, SegmentName, SegmentSize, SystemId, Timeline, WalName};
 use std::collections::BTreeMap;
@@ -57,7 +58,7 @@ pub fn by_names(inventories: &[Inventory], scope: &Scope) -> Option<Names> {
     let mut names = Names { findings: Vec::new(), accepted: Vec::new(), union, needs };
     for inventory in inventories {
         names.look_at_the_whole(inventory);
-        names.look_at_histories(inventory, &scope.accepted_histories);
+        names.look_at_histories(inventory, inventories, &scope.accepted_histories);
         names.look_at_unread(inventory);
         names.look_for_gaps(inventory, inventories, &scope.accepted);
     }
@@ -164,13 +165,13 @@ impl Names {
         }
     }
 
-    fn look_at_histories(&mut self, inventory: &Inventory, accepted: &[Timeline]) {
+    fn look_at_histories(&mut self, inventory: &Inventory, all: &[Inventory], accepted: &[Timeline]) {
         for (timeline, files) in &inventory.timelines {
             if let Some(content) = &files.history {
                 self.unreadable(inventory, WalName::TimelineHistory(*timeline).to_string(), content);
             }
         }
-        for (timeline, file) in without_history(inventory) {
+        for (timeline, Evidence { seen, .. }) in self.lost_histories(inventory) {
             let name = WalName::TimelineHistory(timeline).to_string();
             if accepted.contains(&timeline) {
                 self.accepted.push(name);
@@ -180,17 +181,44 @@ impl Names {
                 kind: Kind::NoHistory,
                 destination: inventory.place.clone(),
                 reason: format!(
-                    "the history of timeline {timeline} is missing, although \"{file}\" is there; without it recovery cannot follow from its parent"
+                    "the history of timeline {timeline} is missing, although {seen} is there; without it recovery cannot follow from its parent"
                 ),
-                hint: format!(
-                    "archive the file again from pg_wal of a server of that timeline; if it is lost, --accept-gap {name}"
-                ),
+                hint: match all.iter().find(|other| other.histories().any(|found| found.timeline == timeline)) {
+                    Some(other) => {
+                        format!("\"wal-archive copy {} {}\" brings it", other.place, inventory.place)
+                    }
+                    None => format!(
+                        "archive the file again from pg_wal of a server of that timeline; if it is lost, --accept-gap {name}"
+                    ),
+                },
                 name,
             });
         }
         for backup in &inventory.backups {
             self.unreadable(inventory, backup.name().to_string(), &backup.content);
         }
+    }
+
+    /// The timelines of a destination whose history is lost, by the rule of wal-fetch for whoever is on
+    /// the oldest timeline: where archiving began on a later one, nothing older is there to follow from.
+    fn lost_histories(&self, inventory: &Inventory) -> Vec<(Timeline, Evidence)> {
+        let judged = |timeline: &Timeline| {
+            let asked = Asked {
+                name: WalName::TimelineHistory(*timeline),
+                system_id: inventory.system_id,
+                segment_size: inventory.segment_size,
+                own_timeline: self.union.timelines.keys().next().copied(),
+                own_copy: OwnCopy::None,
+                histories: &[],
+                accepted: false,
+                allow_empty: false,
+            };
+            match absent::conclude(&asked, &[Some(inventory.shape(asked.name))]) {
+                Conclusion::Missing(Judged::LostHistory(evidence)) => Some((*timeline, evidence)),
+                _ => None,
+            }
+        };
+        inventory.timelines.keys().filter_map(judged).collect()
     }
 
     fn unreadable<T>(&mut self, inventory: &Inventory, name: String, content: &Content<T>) {
@@ -315,29 +343,6 @@ impl Names {
         let reason = format!("{} missing, {consequence}", count(gap));
         Finding { kind: Kind::Missing, destination: inventory.place.clone(), name, reason, hint }
     }
-}
-
-/// The timelines that have any file and no history, and one of the files. Timeline 1 has none by
-/// right; where archiving began on a later one, nothing older is there to follow from.
-fn without_history(inventory: &Inventory) -> Vec<(Timeline, String)> {
-    let mut files: BTreeMap<Timeline, String> = BTreeMap::new();
-    for (timeline, held) in &inventory.timelines {
-        let segment = held.segments.first().map(|number| inventory.name(*timeline, number).to_string());
-        let partial = || held.partials.values().flatten().find_map(|item| item.stored.title());
-        if let (None, Some(file)) = (&held.history, segment.or_else(partial)) {
-            files.insert(*timeline, file);
-        }
-    }
-    for backup in &inventory.backups {
-        let timeline = backup.start_segment.timeline();
-        if inventory.timelines.get(&timeline).is_none_or(|held| held.history.is_none()) {
-            files.entry(timeline).or_insert_with(|| backup.name().to_string());
-        }
-    }
-    let of_backups = inventory.backups.iter().map(|backup| backup.start_segment.timeline());
-    let oldest = inventory.timelines.keys().copied().chain(of_backups).min();
-    files.retain(|timeline, _| Some(*timeline) != oldest && *timeline != Timeline::FIRST);
-    files.into_iter().collect()
 }
 
 fn overlap(one: Gap, other: Gap) -> bool {

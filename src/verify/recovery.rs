@@ -95,8 +95,7 @@ fn one(
 /// or before it, since then the child's file counts (as wal-fetch `--partial` has it).
 fn may_be_given(names: &Names, need: &Need, number: u64) -> bool {
     let end = number.saturating_add(1).saturating_mul(names.size().bytes());
-    let histories = names.union.timelines.values().filter_map(|files| files.history.as_ref()?.as_ref().ok());
-    let mut leaves = histories.flat_map(|history| &history.ancestors);
+    let mut leaves = names.union.histories().flat_map(|history| &history.ancestors);
     need.branch.serving(number, names.size()) == need.target()
         && !leaves.any(|left| left.timeline == need.target() && left.switch.0 < end)
 }

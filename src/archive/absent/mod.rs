@@ -6,9 +6,15 @@
 //! for a segment anything later of its timeline, or a history by which a child left the timeline only
 //! after this segment; for a timeline history anything else of that timeline.
 //!
+//! What counts as evidence is in `evidence`, for whoever looks at a whole archive, too.
+//!
 //! Knows: names and what listings showed. Does not know: storage, files, clocks, patience. Source:
 //! PostgreSQL `src/backend/access/transam/xlogarchive.c` (`RestoreArchivedFile`) and `timeline.c`
 //! (`findNewestTimeLine`).
+
+mod evidence;
+
+pub use evidence::{left_at, newest_before, newest_shown, shows};
 
 use crate::object::Identity;
 use crate::wal::{Lsn, SegmentName, SegmentSize, SystemId, Timeline, TimelineHistory, WalName};
@@ -255,12 +261,14 @@ fn forks(asked: &Asked<'_>, segment: SegmentName, shapes: &[&Shape]) -> Vec<Evid
     let size = asked.segment_size.or_else(|| {
         shapes.iter().find_map(|shape| shape.identity.as_ref().map(|identity| identity.segment_size))
     });
-    let end = size.and_then(|size| segment.start(size)?.0.checked_add(size.bytes()));
-    let Some(end) = end else { return Vec::new() };
+    let (Some(size), Some(number)) = (size, size.and_then(|size| segment.number(size))) else {
+        return Vec::new();
+    };
     let fork = |history: &TimelineHistory, place: &str, age: Age| {
-        let mut ancestors = history.ancestors.iter();
-        let line = ancestors.find(|line| line.timeline == segment.timeline() && line.switch.0 >= end)?;
-        Some(Evidence { seen: Seen::Fork(history.timeline, line.switch), place: place.to_owned(), age })
+        let switch = left_at(history, segment.timeline())?;
+        let reached = newest_before(switch, size).is_some_and(|newest| newest >= number);
+        let seen = Seen::Fork(history.timeline, switch);
+        reached.then(|| Evidence { seen, place: place.to_owned(), age })
     };
     let ours = asked.histories.iter().filter_map(|history| fork(history, "pg_wal", Some(Duration::MAX)));
     let theirs = shapes.iter().flat_map(|shape| {

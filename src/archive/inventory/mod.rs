@@ -12,6 +12,7 @@ mod listing;
 mod merge;
 mod required;
 mod runs;
+mod shape;
 
 pub use expired::{Gaps, record, records};
 pub use listing::{Item, Items, items};
@@ -349,6 +350,7 @@ impl Inventory {
                         false => Err("it is that of another backup".to_owned()),
                     }
                 });
+                self.timelines.entry(start_segment.timeline()).or_default();
                 self.backups.push(Backup { start_segment, offset, content });
             }
             WalName::Segment(_) | WalName::Partial(_) => {}

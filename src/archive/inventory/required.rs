@@ -5,8 +5,9 @@
 //! its child begins. What an old primary wrote after its child had begun is required only of
 //! whoever recovers to that old timeline: from its first segment there to its last.
 
-use super::{Gap, Inventory};
-use crate::wal::{Branch, Lsn, Timeline};
+use super::{Backup, Gap, Inventory};
+use crate::archive::absent::{left_at, newest_before, newest_shown};
+use crate::wal::{Branch, Lsn, Timeline, WalName};
 
 /// One way to recover: from a backup, or from the oldest segment where no backup is known, along
 /// one branch.
@@ -20,7 +21,8 @@ pub struct Need {
     pub first: u64,
     /// The segment at which the backup is consistent; recovery cannot end before.
     pub consistent: u64,
-    /// The newest segment of the timeline that is there, or must be by what else is.
+    /// The newest segment of the timeline that is there, or must be by what else is; where nothing of
+    /// the timeline is, the last one before it begins.
     pub last: u64,
 }
 
@@ -31,8 +33,7 @@ impl Need {
     }
 }
 
-/// Every way to recover to the end of a timeline that has segments, from the backups that `wanted`
-/// accepts. Without any backup history file (a backup of a standby writes none) everything from the
+/// Every way to recover to the end of a timeline, from the backups that `wanted` accepts. Without any backup history file (a backup of a standby writes none) everything from the
 /// oldest segment of a branch on is needed. Timelines whose history file cannot be read are left
 /// out: nothing can be said of them.
 pub fn needs(inventory: &Inventory, wanted: &dyn Fn(usize) -> bool) -> Vec<Need> {
@@ -41,8 +42,9 @@ pub fn needs(inventory: &Inventory, wanted: &dyn Fn(usize) -> bool) -> Vec<Need>
         return needs;
     }
     for (timeline, files) in &inventory.timelines {
-        let last = files.segments.last().max(shown_by_others(inventory, *timeline));
-        let (Some(last), Ok(branch)) = (last, inventory.branch(*timeline)) else { continue };
+        let Ok(branch) = inventory.branch(*timeline) else { continue };
+        let own = files.segments.last().max(inventory.newest_shown(*timeline));
+        let Some(last) = own.max(before(inventory, &branch)) else { continue };
         for (index, backup) in inventory.backups.iter().enumerate().filter(|(index, _)| wanted(*index)) {
             let Ok(content) = &backup.content else { continue };
             let range = inventory.number(content.start_segment).zip(inventory.number(content.stop_segment));
@@ -50,7 +52,10 @@ pub fn needs(inventory: &Inventory, wanted: &dyn Fn(usize) -> bool) -> Vec<Need>
             // Along a branch that left while the backup was taken, it never becomes consistent.
             let end = Lsn(content.stop.0.saturating_sub(1));
             let begins = branch.passes(content.start_segment.timeline(), content.start);
-            if begins && branch.passes(content.stop_segment.timeline(), end) && first <= last {
+            let passes = begins && branch.passes(content.stop_segment.timeline(), end);
+            // The end of a backup in the segment in which the timeline begins is not archived so far.
+            let is_archived = own.is_some() || consistent <= last;
+            if passes && first <= last && is_archived {
                 let last = last.max(consistent);
                 needs.push(Need { backup: Some(index), branch: branch.clone(), first, consistent, last });
             }
@@ -63,16 +68,25 @@ pub fn needs(inventory: &Inventory, wanted: &dyn Fn(usize) -> bool) -> Vec<Need>
     needs
 }
 
-/// The newest whole segment of a timeline by what else is there: everything before an unfinished
-/// segment was finished, and so was everything before a fork. wal-fetch takes both for a proof that
-/// the archive does not end earlier.
-fn shown_by_others(inventory: &Inventory, timeline: Timeline) -> Option<u64> {
-    let unfinished = inventory.timelines.get(&timeline).and_then(|files| files.partials.keys().next_back());
-    let size = inventory.segment_size?.bytes();
-    let histories = inventory.timelines.values().filter_map(|files| files.history.as_ref()?.as_ref().ok());
-    let left = histories.flat_map(|history| &history.ancestors).filter(|left| left.timeline == timeline);
-    let forks = left.map(|left| left.switch.0 / size);
-    unfinished.copied().into_iter().chain(forks).max()?.checked_sub(1)
+impl Inventory {
+    /// The newest segment of a timeline that other files show: unfinished ones, backups, histories of
+    /// timelines that left it. What wal-fetch takes for a proof that the archive does not end earlier.
+    pub fn newest_shown(&self, timeline: Timeline) -> Option<u64> {
+        let size = self.segment_size?;
+        let unfinished = self.timelines.get(&timeline).and_then(|files| files.partials.keys().next_back());
+        let unfinished = unfinished.map(|number| WalName::Partial(self.name(timeline, *number)));
+        let backups = self.backups.iter().map(Backup::name).filter(|name| name.timeline() == timeline);
+        let shown = unfinished.into_iter().chain(backups).filter_map(|name| newest_shown(name, size));
+        let left = self.histories().filter_map(|history| newest_before(left_at(history, timeline)?, size));
+        shown.chain(left).max()
+    }
+}
+
+/// The newest segment before the timeline itself begins. Whoever follows its history needs all that
+/// leads there, even where nothing else of it is archived so far.
+fn before(inventory: &Inventory, branch: &Branch) -> Option<u64> {
+    let (_, begin) = branch.parts().next()?;
+    newest_before(begin, inventory.segment_size?)
 }
 
 /// The first segment that is there of those which the branch asks for.

@@ -228,3 +228,24 @@ fn what_expire_recorded_is_no_loss() {
     assert_eq!(inventory.unreadable_records.len(), 1);
     assert!(inventory.unreadable_records[0].damaged && inventory.is_expired(tli(1), 7));
 }
+
+#[test]
+fn a_history_alone_requires_what_leads_to_its_timeline() {
+    let last = |switch: &str, backup: bool| {
+        let history = format!("1\t{switch}\tx\n");
+        let start = "000000010000000000000002";
+        let stop = "START WAL LOCATION: 0/200028 (file 000000010000000000000002)\n\
+             STOP WAL LOCATION: 0/500100 (file 000000010000000000000005)\nLABEL: x\nSTART TIME: x\nSTOP TIME: x\n";
+        let (history_name, backup_name) = ("00000002.history", format!("{start}.00000028.backup"));
+        let mut texts = vec![(history_name, &*history)];
+        texts.extend(backup.then_some((&*backup_name, stop)));
+        let inventory = Inventory::read(&archive(&[start], &texts)).unwrap();
+        let needs = needs(&inventory, &|_| true).into_iter().filter(|need| need.target() == tli(2));
+        needs.map(|need| (need.first, need.last)).collect::<Vec<_>>()
+    };
+    assert_eq!(last("0/500000", false), [(2, 4)]);
+    assert_eq!(last("0/500200", false), [(2, 4)], "its own first segment may not be archived so far");
+    assert_eq!(last("0/600000", true), [(2, 5)]);
+    assert_eq!(last("0/500200", true), [], "nor is then the end of the backup");
+    assert_eq!(last("0/500000", true), [], "it left while the backup was taken");
+}

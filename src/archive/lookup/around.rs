@@ -2,6 +2,7 @@
 //! own, and whether there is any WAL at all.
 
 use super::{Copies, folders};
+use crate::archive::absent::shows;
 use crate::archive::object::{Opener, Verdict};
 use crate::object::{Checks, Encoding, Key, Stored};
 use crate::storage::{Entry, Result, Storage};
@@ -142,19 +143,6 @@ pub fn sample(storage: &dyn Storage, plain: bool) -> Result<(Vec<Sample>, bool)>
         }
     }
     Ok((samples, any))
-}
-
-/// Whether the existence of one file shows that the other one existed.
-fn shows(other: WalName, asked: WalName) -> bool {
-    match (asked, other) {
-        // The backup was finished after the segment in which it began.
-        (WalName::Segment(asked), WalName::BackupHistory(start, _)) => start >= asked,
-        (WalName::Segment(asked), WalName::Segment(other) | WalName::Partial(other)) => other > asked,
-        (WalName::TimelineHistory(timeline), other) => {
-            other.segment().is_some_and(|segment| segment.timeline() == timeline)
-        }
-        _ => false,
-    }
 }
 
 /// The timelines with a higher id that have files here, in their order. Reads their histories, and

@@ -196,7 +196,9 @@ impl Histories<'_> {
         };
         let mut file = File::open(&path).map_err(unreadable)?;
         let ours = Sha256Sum::of_reader(&mut file).map_err(unreadable)?;
-        orphan.holds(self.storage, &ours, &Opener::of_any_cluster(self.rules.checks)).map_err(|error| failed(&error))
+        orphan
+            .holds(self.storage, &ours, &Opener::of_any_cluster(self.rules.checks))
+            .map_err(|error| failed(&error))
     }
 
     fn warn_of_none(&self, name: WalName) {
