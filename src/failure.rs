@@ -30,6 +30,11 @@ impl<K> Failure<K> {
         self
     }
 
+    /// Says where.
+    pub fn within(self, place: &str) -> Self {
+        Failure { message: format!("{place}: {}", self.message), ..self }
+    }
+
     /// Keeps a storage error's words and hint.
     pub fn from_storage(kind: K, error: &storage::Error) -> Self {
         Failure { kind, message: error.to_string(), hint: error.hint_text().map(str::to_owned) }

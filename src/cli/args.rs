@@ -1,6 +1,6 @@
 //! The command line of each program, made from the table of settings.
 
-use crate::config::{Environment, Flags, Layers, Program, Row, SETTINGS, Scope, Takes};
+use crate::config::{Caller, Chosen, Environment, Flags, Layers, Program, Row, SETTINGS, Scope, Takes};
 use crate::failure::Failure;
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use std::env;
@@ -102,10 +102,26 @@ pub(super) fn environment() -> Environment {
     env::vars_os().map(|(name, value)| (text(name), text(value))).collect()
 }
 
-/// Everything that was configured, with the log set up as asked.
-pub(super) fn layers(matches: &ArgMatches, program: Program) -> Result<Layers, Failure> {
-    super::log::set_verbosity(matches.get_count("verbose"));
-    let layers = Layers::read(flags(matches), environment())?;
+/// Everything that was configured for the caller's cluster, with the log set up as asked.
+pub(super) fn layers(matches: &ArgMatches, program: Program, caller: Caller<'_>) -> Result<Layers, Failure> {
+    let mut layers = read(matches)?;
+    let chosen = layers.choose(caller);
     super::log::set_format(layers.log_format(program)?);
-    Ok(layers)
+    if let Some(Chosen { name, by }) = layers.cluster() {
+        log::info!("the settings are those of cluster \"{name}\": {by}");
+    }
+    chosen.map(|()| layers)
+}
+
+/// The same for each cluster.
+pub(super) fn layers_of_all(matches: &ArgMatches, program: Program) -> Result<Vec<Layers>, Failure> {
+    let layers = read(matches)?;
+    super::log::set_format(layers.log_format(program)?);
+    layers.for_each_cluster()
+}
+
+/// Everything that was configured, of no cluster yet.
+pub(super) fn read(matches: &ArgMatches) -> Result<Layers, Failure> {
+    super::log::set_verbosity(matches.get_count("verbose"));
+    Layers::read(flags(matches), environment())
 }

@@ -5,7 +5,7 @@ use super::destinations::Destinations;
 use super::exit::{FetchExit, Form};
 use super::supervise::{End, Orders, Report, begin, supervise, tell};
 use super::{guarded, open_spool, prefetcher, server_adopts_orphans};
-use crate::config::{FetchSettings, ON_ERROR, OnError, Program};
+use crate::config::{Caller, FetchSettings, ON_ERROR, OnError, Program};
 use crate::failure::Failure;
 use crate::fetch::{
     self, Answer, Begun, Cause, Fetch, Patience, Prefetcher, ask_for, fetch, hint_in_promotion,
@@ -172,9 +172,10 @@ impl Call {
     fn read(matches: &ArgMatches, set_form: &dyn Fn(Form)) -> Result<Self, Failure> {
         let path = matches.get_one::<PathBuf>("path").cloned().unwrap_or_default();
         let name = matches.get_one::<String>("name").cloned().unwrap_or_default();
-        let layers = args::layers(matches, Program::Fetch)?;
         let working = env::current_dir().unwrap_or_default();
         let data_directory = DataDirectory::find(&path, &working, None);
+        let caller = Caller::of(data_directory.as_ref());
+        let layers = args::layers(matches, Program::Fetch, caller)?;
         let form = settle_for(layers.on_error()?, data_directory.as_ref());
         set_form(form);
         let name: WalName =

@@ -8,7 +8,7 @@
 use super::destinations::Destinations;
 use super::{fetch, guarded, open_spool};
 use crate::cli::args::{self, Parsed};
-use crate::config::Program;
+use crate::config::{Caller, Program};
 use crate::fetch::{Prefetching, prefetch};
 use crate::host::data_directory::DataDirectory;
 use nix::sys::signal::{SigSet, Signal};
@@ -99,9 +99,11 @@ fn detach() -> io::Result<()> {
 
 fn run(args: Vec<OsString>) -> Option<()> {
     let Parsed::Run(matches) = args::parse(fetch::command(), args) else { return None };
-    let settings = args::layers(&matches, Program::Fetch).ok()?.fetch().ok()?;
-    log::set_max_level(log::LevelFilter::Off); // whatever -v says
     let data_directory = DataDirectory::at(matches.get_one::<PathBuf>(FLAG)?)?;
+    // The data directory chooses the cluster, as it did for the wal-fetch that started this.
+    let caller = Caller::of(Some(&data_directory));
+    let settings = args::layers(&matches, Program::Fetch, caller).ok()?.fetch().ok()?;
+    log::set_max_level(log::LevelFilter::Off); // whatever -v says
     let spool = open_spool(settings.common.spool_dir.clone(), Some(&data_directory))?;
     let terms = settings.terms();
     let destinations = Destinations::open(&settings.common.archive, Some(&spool)).shared();

@@ -6,7 +6,7 @@ use super::exit::PushExit;
 use super::supervise::{End, Orders, Outcome, Report, begin, supervise, tell};
 use super::{guarded, open_spool, server_adopts_orphans};
 use crate::archive::intake::patience;
-use crate::config::{Program, PushSettings};
+use crate::config::{Caller, Program, PushSettings};
 use crate::failure::Failure;
 use crate::host::data_directory::DataDirectory;
 use crate::push::{Push, push_and_tell, was_stored_ahead};
@@ -87,12 +87,13 @@ struct Call {
 
 impl Call {
     fn read(matches: &ArgMatches) -> Result<Self, Failure> {
-        let settings = args::layers(matches, Program::Push)?.push()?;
         let path = matches.get_one::<PathBuf>("path").cloned().unwrap_or_default();
-        let name = name_of(&path)?;
         let working = env::current_dir().unwrap_or_default();
         let pgdata = env::var_os("PGDATA").map(PathBuf::from);
         let data_directory = DataDirectory::find(&path, &working, pgdata.as_deref());
+        let caller = Caller::of(data_directory.as_ref());
+        let settings = args::layers(matches, Program::Push, caller)?.push()?;
+        let name = name_of(&path)?;
         Ok(Call { settings, name, path, data_directory })
     }
 

@@ -1,6 +1,7 @@
 //! `docs/configuration.md` against the table of settings.
 
-use super::{Preset, Program, Row, SETTINGS, Scope, Takes};
+use super::{ConfigFile, Preset, Program, Row, SETTINGS, Scope, Takes};
+use std::path::Path;
 
 const PAGE: &str = include_str!("../../docs/configuration.md");
 
@@ -71,4 +72,14 @@ fn the_page_of_settings_has_a_row_for_each_setting_and_no_other() {
         "docs/configuration.md lacks\n{lacking:#?}\nand has\n{unknown:#?}\nAll rows:\n{all}"
     );
     assert_eq!(documented, expected, "a row stands there twice");
+}
+
+#[test]
+fn the_examples_of_the_page_are_files_that_are_understood() {
+    let examples: Vec<&str> =
+        PAGE.split("```toml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
+    assert!(examples.len() >= 2, "{examples:?}");
+    for example in examples {
+        assert_eq!(ConfigFile::parse(Path::new("/example"), example).err(), None, "{example}");
+    }
 }

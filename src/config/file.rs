@@ -1,7 +1,8 @@
-//! The TOML file: read whole, every key known, every value of the right shape.
+//! The TOML file: read whole, and what it sets, at the top and for a cluster.
 
-use super::table::ARCHIVE;
-use super::{Origin, Program, Resolved, Row, SETTINGS, Scope, Takes};
+use super::known::{check, texts};
+use super::table::{ARCHIVE, PGDATA};
+use super::{Error, Origin, Program, Resolved, Row, SETTINGS};
 use crate::storage::s3::without_password;
 use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
@@ -9,6 +10,7 @@ use std::path::{Path, PathBuf};
 use toml::{Table, Value};
 
 /// A configuration file that holds only known keys.
+#[derive(Clone)]
 pub struct ConfigFile {
     path: PathBuf,
     table: Table,
@@ -16,54 +18,41 @@ pub struct ConfigFile {
 
 impl ConfigFile {
     /// Reads and checks it. The error is a statement that names the file.
-    pub fn read(path: &Path) -> Result<Self, String> {
-        let text = std::fs::read_to_string(path);
-        let text = text.map_err(|error| format!("cannot read \"{}\": {error}", path.display()))?;
-        ConfigFile::parse(path, &text)
+    pub fn read(path: &Path) -> Result<Self, Error> {
+        let unreadable =
+            |error: std::io::Error| Error::new((), format!("cannot read \"{}\": {error}", path.display()));
+        ConfigFile::parse(path, &std::fs::read_to_string(path).map_err(unreadable)?)
     }
 
     /// The same for a file that need not be there. Only "no such file" means that it is not: one
     /// that cannot be reached may say something.
-    pub(super) fn read_if_there(path: &Path) -> Result<Option<Self>, String> {
+    pub(super) fn read_if_there(path: &Path) -> Result<Option<Self>, Error> {
         match std::fs::symlink_metadata(path) {
             Err(error) if error.kind() == ErrorKind::NotFound => match dangling_above(path) {
                 None => Ok(None),
-                Some(link) => Err(format!(
-                    "cannot read \"{}\": the link \"{}\" leads nowhere",
-                    path.display(),
-                    link.display()
+                Some(link) => Err(Error::new(
+                    (),
+                    format!(
+                        "cannot read \"{}\": the link \"{}\" leads nowhere",
+                        path.display(),
+                        link.display()
+                    ),
                 )),
             },
             _ => ConfigFile::read(path).map(Some),
         }
     }
 
-    pub(super) fn parse(path: &Path, text: &str) -> Result<Self, String> {
+    pub(super) fn parse(path: &Path, text: &str) -> Result<Self, Error> {
         let file = path.display();
         let table: Table = text.parse().map_err(|error: toml::de::Error| {
             // The library's message has several lines and a drawing; the log wants one line.
             let line =
                 error.span().map_or(0, |span| text.get(..span.start).unwrap_or("").lines().count().max(1));
-            format!("\"{file}\" is not TOML, line {line}: {}", error.message().replace('\n', " "))
+            let reason = error.message().replace('\n', " ");
+            Error::new((), format!("\"{file}\" is not TOML, line {line}: {reason}"))
         })?;
-        for (key, value) in &table {
-            let checked = match (key.as_str(), value) {
-                ("push", Value::Table(section)) => section_is_known(Program::Push, section),
-                ("fetch", Value::Table(section)) => section_is_known(Program::Fetch, section),
-                ("s3", Value::Table(section)) => s3_is_known("[s3]", section.iter()),
-                ("destination", Value::Array(all)) => all.iter().try_for_each(destination_is_known),
-                _ => match SETTINGS.iter().find(|row| row.is_common() && row.key() == *key) {
-                    Some(row) => values(row, value).map(|_| ()),
-                    None => Err(format!("unknown key \"{key}\"")),
-                },
-            };
-            checked.map_err(|reason| format!("\"{file}\": {reason}"))?;
-        }
-        if table.contains_key("archive") && table.contains_key("destination") {
-            return Err(format!(
-                "\"{file}\": both \"archive\" and [[destination]] name destinations; keep one of them"
-            ));
-        }
+        check(&table).map_err(|error| error.within(&format!("\"{file}\"")))?;
         Ok(ConfigFile { path: path.to_owned(), table })
     }
 
@@ -72,58 +61,101 @@ impl ConfigFile {
         &self.path
     }
 
-    /// Whether a key or a password stands in it.
+    /// The names of its clusters, sorted.
+    pub(super) fn clusters(&self) -> Vec<&str> {
+        let clusters = self.table.get("cluster").and_then(Value::as_table).into_iter().flatten();
+        clusters.map(|(name, _)| name.as_str()).collect()
+    }
+
+    /// Whether it holds a key or a password.
     pub(super) fn holds_secrets(&self) -> bool {
-        let tables = self.table.get("destination").and_then(Value::as_array).into_iter().flatten();
-        let mut tables = tables.chain(self.table.get("s3")).filter_map(Value::as_table);
         let secret = |(key, value): (&String, &Value)| {
             SETTINGS.iter().any(|row| row.secret && row.key() == *key)
                 || value.as_str().is_some_and(|text| without_password(text) != text)
         };
-        tables.any(|table| table.iter().any(secret))
+        let holds = |table: &Table| {
+            let destinations = table.get("destination").and_then(Value::as_array).into_iter().flatten();
+            let mut all = destinations.chain(table.get("s3")).filter_map(Value::as_table);
+            all.any(|table| table.iter().any(secret))
+        };
+        let clusters = self.clusters();
+        let mut parts = clusters.iter().flat_map(|name| self.parts(Some(name)));
+        holds(&self.table) || parts.any(|part| holds(part.table))
     }
 
     /// A setting of `[s3]`.
-    pub(super) fn get_s3(&self, row: &Row) -> Option<Resolved> {
+    pub(super) fn get_s3(&self, row: &Row, cluster: Option<&str>) -> Option<Resolved> {
         let key = row.key();
-        let value = self.table.get("s3")?.get(&key)?;
-        self.found(row, value, format!("s3.{key}"))
+        self.parts(cluster).find_map(|part| {
+            let value = part.table.get("s3")?.get(&key)?;
+            self.found(row, value, format!("{}s3.{key}", part.prefix))
+        })
     }
 
     /// What a destination, counted from 0, sets for itself.
-    pub(super) fn get_own(&self, row: &Row, destination: usize) -> Option<Resolved> {
+    pub(super) fn get_own(&self, row: &Row, destination: usize, cluster: Option<&str>) -> Option<Resolved> {
         let key = row.key();
-        let value = self.table.get("destination")?.get(destination)?.get(&key)?;
-        self.found(row, value, format!("destination {}: {key}", destination + 1))
+        self.parts(cluster).find_map(|part| {
+            let value = part.table.get("destination")?.get(destination)?.get(&key)?;
+            self.found(row, value, format!("{}destination {}: {key}", part.prefix, destination + 1))
+        })
     }
 
     /// How many destinations are tables.
-    pub(super) fn destination_tables(&self) -> usize {
-        self.table.get("destination").and_then(Value::as_array).map_or(0, Vec::len)
+    pub(super) fn destination_tables(&self, cluster: Option<&str>) -> usize {
+        let of = |part: Part<'_>| Some(part.table.get("destination")?.as_array()?.len());
+        self.parts(cluster).find_map(of).unwrap_or(0)
     }
 
-    /// Any other setting; the program's section comes before the top.
-    pub(super) fn get(&self, row: &Row, program: Program) -> Option<Resolved> {
+    /// Any other setting; the program's section comes before what is set outside of it.
+    pub(super) fn get(&self, row: &Row, program: Program, cluster: Option<&str>) -> Option<Resolved> {
+        self.parts(cluster).find_map(|part| self.get_from(&part, row, program))
+    }
+
+    /// The data directory that a cluster is for.
+    pub(super) fn pgdata(&self, cluster: &str) -> Option<Resolved> {
+        let part = self.parts(Some(cluster)).next()?;
+        self.get_from(&part, &PGDATA.row, Program::Archive)
+    }
+
+    fn get_from(&self, part: &Part<'_>, row: &Row, program: Program) -> Option<Resolved> {
+        let Part { table, prefix } = part;
         let key = row.key();
         if let Some(section) = program.section()
-            && let Some(value) = self.table.get(section).and_then(|section| section.get(&key))
+            && let Some(value) = table.get(section).and_then(|section| section.get(&key))
         {
-            return self.found(row, value, format!("{section}.{key}"));
+            return self.found(row, value, format!("{prefix}{section}.{key}"));
         }
         if row.name == ARCHIVE.row.name
-            && let Some(Value::Array(all)) = self.table.get("destination")
+            && let Some(Value::Array(all)) = table.get("destination")
         {
             let urls = all.iter().filter_map(|one| Some(one.get("url")?.as_str()?.to_owned()));
-            let origin = Origin::File(self.path.clone(), "destination".to_owned());
+            let origin = Origin::File(self.path.clone(), format!("{prefix}destination"));
             return Some(Resolved { values: urls.collect(), origin });
         }
-        let value = self.table.get(&key).filter(|_| row.is_common())?;
-        self.found(row, value, key)
+        let value = table.get(&key).filter(|_| row.is_common())?;
+        self.found(row, value, format!("{prefix}{key}"))
+    }
+
+    /// Where settings are looked for, one part after the other.
+    fn parts(&self, cluster: Option<&str>) -> impl Iterator<Item = Part<'_>> {
+        let own = cluster.and_then(|name| {
+            let table = self.table.get("cluster")?.get(name)?.as_table()?;
+            Some(Part { table, prefix: format!("cluster.{name}.") })
+        });
+        own.into_iter().chain([Part { table: &self.table, prefix: String::new() }])
     }
 
     fn found(&self, row: &Row, value: &Value, key: String) -> Option<Resolved> {
-        Some(Resolved { values: values(row, value).ok()?, origin: Origin::File(self.path.clone(), key) })
+        Some(Resolved { values: texts(row, value).ok()?, origin: Origin::File(self.path.clone(), key) })
     }
+}
+
+/// What a cluster sets, or the top of the file.
+struct Part<'a> {
+    table: &'a Table,
+    /// Of its keys, in messages.
+    prefix: String,
 }
 
 /// The nearest thing above a path that is there, if it is a link to nothing.
@@ -135,60 +167,4 @@ fn dangling_above(path: &Path) -> Option<&Path> {
 /// Whether others can read a file: the group only where it is root's.
 pub(super) fn is_exposed(path: &Path) -> bool {
     path.metadata().is_ok_and(|file| file.mode() & if file.uid() == 0 { 0o007 } else { 0o077 } != 0)
-}
-
-fn section_is_known(program: Program, section: &Table) -> Result<(), String> {
-    let name = program.section().unwrap_or_default();
-    for (key, value) in section {
-        let known =
-            |row: &&&Row| row.scope == Scope::Program && row.programs.contains(&program) && row.key() == *key;
-        match SETTINGS.iter().find(known) {
-            Some(row) => values(row, value).map_err(|reason| format!("[{name}]: {reason}"))?,
-            None => return Err(format!("unknown key \"{key}\" in [{name}]")),
-        };
-    }
-    Ok(())
-}
-
-fn s3_is_known<'a>(
-    place: &str,
-    mut keys: impl Iterator<Item = (&'a String, &'a Value)>,
-) -> Result<(), String> {
-    keys.try_for_each(|(key, value)| {
-        match SETTINGS.iter().find(|row| row.scope == Scope::Destination && row.key() == *key) {
-            Some(row) => values(row, value).map(|_| ()).map_err(|reason| format!("{place}: {reason}")),
-            None => Err(format!("unknown key \"{key}\" in {place}")),
-        }
-    })
-}
-
-fn destination_is_known(destination: &Value) -> Result<(), String> {
-    let table = destination.as_table().ok_or("[[destination]] is not a table")?;
-    s3_is_known("[[destination]]", table.iter().filter(|(key, _)| *key != "url"))?;
-    match table.get("url") {
-        Some(Value::String(_)) => Ok(()),
-        _ => Err("a [[destination]] needs a \"url\"".to_owned()),
-    }
-}
-
-/// The texts of a value in the file.
-fn values(row: &Row, value: &Value) -> Result<Vec<String>, String> {
-    let wrong = |right: &str| Err(format!("\"{}\" must be {right}", row.key()));
-    match (row.takes, value) {
-        (Takes::Switch | Takes::Boolean, Value::Boolean(value)) => Ok(vec![value.to_string()]),
-        (Takes::Text(_) | Takes::Number(_) | Takes::Boolean, Value::String(value)) => Ok(vec![value.clone()]),
-        (Takes::Text(_) | Takes::Number(_) | Takes::Boolean, Value::Integer(value)) => {
-            Ok(vec![value.to_string()])
-        }
-        (Takes::Switch | Takes::Boolean, _) => wrong("true or false"),
-        (Takes::Text(_) | Takes::Number(_), _) => wrong("one value"),
-        (Takes::List(_), Value::String(value)) => Ok(vec![value.clone()]),
-        (Takes::List(_), Value::Array(all)) => {
-            match all.iter().map(Value::as_str).collect::<Option<Vec<_>>>() {
-                Some(texts) => Ok(texts.into_iter().map(str::to_owned).collect()),
-                None => wrong("an array of strings"),
-            }
-        }
-        (Takes::List(_), _) => wrong("an array of strings"),
-    }
 }

@@ -10,19 +10,23 @@
 //! | `setting` | what a setting is |
 //! | `table` | all of them |
 //! | `values` | from text to value |
-//! | `file` | the TOML file |
+//! | `file`, `known` | the TOML file, and what it may hold |
+//! | `clusters` | which cluster of the file a call is for |
 //! | `programs`, `admin`, `s3` | what `wal-push` and `wal-fetch`, `wal-archive`, and a bucket need |
 //! | `directories` | which directories cannot be destinations |
 
 mod admin;
+mod clusters;
 mod directories;
 mod file;
+mod known;
 mod programs;
 mod s3;
 mod setting;
 mod table;
 mod values;
 
+pub use clusters::{Caller, Chosen};
 pub use directories::{Shown, check_directories, check_shown};
 pub use file::ConfigFile;
 pub use programs::{Common, FetchSettings, PushSettings};
@@ -83,28 +87,28 @@ pub struct Resolved {
 }
 
 /// All the places where a setting can be set.
+#[derive(Clone)]
 pub struct Layers {
     flags: Flags,
     environment: Environment,
     file: Option<ConfigFile>,
+    chosen: Option<Chosen>,
 }
 
 /// The file that is read where it exists and no other is named.
 const DEFAULT_FILE: &str = "/etc/wal-archive/config.toml";
 
 impl Layers {
-    /// Reads the configuration file that the flags or the environment name, or the default one.
+    /// Reads the configuration file that the flags or the environment name, or the default one. No
+    /// cluster is chosen yet.
     pub fn read(flags: Flags, environment: Environment) -> Result<Self, Error> {
-        let mut layers = Layers { flags, environment, file: None };
+        let mut layers = Layers { flags, environment, file: None, chosen: None };
         let found = layers.resolve(&CONFIG.row, Program::Archive)?;
         layers.file = match CONFIG.value(&found)? {
-            Some(path) => Some(
-                ConfigFile::read(&path)
-                    .map_err(|error| Error::new((), format!("{}: {error}", found.origin)))?,
-            ),
-            None => {
-                ConfigFile::read_if_there(Path::new(DEFAULT_FILE)).map_err(|error| Error::new((), error))?
+            Some(path) => {
+                Some(ConfigFile::read(&path).map_err(|error| error.within(&found.origin.to_string()))?)
             }
+            None => ConfigFile::read_if_there(Path::new(DEFAULT_FILE))?,
         };
         Ok(layers)
     }
@@ -115,9 +119,10 @@ impl Layers {
             return Ok(found);
         }
         if let Some(file) = &self.file {
+            let cluster = self.cluster_name();
             let in_file = match row.scope {
-                Scope::Destination => file.get_s3(row),
-                Scope::Program | Scope::File => file.get(row, program),
+                Scope::Destination => file.get_s3(row, cluster),
+                Scope::Program | Scope::File => file.get(row, program, cluster),
                 Scope::Call => None,
             };
             if let Some(found) = in_file {
@@ -125,6 +130,10 @@ impl Layers {
             }
         }
         self.inherited_or_default(row)
+    }
+
+    fn cluster_name(&self) -> Option<&str> {
+        self.chosen.as_ref().map(|chosen| chosen.name.as_str())
     }
 
     /// What the command line or our own variable says.

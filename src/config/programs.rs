@@ -72,8 +72,11 @@ impl Layers {
     pub fn common(&self, program: Program) -> Result<Common, Error> {
         let archive = self.destinations(program)?;
         if archive.is_empty() {
-            return Err(Error::new((), "no archive is named")
-                .hint("give --archive /directory, set WAL_ARCHIVE, or write archive = [\"/directory\"] into the configuration file"));
+            let place =
+                self.cluster().map_or_else(String::new, |chosen| format!("[cluster.{}] of ", chosen.name));
+            return Err(Error::new((), "no archive is named").hint(format!(
+                "give --archive /directory, set WAL_ARCHIVE, or write archive = [\"/directory\"] into {place}the configuration file"
+            )));
         }
         Ok(Common {
             archive,

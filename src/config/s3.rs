@@ -51,20 +51,22 @@ impl Layers {
     pub fn own_settings(&self) -> Vec<(usize, &'static Row, Resolved)> {
         let Some(file) = &self.file else { return Vec::new() };
         let rows = || SETTINGS.iter().copied().filter(|row| row.scope == Scope::Destination);
-        let of =
-            |index: usize| rows().filter_map(move |row| Some((index + 1, row, file.get_own(row, index)?)));
-        (0..file.destination_tables()).flat_map(of).collect()
+        let of = |index: usize| {
+            rows()
+                .filter_map(move |row| Some((index + 1, row, file.get_own(row, index, self.cluster_name())?)))
+        };
+        (0..file.destination_tables(self.cluster_name())).flat_map(of).collect()
     }
 
     /// Whether the destinations in force, where the file names them, are tables.
     pub(super) fn has_destination_tables(&self) -> bool {
-        self.file.as_ref().is_some_and(|file| file.destination_tables() > 0)
+        self.file.as_ref().is_some_and(|file| file.destination_tables(self.cluster_name()) > 0)
     }
 
     /// A flag and our own variable come before what a destination sets for itself, all else after it.
     fn s3_get<T>(&self, setting: &Setting<T>, own: Option<usize>) -> Result<T, Error> {
         let row = &setting.row;
-        let of_destination = || self.file.as_ref()?.get_own(row, own?);
+        let of_destination = || self.file.as_ref()?.get_own(row, own?, self.cluster_name());
         match self.caller_value(row).or_else(of_destination) {
             Some(found) => setting.value(&found),
             None => self.get(setting, Program::Archive),

@@ -80,7 +80,7 @@ pub struct Row {
     pub default: Preset,
     /// Variables of WAL-G and AWS that mean the same; the first that is set counts.
     pub theirs: &'static [&'static str],
-    /// Whether it must never be shown, nor stand on a command line.
+    /// Whether it must never be shown, nor appear on a command line.
     pub secret: bool,
     /// One line.
     pub help: &'static str,

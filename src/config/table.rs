@@ -55,6 +55,23 @@ settings! {
         help: "The configuration file",
         ..PLAIN
     };
+    CLUSTER: Option<String> = |v| optional(v, values::text), Row {
+        name: "cluster",
+        programs: ALL,
+        takes: Text("NAME"),
+        scope: Scope::Call,
+        default: Words("the one whose pgdata the call runs in; the only one, if it names none"),
+        help: "The cluster whose settings hold, where the configuration file has [cluster.NAME]",
+        ..PLAIN
+    };
+    PGDATA: Option<PathBuf> = |v| optional(v, values::absolute_path), Row {
+        name: "pgdata",
+        programs: ALL,
+        takes: Text("DIRECTORY"),
+        scope: Scope::File,
+        help: "The data directory that the cluster is for, or the whole file where it has no clusters",
+        ..PLAIN
+    };
     LOG_FORMAT: LogFormat = |v| one(v, values::log_format), Row {
         name: "log-format",
         programs: ALL,

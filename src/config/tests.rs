@@ -11,7 +11,7 @@ fn layers(flags: &[(&'static str, &str)], environment: &[(&str, &str)], file: Op
     }
     let environment = environment.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect();
     let file = file.map(|text| ConfigFile::parse(Path::new("/c.toml"), text).unwrap());
-    Layers { flags: given, environment, file }
+    Layers { flags: given, environment, file, chosen: None }
 }
 
 fn archive(layers: &Layers) -> (Vec<String>, String) {
@@ -88,7 +88,7 @@ fn an_unknown_key_or_a_wrong_shape_is_an_error() {
         ("archive = [", "not TOML, line 1"),
         ("\n\narchive = 'a\n", "line 3"),
     ] {
-        let error = ConfigFile::parse(Path::new("/c.toml"), text).err().unwrap_or_default();
+        let error = ConfigFile::parse(Path::new("/c.toml"), text).err().unwrap().to_string();
         assert!(
             error.contains(reason) && error.contains("/c.toml") && !error.contains('\n'),
             "{text:?}: {error}"
@@ -198,7 +198,7 @@ fn only_a_file_that_is_not_there_is_no_configuration() {
     std::fs::write(path("config.toml"), "").unwrap();
     assert_eq!(read("config.toml"), Ok(true));
     symlink(path("nowhere"), path("link")).unwrap();
-    let message = |name: &str| read(name).unwrap_err();
+    let message = |name: &str| read(name).unwrap_err().message;
     assert!(message("link").starts_with("cannot read"));
     assert!(message("link/config.toml").contains("leads nowhere"));
     assert!(message("config.toml/config.toml").starts_with("cannot read"), "not a directory");

@@ -12,6 +12,7 @@ mod wal;
 
 mod absent;
 mod check;
+mod clusters;
 mod config;
 mod copy;
 mod cut;

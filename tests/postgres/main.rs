@@ -14,6 +14,7 @@
 //! | [`bucket`] | a bucket as the archive, alone and beside a directory |
 //! | [`verify`] | `wal-archive list` and `verify` against what was done to the archive, and against `pg_waldump` |
 //! | [`check`] | `wal-archive check` on a server that is well and on one that is not |
+//! | [`clusters`] | two clusters on one machine with one configuration file |
 //! | [`look_ahead`] | a push that looks ahead, and the server stopped under it |
 //! | [`prefetch`] | recovery from prefetched segments, prefetchers killed, process 1 of a container |
 //! | [`expire`] | every kept backup recovered after the rest of the WAL is gone |
@@ -36,6 +37,7 @@ mod world;
 mod absent;
 mod bucket;
 mod check;
+mod clusters;
 mod crash;
 mod cut;
 mod damage;

@@ -4,7 +4,7 @@ use super::super::args;
 use super::super::exit::AdminExit;
 use super::answer::{json_flag, show, show_json};
 use super::table::{Align, Table};
-use crate::config::{Layers, Program, SETTINGS, Scope};
+use crate::config::{Caller, Chosen, Layers, Program, Resolved, SETTINGS, Scope};
 use crate::failure::Failure;
 use crate::host::data_directory::DataDirectory;
 use crate::object::key::WAL_FOLDER;
@@ -25,11 +25,20 @@ pub(super) fn command() -> Command {
 }
 
 pub(super) fn run(matches: &ArgMatches) -> Result<AdminExit, Failure> {
-    let layers = args::layers(matches, Program::Archive)?;
+    let mut layers = args::read(matches)?;
+    let directory = super::surrounding_data_directory();
+    let chosen = layers.choose(Caller::of(directory.as_ref()));
+    super::super::log::set_format(layers.log_format(Program::Archive)?);
     if matches.get_flag("check") {
-        return check(&layers);
+        chosen?;
+        return check(&layers, directory);
     }
-    tell(&layers, matches.get_flag("json")).map(|()| AdminExit::Fine)
+    tell(&layers, matches.get_flag("json"))?;
+    // What is shown must also be usable.
+    chosen?;
+    layers.push()?;
+    layers.fetch()?;
+    Ok(AdminExit::Fine)
 }
 
 /// One row of `wal-archive config`.
@@ -49,8 +58,14 @@ fn tell(layers: &Layers, json: bool) -> Result<(), Failure> {
                 continue;
             }
             let mut resolved = layers.resolve(row, program)?;
-            if row.name == "config" && resolved.values.is_empty() {
-                resolved.values.extend(layers.file_in_use().map(|path| path.display().to_string()));
+            match (row.name, layers.cluster()) {
+                ("config", _) if resolved.values.is_empty() => {
+                    resolved.values.extend(layers.file_in_use().map(|path| path.display().to_string()));
+                }
+                ("cluster", Some(Chosen { name, by })) => {
+                    resolved = Resolved { values: vec![name.clone()], origin: by.clone() };
+                }
+                _ => {}
             }
             let from = match resolved.values.is_empty() {
                 true => "not set".to_owned(),
@@ -82,9 +97,6 @@ fn tell(layers: &Layers, json: bool) -> Result<(), Failure> {
         }
         show(&table.render(false));
     }
-    // What is shown must also be usable.
-    layers.push()?;
-    layers.fetch()?;
     Ok(())
 }
 
@@ -103,7 +115,7 @@ fn warn(layers: &Layers) {
 }
 
 /// Tells all that is wrong with the settings, as far as this machine knows.
-fn check(layers: &Layers) -> Result<AdminExit, Failure> {
+fn check(layers: &Layers, surrounding: Option<DataDirectory>) -> Result<AdminExit, Failure> {
     let (push, fetch) = (layers.push()?.common, layers.fetch()?.common);
     warn(layers);
     let mut wrong = Vec::new();
@@ -113,7 +125,8 @@ fn check(layers: &Layers) -> Result<AdminExit, Failure> {
     for destination in fetch.archive.iter().filter(|destination| !push.archive.contains(destination)) {
         wrong.extend(unusable(destination, false).err());
     }
-    let data_directory = std::env::var_os("PGDATA").and_then(|path| DataDirectory::at(Path::new(&path)));
+    let configured = layers.pgdata()?.and_then(|path| DataDirectory::at(&path));
+    let data_directory = configured.or(surrounding);
     let directories = [&push, &fetch].map(|common| common.check_directories(data_directory.as_ref()));
     wrong.extend(directories.into_iter().find_map(Result::err));
     wrong.iter().for_each(|failure| failure.log(log::Level::Error));

@@ -5,7 +5,7 @@ use super::super::exit::AdminExit;
 use super::answer::{json_flag, show, show_json};
 use super::patience;
 use super::progress::Progress;
-use crate::config::{Layers, Program};
+use crate::config::Layers;
 use crate::copy::{Found, Report, Request, copy};
 use crate::failure::Failure;
 use crate::storage::Destination;
@@ -49,8 +49,8 @@ pub(super) fn command() -> Command {
 }
 
 pub(super) fn run(matches: &ArgMatches) -> Result<AdminExit, Failure> {
-    let layers = args::layers(matches, Program::Archive)?;
     let urls: Vec<_> = matches.get_many::<String>("urls").unwrap_or_default().cloned().collect();
+    let layers = super::layers_for(matches, urls.len() == 2)?;
     let pairs = pairs(&layers, &urls)?;
     let (checks, level) = (layers.admin_checks()?, layers.level()?);
     let mut outcome = AdminExit::Fine;

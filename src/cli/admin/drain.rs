@@ -5,7 +5,7 @@ use super::super::exit::AdminExit;
 use super::answer::{json_flag, show, show_json};
 use super::table::{Align, Cell, Table, Tone, colour};
 use crate::archive::intake::Cause;
-use crate::config::{Program, duration};
+use crate::config::{Caller, Program, duration};
 use crate::drain::plan::Branch;
 use crate::drain::{Became, Drain, Drained, Report, drain};
 use crate::failure::{Failure, exact_time};
@@ -51,7 +51,9 @@ pub(super) fn command() -> Command {
 }
 
 pub(super) fn run(matches: &ArgMatches) -> Result<AdminExit, Failure> {
-    let settings = args::layers(matches, Program::Archive)?.push()?;
+    let from = from(matches);
+    let of = from.as_ref().ok().and_then(|(_, directory)| directory.as_ref());
+    let settings = args::layers(matches, Program::Archive, Caller::of(of))?.push()?;
     if settings.common.checks == Checks::NoHeader {
         return Err(Failure::new(
             (),
@@ -59,7 +61,7 @@ pub(super) fn run(matches: &ArgMatches) -> Result<AdminExit, Failure> {
         )
         .hint("push each file that has a .ready file with wal-push instead"));
     }
-    let (pg_wal, data_directory) = from(matches)?;
+    let (pg_wal, data_directory) = from?;
     settings.common.check_directories(data_directory.as_ref())?;
     // A dead server's: believed where it is there, and not made.
     let place = Place::of(settings.common.spool_dir.as_deref(), data_directory.as_ref());

@@ -1,11 +1,10 @@
 //! `wal-archive expire`: deletes the WAL that no kept backup needs; without `--yes` only says what.
 
 use super::super::exit::AdminExit;
-use super::super::{args, log as log_settings};
+use super::super::log as log_settings;
 use super::answer::{json_flag, show, show_json};
 use super::patience;
 use super::table::{counted, time};
-use crate::config::Program;
 use crate::expire::backups::{Backup, list};
 use crate::expire::plan::{Before, Fate, Plan, Rules, Why, plan};
 use crate::expire::{Archive, Doomed, apply, doomed, look};
@@ -56,7 +55,7 @@ pub(super) fn command() -> Command {
 }
 
 pub(super) fn run(matches: &ArgMatches) -> Result<AdminExit, Failure> {
-    let layers = args::layers(matches, Program::Archive)?;
+    let layers = super::layers(matches)?;
     let (acts, json) = (matches.get_flag("yes"), matches.get_flag("json"));
     let rules = rules(matches)?;
     let destinations: Vec<Shared> =

@@ -4,7 +4,7 @@ use super::super::args;
 use super::super::exit::AdminExit;
 use super::answer::{json_flag, show, show_json};
 use crate::archive::identity::{self, Made, Refusal};
-use crate::config::{Layers, Program, check_directories, duration};
+use crate::config::{Caller, Layers, Program, check_directories, duration};
 use crate::failure::Failure;
 use crate::host::data_directory::{self, DataDirectory};
 use crate::object::Checks;
@@ -45,7 +45,7 @@ pub(super) fn command() -> Command {
                 .value_name("DIRECTORY")
                 .value_parser(clap::value_parser!(PathBuf))
                 .conflicts_with_all(["system-id", "segment-size"])
-                .help("The cluster's data directory (default: the working directory, else $PGDATA)"),
+                .help("The cluster's data directory (default: its pgdata in the configuration file, the working directory, else $PGDATA)"),
         )
         .arg(
             Arg::new("system-id")
@@ -75,9 +75,9 @@ pub(super) fn command() -> Command {
 }
 
 pub(super) fn run(matches: &ArgMatches) -> Result<AdminExit, Failure> {
-    let layers = args::layers(matches, Program::Archive)?;
+    let layers = layers(matches)?;
     let destinations = destinations(&layers, matches)?;
-    let cluster = cluster(matches)?;
+    let cluster = cluster(&layers, matches)?;
     check_directories(&destinations, cluster.data_directory.as_ref())?;
     let checks = layers.admin_checks()?;
     let timeout = args::value(matches, TIMEOUT)?;
@@ -105,6 +105,18 @@ pub(super) fn run(matches: &ArgMatches) -> Result<AdminExit, Failure> {
     Ok(outcome)
 }
 
+/// Of the cluster that has the named data directory, else of the one that the call runs in.
+fn layers(matches: &ArgMatches) -> Result<Layers, Failure> {
+    let names_destinations = matches.contains_id("urls");
+    match matches.get_one::<PathBuf>("pgdata") {
+        Some(path) => {
+            let caller = Caller { data_directory: Some(path), names_destinations };
+            args::layers(matches, Program::Archive, caller)
+        }
+        None => super::layers_for(matches, names_destinations),
+    }
+}
+
 /// Those named, else those configured; each once.
 fn destinations(layers: &Layers, matches: &ArgMatches) -> Result<Vec<Destination>, Failure> {
     let urls: Vec<&String> = matches.get_many("urls").unwrap_or_default().collect();
@@ -121,12 +133,13 @@ struct Cluster {
     data_directory: Option<DataDirectory>,
 }
 
-fn cluster(matches: &ArgMatches) -> Result<Cluster, Failure> {
+fn cluster(layers: &Layers, matches: &ArgMatches) -> Result<Cluster, Failure> {
     let named = (matches.get_one::<SystemId>("system-id"), matches.get_one::<SegmentSize>("segment-size"));
     if let (Some(&system_id), Some(&segment_size)) = named {
         return Ok(Cluster { system_id, segment_size, data_directory: None });
     }
-    let directory = data_directory(matches.get_one::<PathBuf>("pgdata"))?;
+    let named = matches.get_one::<PathBuf>("pgdata").cloned();
+    let directory = data_directory(named.map_or_else(|| layers.pgdata(), |path| Ok(Some(path)))?)?;
     let path = directory.path().join("global/pg_control");
     let unreadable = |reason: String| {
         Failure::new((), format!("cannot read \"{}\": {reason}", path.display()))
@@ -141,7 +154,7 @@ fn cluster(matches: &ArgMatches) -> Result<Cluster, Failure> {
     Ok(Cluster { system_id: control.system_id, segment_size, data_directory: Some(directory) })
 }
 
-fn data_directory(named: Option<&PathBuf>) -> Result<DataDirectory, Failure> {
+fn data_directory(named: Option<PathBuf>) -> Result<DataDirectory, Failure> {
     if let Some(path) = named {
         let real = path.canonicalize().unwrap_or_else(|_| path.clone());
         return DataDirectory::at(&real).ok_or_else(|| {
@@ -152,8 +165,7 @@ fn data_directory(named: Option<&PathBuf>) -> Result<DataDirectory, Failure> {
             .hint("\"show data_directory\" in psql tells which one is")
         });
     }
-    let around = [std::env::current_dir().ok(), std::env::var_os("PGDATA").map(PathBuf::from)];
-    around.iter().flatten().find_map(|path| DataDirectory::at(path)).ok_or_else(|| {
+    super::surrounding_data_directory().ok_or_else(|| {
         Failure::new((), "which cluster the archive is for is not known")
             .hint("name its data directory with --pgdata, or say --system-id and --segment-size")
     })

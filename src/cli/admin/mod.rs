@@ -19,12 +19,14 @@ use super::args::{self, Parsed};
 use super::exit::AdminExit;
 use super::guarded;
 use crate::check::State;
-use crate::config::Program;
+use crate::config::{Caller, Layers, Program};
 use crate::failure::Failure;
-use clap::{ArgMatches, Command};
+use crate::host::data_directory::DataDirectory;
+use clap::{Arg, ArgAction, ArgMatches, Command};
 use log::Level;
 use std::env;
 use std::ffi::OsString;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 /// What a subcommand takes, and what it does with it.
@@ -55,6 +57,32 @@ const SUBCOMMANDS: [Subcommand; 9] = [
     },
     Subcommand { command: config::command, run: config::run, could_not_tell: AdminExit::CouldNotTell },
 ];
+
+/// The settings of the cluster that a call is for, where nothing but its surroundings tells which.
+fn layers(matches: &ArgMatches) -> Result<Layers, Failure> {
+    args::layers(matches, Program::Archive, Caller::of(surrounding_data_directory().as_ref()))
+}
+
+/// The same for a call whose arguments may name all the destinations that it needs.
+fn layers_for(matches: &ArgMatches, names_destinations: bool) -> Result<Layers, Failure> {
+    let directory = surrounding_data_directory();
+    args::layers(matches, Program::Archive, Caller { names_destinations, ..Caller::of(directory.as_ref()) })
+}
+
+/// `--all`, of the commands that go over all clusters.
+fn all_flag() -> Arg {
+    Arg::new("all")
+        .long("all")
+        .action(ArgAction::SetTrue)
+        .conflicts_with_all(["cluster", "archive"])
+        .help("Every cluster of the configuration file, one after the other")
+}
+
+/// The working directory, or `$PGDATA`, where it is a data directory.
+fn surrounding_data_directory() -> Option<DataDirectory> {
+    let around = [env::current_dir().ok(), env::var_os("PGDATA").map(PathBuf::from)];
+    around.iter().flatten().find_map(|path| DataDirectory::at(path))
+}
 
 /// The program.
 pub fn main() -> ExitCode {

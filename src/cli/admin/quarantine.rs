@@ -1,6 +1,5 @@
 //! `wal-archive quarantine NAME`: one object moved aside, so that a good one can take its place.
 
-use super::super::args;
 use super::super::exit::AdminExit;
 use super::answer::{json_flag, show, show_json};
 use super::patience;
@@ -9,7 +8,7 @@ use crate::archive::identity;
 use crate::archive::lookup;
 use crate::archive::object::{Kept, Opener};
 use crate::archive::quarantine::{Subject, chosen, find, moved_before, set_aside};
-use crate::config::{Layers, Program};
+use crate::config::Layers;
 use crate::failure::Failure;
 use crate::object::{Checks, Key};
 use crate::storage::{Error, Shared, Storage};
@@ -41,7 +40,7 @@ pub(super) fn command() -> Command {
 }
 
 pub(super) fn run(matches: &ArgMatches) -> Result<AdminExit, Failure> {
-    let layers = args::layers(matches, Program::Archive)?;
+    let layers = super::layers_for(matches, matches.contains_id("from"))?;
     let force = matches.get_flag("force");
     let text = matches.get_one::<String>("name").cloned().unwrap_or_default();
     let subject = Subject::parse(&text).ok_or_else(|| {

@@ -1,13 +1,12 @@
 //! `wal-archive verify`: the proof that recovery would find what it asks for.
 
-use super::super::args;
 use super::super::exit::AdminExit;
 use super::answer::{json_flag, show, show_json};
 use super::findings;
 use super::patience;
 use super::progress::Progress;
 use super::table::{Align, Cell, Table, Tone, colour, counted, paint};
-use crate::config::{Program, duration};
+use crate::config::duration;
 use crate::failure::{Failure, exact_time, size};
 use crate::object::Checks;
 use crate::storage::Shared;
@@ -63,7 +62,7 @@ pub(super) fn command() -> Command {
 }
 
 pub(super) fn run(matches: &ArgMatches) -> Result<AdminExit, Failure> {
-    let (archive, checks) = args::layers(matches, Program::Archive)?.admin()?;
+    let (archive, checks) = super::layers(matches)?.admin()?;
     if checks == Checks::NoHeader && matches.get_flag("records") {
         return Err(Failure::new(
             (),

@@ -6,10 +6,11 @@ use super::super::args;
 use super::super::exit::AdminExit;
 use super::answer::{self, json_flag};
 use crate::check::{Check, Finding, Least, Place, Report, Rights, State, Thresholds, check};
-use crate::config::{Common, Layers, Program, duration};
+use crate::config::{Caller, Common, Layers, Program, duration};
 use crate::failure::Failure;
 use crate::host::data_directory::DataDirectory;
 use crate::host::durable;
+use crate::host::side_by_side::side_by_side;
 use crate::spool;
 use crate::storage::s3::ConditionalWrites;
 use crate::storage::{Destination, Location};
@@ -36,7 +37,7 @@ pub(super) fn command() -> Command {
     Command::new("check")
         .about("Tells whether archiving works, for cron, Nagios and Prometheus: 0 OK, 1 warning, 2 critical, 3 unknown")
         .args([
-            path("pgdata", "DIRECTORY", "Look at what waits to be archived in this data directory, too"),
+            path("pgdata", "DIRECTORY", "Look at what waits to be archived in this data directory, too (default: pgdata of the configuration file)"),
             one("connection", "STRING", "Ask this server, too, through psql: a libpq connection string, such as \"service=main\""),
             Arg::new("switch").long("switch").action(ArgAction::SetTrue).requires("connection")
                 .help("Finish a WAL segment on that server and wait until it is at every destination"),
@@ -54,35 +55,70 @@ pub(super) fn command() -> Command {
             time("clock-warning", "1min", "A destination's clock is further from this machine's: warning"),
             json_flag().help("As JSON, instead of a plugin's lines"),
             path("prometheus", "FILE", "Write the result to this file, too, for node_exporter's textfile collector"),
-            one("name", "NAME", "The label \"cluster\" in that file: needed where one machine has several"),
+            one("name", "NAME", "The label \"cluster\" in that file (default: the name of the cluster in the configuration file)"),
+            super::all_flag().conflicts_with_all(["pgdata", "connection", "switch", "name"])
+                .help("Every cluster of the configuration file, side by side"),
         ])
 }
 
 pub(super) fn run(matches: &ArgMatches) -> Result<AdminExit, Failure> {
-    let layers = args::layers(matches, Program::Archive);
+    let all = matches.get_flag("all");
+    let clusters = match all {
+        true => args::layers_of_all(matches, Program::Archive)?.into_iter().map(Ok).collect(),
+        false => vec![layers(matches)],
+    };
     if rustix::process::geteuid().is_root() {
         log::warn!(
             "root may do everything: run the check as PostgreSQL's user to learn what wal-push may do"
         );
     }
-    let pgdata = matches.get_one::<PathBuf>("pgdata").map(PathBuf::as_path);
-    let settings = layers.and_then(|layers| Settings::read(&layers, pgdata));
-    let mut report = match settings {
-        Ok(settings) => check(&request(matches, &settings)?),
-        // The commands that PostgreSQL calls fail the same way: that is no usage error of this one.
-        Err(failure) => Report {
-            findings: vec![Finding::of_failure(State::Critical, "settings", "settings", &failure)],
-            metrics: Vec::new(),
-        },
-    };
+    // Side by side, as the time of a check is that of all of them.
+    let checked: Result<Vec<_>, _> =
+        side_by_side(&clusters, |layers| Checked::of(layers, matches)).into_iter().collect();
+    let mut checked = checked?;
     if let Some(path) = matches.get_one::<PathBuf>("prometheus") {
-        write(path, matches.get_one::<String>("name").map(String::as_str), &mut report);
+        write(path, matches.get_one::<String>("name").map(String::as_str), &mut checked);
     }
-    match matches.get_flag("json") {
-        true => answer::show_json(show::json(&report)),
-        false => answer::show(&show::plugin(&report)),
+    match (matches.get_flag("json"), checked.as_slice()) {
+        (true, [one]) if !all => answer::show_json(show::json(one)),
+        (true, several) => answer::show_json(show::json_of_all(several)),
+        (false, checked) => answer::show(&show::plugin(checked)),
     }
-    Ok(AdminExit::Checked(report.state()))
+    Ok(AdminExit::Checked(show::state(&checked)))
+}
+
+/// Of the cluster that has the named data directory, else of the one that the call runs in.
+fn layers(matches: &ArgMatches) -> Result<Layers, Failure> {
+    match matches.get_one::<PathBuf>("pgdata") {
+        Some(path) => {
+            let caller = Caller { data_directory: Some(path), names_destinations: false };
+            args::layers(matches, Program::Archive, caller)
+        }
+        None => super::layers(matches),
+    }
+}
+
+/// What was found of a cluster.
+struct Checked {
+    /// Its name in the configuration file, where it has one.
+    cluster: Option<String>,
+    report: Report,
+}
+
+impl Checked {
+    fn of(layers: &Result<Layers, Failure>, matches: &ArgMatches) -> Result<Self, Failure> {
+        let cluster = layers.as_ref().ok().and_then(Layers::cluster).map(|chosen| chosen.name.clone());
+        let settings = layers.as_ref().map_err(Failure::clone);
+        let report = match settings.and_then(|layers| Settings::read(layers, matches)) {
+            Ok(settings) => check(&request(matches, &settings)?),
+            // The commands that PostgreSQL calls fail the same way: that is no usage error of this one.
+            Err(failure) => Report {
+                findings: vec![Finding::of_failure(State::Critical, "settings", "settings", &failure)],
+                metrics: Vec::new(),
+            },
+        };
+        Ok(Checked { cluster, report })
+    }
 }
 
 /// What the settings of wal-push and of wal-fetch name, where both can be used.
@@ -93,10 +129,12 @@ struct Settings {
     directories: Vec<Vec<PathBuf>>,
     /// Each once, where the data directory is known.
     spools: Vec<spool::Place>,
+    /// As the command line names it, else the configuration file.
+    pgdata: Option<PathBuf>,
 }
 
 impl Settings {
-    fn read(layers: &Layers, pgdata: Option<&Path>) -> Result<Self, Failure> {
+    fn read(layers: &Layers, matches: &ArgMatches) -> Result<Self, Failure> {
         let programs = [layers.push()?.common, layers.fetch()?.common];
         let mut once: Vec<&Destination> = Vec::new();
         for destination in programs.iter().flat_map(|common| &common.archive) {
@@ -104,7 +142,9 @@ impl Settings {
                 once.push(destination);
             }
         }
-        let data_directory = pgdata.and_then(DataDirectory::at);
+        let named = matches.get_one::<PathBuf>("pgdata").cloned();
+        let pgdata = named.map_or_else(|| layers.pgdata(), |path| Ok(Some(path)))?;
+        let data_directory = pgdata.as_deref().and_then(DataDirectory::at);
         let spool =
             |common: &Common| spool::Place::of(common.spool_dir.as_deref(), Some(data_directory.as_ref()?));
         let mut spools: Vec<_> = programs.iter().filter_map(spool).collect();
@@ -114,6 +154,7 @@ impl Settings {
             places: once.into_iter().map(place).collect(),
             directories: programs.iter().map(directories).collect(),
             spools,
+            pgdata,
         })
     }
 }
@@ -149,7 +190,7 @@ fn request<'a>(matches: &'a ArgMatches, settings: &'a Settings) -> Result<Check<
             Some("fetch") => Rights::Fetch,
             _ => Rights::All,
         },
-        data_directory: matches.get_one::<PathBuf>("pgdata").map(PathBuf::as_path),
+        data_directory: settings.pgdata.as_deref(),
         connection: matches.get_one::<String>("connection").map(String::as_str),
         switch,
         thresholds: Thresholds {
@@ -163,13 +204,18 @@ fn request<'a>(matches: &'a ArgMatches, settings: &'a Settings) -> Result<Check<
 }
 
 /// Nobody may read half of it, and a file of yesterday must not pass for one of today.
-fn write(path: &Path, cluster: Option<&str>, report: &mut Report) {
-    let text = show::prometheus(report, cluster, SystemTime::now());
-    if let Err(error) = durable::replace_public(path, text.as_bytes()) {
-        let what = format!("cannot write \"{}\": {error}", path.display());
-        report.findings.push(
-            Finding::new(State::Unknown, "prometheus", &path.display().to_string(), what)
-                .hint("make its directory, writable for the user that runs the check"),
-        );
+fn write(path: &Path, name: Option<&str>, checked: &mut Vec<Checked>) {
+    let text = show::prometheus(checked, name, SystemTime::now());
+    let Err(error) = durable::replace_public(path, text.as_bytes()) else { return };
+    let what = format!("cannot write \"{}\": {error}", path.display());
+    let finding = Finding::new(State::Unknown, "prometheus", &path.display().to_string(), what)
+        .hint("make its directory, writable for the user that runs the check");
+    match checked.as_mut_slice() {
+        [one] => one.report.findings.push(finding),
+        // It is no cluster's own.
+        _ => {
+            let report = Report { findings: vec![finding], metrics: Vec::new() };
+            checked.push(Checked { cluster: None, report });
+        }
     }
 }

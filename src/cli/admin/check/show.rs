@@ -3,6 +3,7 @@
 //! Sources: the Monitoring Plugins Development Guidelines, "Plugin Output for Nagios" and
 //! "Performance data"; Prometheus documentation, "Exposition formats".
 
+use super::Checked;
 use crate::check::{Finding, Limits, Metric, Report, State};
 use crate::cli::exit::AdminExit;
 use serde_json::{Value, json};
@@ -17,24 +18,38 @@ fn word(state: State) -> &'static str {
     }
 }
 
-/// The gravest finding and the numbers in the first line, then all of them, the gravest first.
-pub(super) fn plugin(report: &Report) -> String {
-    let state = report.state();
-    let mut findings: Vec<&Finding> = report.findings.iter().collect();
-    findings.sort_by_key(|finding| std::cmp::Reverse(finding.state));
-    let bad = findings.iter().filter(|finding| finding.state != State::Ok).count();
-    let summary = match findings.first() {
-        Some(first) if bad == 1 => sentence(first),
-        Some(first) if bad > 1 => format!("{} (and {} more)", sentence(first), bad - 1),
-        _ => format!("archiving works, {} checks", findings.len()),
+/// The gravest state of all clusters.
+pub(super) fn state(checked: &[Checked]) -> State {
+    checked.iter().map(|one| one.report.state()).max().unwrap_or(State::Ok)
+}
+
+/// The gravest finding and the numbers in the first line, then all of them, the gravest first. Each
+/// says of which cluster it is.
+pub(super) fn plugin(checked: &[Checked]) -> String {
+    let of = |one: &Checked| one.cluster.as_deref().map_or_else(String::new, |name| format!("{name}: "));
+    let mut findings: Vec<(String, &Finding)> = checked
+        .iter()
+        .flat_map(|one| one.report.findings.iter().map(move |finding| (of(one), finding)))
+        .collect();
+    findings.sort_by_key(|(_, finding)| std::cmp::Reverse(finding.state));
+    let bad = findings.iter().filter(|(_, finding)| finding.state != State::Ok).count();
+    let summary = match (findings.first(), checked) {
+        (Some((of, first)), _) if bad == 1 => format!("{of}{}", sentence(first)),
+        (Some((of, first)), _) if bad > 1 => format!("{of}{} (and {} more)", sentence(first), bad - 1),
+        (_, [one]) => format!("{}archiving works, {} checks", of(one), findings.len()),
+        (_, several) => format!("archiving works in {} clusters, {} checks", several.len(), findings.len()),
     };
-    let mut text = format!("WAL-ARCHIVE {} - {summary}", word(state));
-    if !report.metrics.is_empty() {
-        let data: Vec<String> = report.metrics.iter().map(performance).collect();
+    let mut text = format!("WAL-ARCHIVE {} - {summary}", word(state(checked)));
+    let of = |one: &Checked| one.cluster.as_deref().map_or_else(String::new, |name| format!("{name} "));
+    let data: Vec<String> = checked
+        .iter()
+        .flat_map(|one| one.report.metrics.iter().map(move |metric| performance(&of(one), metric)))
+        .collect();
+    if !data.is_empty() {
         text += &format!(" | {}", data.join(" "));
     }
-    for finding in findings {
-        text += &format!("\n{}: {}", word(finding.state), sentence(finding));
+    for (of, finding) in findings {
+        text += &format!("\n{}: {of}{}", word(finding.state), sentence(finding));
     }
     text + "\n"
 }
@@ -46,9 +61,9 @@ fn sentence(finding: &Finding) -> String {
 }
 
 /// `'label'=value[unit];[warning];[critical]`
-fn performance(metric: &Metric) -> String {
+fn performance(cluster: &str, metric: &Metric) -> String {
     let of = metric.of.as_deref().map_or_else(String::new, |of| format!(" {of}"));
-    let label = format!("{}{of}", metric.name).replace(['\'', '=', '|', '\n'], "_");
+    let label = format!("{cluster}{}{of}", metric.name).replace(['\'', '=', '|', '\n'], "_");
     let unit = match metric.name.rsplit('_').next() {
         Some("seconds" | "ago") => "s",
         Some("bytes") => "B",
@@ -64,7 +79,13 @@ fn performance(metric: &Metric) -> String {
 }
 
 /// Described in `docs/json.md`.
-pub(super) fn json(report: &Report) -> Value {
+pub(super) fn json_of_all(checked: &[Checked]) -> Value {
+    let clusters: Value = checked.iter().map(json).collect();
+    json!({"state": word(state(checked)), "clusters": clusters})
+}
+
+/// The same of one cluster.
+pub(super) fn json(Checked { cluster, report }: &Checked) -> Value {
     let findings: Vec<Value> = report
         .findings
         .iter()
@@ -87,14 +108,19 @@ pub(super) fn json(report: &Report) -> Value {
             json!({"name": metric.name, "of": metric.of, "value": metric.value, "most": most, "least": least})
         })
         .collect();
-    json!({"state": word(report.state()), "findings": findings, "metrics": metrics})
+    json!({"cluster": cluster, "state": word(report.state()), "findings": findings, "metrics": metrics})
 }
 
-/// Every metric begins with `wal_archive_`; the state is the exit code.
-pub(super) fn prometheus(report: &Report, cluster: Option<&str>, now: SystemTime) -> String {
-    let labels = |others: &[(&str, &str)]| {
-        let all = cluster.map(|cluster| ("cluster", cluster)).into_iter().chain(others.iter().copied());
-        let all: Vec<String> = all.map(|(name, value)| format!("{name}=\"{}\"", escaped(value))).collect();
+/// Every metric begins with `wal_archive_`; the state is the exit code. `name` is the label of the
+/// cluster where there is one cluster only, and it is to be called otherwise.
+pub(super) fn prometheus(checked: &[Checked], name: Option<&str>, now: SystemTime) -> String {
+    let labels = |one: &Checked, others: &[(&str, &str)]| {
+        let cluster = name.or(one.cluster.as_deref()).map(|cluster| ("cluster", cluster));
+        let all: Vec<String> = cluster
+            .into_iter()
+            .chain(others.iter().copied())
+            .map(|(name, value)| format!("{name}=\"{}\"", escaped(value)))
+            .collect();
         if all.is_empty() { String::new() } else { format!("{{{}}}", all.join(",")) }
     };
     let mut text = String::new();
@@ -106,34 +132,43 @@ pub(super) fn prometheus(report: &Report, cluster: Option<&str>, now: SystemTime
     };
     let number = |state| AdminExit::Checked(state).code().to_string();
     let seconds = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs().to_string();
-    gauge("check_time_seconds", "When the check ran, by the epoch.", vec![(labels(&[]), seconds)]);
-    let state = vec![(labels(&[]), number(report.state()))];
-    gauge("check_state", "The gravest finding: 0 OK, 1 warning, 2 critical, 3 unknown.", state);
-    // One sample for each pair: the gravest, where several findings share it.
+    let times = checked.iter().map(|one| (labels(one, &[]), seconds.clone()));
+    gauge("check_time_seconds", "When the check ran, by the epoch.", times.collect());
+    let states = checked.iter().map(|one| (labels(one, &[]), number(one.report.state())));
+    gauge("check_state", "The gravest finding: 0 OK, 1 warning, 2 critical, 3 unknown.", states.collect());
+    let pairs = checked.iter().flat_map(|one| {
+        let labelled = |(check, of, state)| (labels(one, &[("check", check), ("of", of)]), number(state));
+        gravest_of_each(&one.report).into_iter().map(labelled).collect::<Vec<_>>()
+    });
+    gauge("check", "What was looked at, in the numbers of check_state.", pairs.collect());
+    let metrics: Vec<(&Checked, &Metric)> =
+        checked.iter().flat_map(|one| one.report.metrics.iter().map(move |metric| (one, metric))).collect();
+    let mut names: Vec<&str> = Vec::new();
+    for (_, Metric { name, .. }) in &metrics {
+        if names.contains(name) {
+            continue;
+        }
+        names.push(name);
+        let sample = |(one, metric): &(&Checked, &Metric)| {
+            let of = metric.of.as_deref().map(|of| ("of", of));
+            (labels(one, of.as_slice()), metric.value.to_string())
+        };
+        let same = metrics.iter().filter(|(_, other)| other.name == *name);
+        gauge(name, "See docs/operations.md.", same.map(sample).collect());
+    }
+    text
+}
+
+/// One state for each pair of what was looked at: the gravest, where several findings share it.
+fn gravest_of_each(report: &Report) -> Vec<(&str, &str, State)> {
     let mut pairs: Vec<(&str, &str, State)> = Vec::new();
     for Finding { check, of, state, .. } in &report.findings {
         match pairs.iter_mut().find(|(known, known_of, _)| (known, known_of) == (check, &of.as_str())) {
-            Some((_, _, worst)) => *worst = (*worst).max(*state),
+            Some((_, _, gravest)) => *gravest = (*gravest).max(*state),
             None => pairs.push((check, of, *state)),
         }
     }
-    let pairs =
-        pairs.into_iter().map(|(check, of, state)| (labels(&[("check", check), ("of", of)]), number(state)));
-    gauge("check", "What was looked at, in the numbers of check_state.", pairs.collect());
-    let mut names: Vec<&str> = Vec::new();
-    for metric in &report.metrics {
-        if names.contains(&metric.name) {
-            continue;
-        }
-        names.push(metric.name);
-        let same = report.metrics.iter().filter(|other| other.name == metric.name);
-        let sample = |metric: &Metric| {
-            let of = metric.of.as_deref().map(|of| ("of", of));
-            (labels(of.as_slice()), metric.value.to_string())
-        };
-        gauge(metric.name, "See docs/operations.md.", same.map(sample).collect());
-    }
-    text
+    pairs
 }
 
 fn escaped(value: &str) -> String {
@@ -145,26 +180,31 @@ mod tests {
     use super::*;
     use std::time::Duration;
 
-    fn report() -> Report {
+    fn report() -> Checked {
         let fine = Finding::fine("create", "/mnt/a", "\"/mnt/a\" took a new object");
         let bad = Finding { state: State::Critical, hint: Some("do x | y".into()), ..fine.clone() };
         let bad = Finding { check: "list", message: "two\nlines".into(), ..bad };
         let metric =
             |name, of: Option<&str>, limits| Metric { name, of: of.map(str::to_owned), value: 1.5, limits };
-        Report {
+        let report = Report {
             findings: vec![fine, bad],
             metrics: vec![
                 metric("free_bytes", Some("/mnt/a"), Some(Limits::Least(10.0, 5.0))),
                 metric("backlog_files", None, Some(Limits::Most(4.0, 8.0))),
                 metric("free_bytes", Some("it's"), None),
             ],
-        }
+        };
+        Checked { cluster: None, report }
+    }
+
+    fn of(cluster: &str, checked: Checked) -> Checked {
+        Checked { cluster: Some(cluster.to_owned()), ..checked }
     }
 
     #[test]
     fn a_plugins_first_line_is_the_gravest_finding_and_the_numbers() {
         assert_eq!(
-            plugin(&report()),
+            plugin(&[report()]),
             "WAL-ARCHIVE CRITICAL - two lines HINT: do x ¦ y | 'free_bytes /mnt/a'=1.5B;10:;5: \
              'backlog_files'=1.5;4;8 'free_bytes it_s'=1.5B\n\
              CRITICAL: two lines HINT: do x ¦ y\n\
@@ -175,7 +215,7 @@ mod tests {
     #[test]
     fn prometheus_gets_each_metric_once_with_all_its_samples() {
         let now = SystemTime::UNIX_EPOCH + Duration::from_secs(7);
-        let text = prometheus(&report(), Some("ma\"in"), now);
+        let text = prometheus(&[report()], Some("ma\"in"), now);
         let samples: Vec<&str> = text.lines().filter(|line| !line.starts_with('#')).collect();
         assert_eq!(
             samples,
@@ -189,7 +229,37 @@ mod tests {
                 "wal_archive_backlog_files{cluster=\"ma\\\"in\"} 1.5",
             ]
         );
-        assert!(prometheus(&report(), None, now).contains("\nwal_archive_check_state 2\n"));
+        assert!(prometheus(&[report()], None, now).contains("\nwal_archive_check_state 2\n"));
+    }
+
+    #[test]
+    fn several_clusters_share_one_state_and_each_line_and_number_names_its_own() {
+        let mut fine = report();
+        fine.report.findings.truncate(1);
+        fine.report.metrics.truncate(1);
+        let both = [of("a", fine), of("b", report())];
+        assert_eq!(
+            plugin(&both),
+            "WAL-ARCHIVE CRITICAL - b: two lines HINT: do x ¦ y | 'a free_bytes /mnt/a'=1.5B;10:;5: \
+             'b free_bytes /mnt/a'=1.5B;10:;5: 'b backlog_files'=1.5;4;8 'b free_bytes it_s'=1.5B\n\
+             CRITICAL: b: two lines HINT: do x ¦ y\n\
+             OK: a: \"/mnt/a\" took a new object\n\
+             OK: b: \"/mnt/a\" took a new object\n"
+        );
+        assert!(plugin(&both[..1]).starts_with("WAL-ARCHIVE OK - a: archiving works, 1 checks | "));
+        let text = prometheus(&both, None, SystemTime::UNIX_EPOCH);
+        assert_eq!(text.matches("# TYPE wal_archive_free_bytes gauge\n").count(), 1, "{text}");
+        for sample in [
+            "check_state{cluster=\"a\"} 0",
+            "check_state{cluster=\"b\"} 2",
+            "free_bytes{cluster=\"a\",of=\"/mnt/a\"} 1.5",
+            "free_bytes{cluster=\"b\",of=\"/mnt/a\"} 1.5",
+        ] {
+            assert!(text.contains(&format!("\nwal_archive_{sample}\n")), "{sample}: {text}");
+        }
+        let value = json_of_all(&both);
+        assert_eq!((&value["state"], &value["clusters"][0]["state"]), (&json!("CRITICAL"), &json!("OK")));
+        assert_eq!(value["clusters"][1]["cluster"], "b");
     }
 
     #[test]

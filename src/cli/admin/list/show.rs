@@ -1,97 +1,14 @@
-//! `wal-archive list`: what stands in the archive, by names and history files.
+//! How `wal-archive list` shows the archive at a destination: tables for people, and JSON.
 
-use super::super::args;
-use super::super::exit::AdminExit;
-use super::answer::{json_flag, show, show_json};
-use super::findings;
-use super::patience;
-use super::table::{Align, Cell, Table, Tone, colour, counted, time};
-use crate::archive::inventory::{Backup, Content, Gap, Gaps, Inventory, Item, TimelineFiles, Total, items};
-use crate::config::Program;
-use crate::failure::{Failure, size};
+use super::super::findings;
+use super::super::table::{Align, Cell, Table, Tone, colour, counted, paint, time};
+use crate::archive::inventory::{Backup, Content, Gap, Gaps, Inventory, Item, TimelineFiles, Total};
+use crate::failure::size;
 use crate::object::Stored;
-use crate::storage::Shared;
-use crate::verify::{Scope, by_names, not_listed, verdict};
 use crate::wal::{Timeline, TimelineHistory};
-use clap::{Arg, ArgAction, ArgMatches, Command};
-use log::Level;
 use serde_json::{Value, json};
 
-pub(super) fn command() -> Command {
-    Command::new("list")
-        .about("Shows timelines, segments, gaps and backups of the archive")
-        .arg(
-            Arg::new("segments")
-                .long("segments")
-                .action(ArgAction::SetTrue)
-                .help("Every object instead; with --json one line of JSON each"),
-        )
-        .arg(patience::arg())
-        .arg(json_flag())
-}
-
-pub(super) fn run(matches: &ArgMatches) -> Result<AdminExit, Failure> {
-    let (archive, _) = args::layers(matches, Program::Archive)?.admin()?;
-    let storages: Vec<Shared> =
-        archive.iter().map(|place| patience::open(place, matches)).collect::<Result<_, _>>()?;
-    let json = matches.get_flag("json");
-    if matches.get_flag("segments") {
-        return storages.iter().try_for_each(|storage| every_object(storage, json)).map(|()| AdminExit::Fine);
-    }
-    let mut inventories = Vec::new();
-    let mut unread = Vec::new();
-    for storage in &storages {
-        match Inventory::read_archive(storage.as_ref()) {
-            Ok(inventory) => inventories.push(inventory),
-            Err(error) => unread.push(not_listed(storage.as_ref(), &error)),
-        }
-    }
-    let mut found = by_names(&inventories, &Scope::default()).map(|names| names.findings).unwrap_or_default();
-    for lost in &unread {
-        findings::failure(lost).log(Level::Error);
-    }
-    if json {
-        found.extend(unread.iter().cloned());
-        let destinations: Value = inventories.iter().map(destination).collect();
-        show_json(json!({"destinations": destinations, "findings": findings::json(&found)}));
-    } else {
-        let sections: Vec<String> = inventories.iter().map(section).collect();
-        show(&sections.join("\n"));
-        if !found.is_empty() {
-            show(&format!("\n{}", findings::text(&found)));
-        }
-    }
-    found.extend(unread);
-    Ok(findings::exit(verdict(&found)))
-}
-
-/// `--segments`, as the listing comes.
-fn every_object(storage: &Shared, json: bool) -> Result<(), Failure> {
-    let failed = |error| Failure::from_storage((), &error);
-    let mut text = String::new();
-    for item in items(storage.as_ref()).map_err(failed)? {
-        let item = item.map_err(failed)?;
-        let (kind, name) = kind(&item);
-        if json {
-            let line = json!({
-                "destination": storage.place(), "key": item.key, "kind": kind, "name": name,
-                "bytes": item.size, "stored": time(item.modified),
-            });
-            text += &format!("{line}\n");
-        } else {
-            text +=
-                &format!("{}  {:>12}  {kind:8}  {}\n", time(item.modified), item.size, printable(&item.key));
-        }
-        if text.len() > 1 << 16 {
-            show(&text);
-            text.clear();
-        }
-    }
-    show(&text);
-    Ok(())
-}
-
-fn kind(item: &Item) -> (String, Option<String>) {
+pub(super) fn kind(item: &Item) -> (String, Option<String>) {
     let name = item.stored.name().map(|name| name.to_string());
     let kind = match &item.stored {
         Stored::Wal(_, encoding) if encoding.extension().is_empty() => "bare",
@@ -103,12 +20,12 @@ fn kind(item: &Item) -> (String, Option<String>) {
     (kind.to_owned(), name)
 }
 
-fn printable(text: &str) -> String {
-    super::table::paint(&Cell::from(text), false)
+pub(super) fn printable(text: &str) -> String {
+    paint(&Cell::from(text), false)
 }
 
 /// One destination for people.
-fn section(inventory: &Inventory) -> String {
+pub(super) fn section(inventory: &Inventory) -> String {
     let colour = colour();
     let cluster = match (inventory.system_id, inventory.segment_size) {
         (Some(id), Some(size)) => format!("cluster {id}, segments of {size}"),
@@ -324,7 +241,7 @@ fn others(inventory: &Inventory) -> Table {
 }
 
 /// One destination as JSON.
-fn destination(inventory: &Inventory) -> Value {
+pub(super) fn destination(inventory: &Inventory) -> Value {
     let timelines: Value =
         inventory.timelines.iter().map(|(id, files)| timeline(inventory, *id, files)).collect();
     let backups: Value = inventory.backups.iter().map(|backup| one_backup(inventory, backup)).collect();

@@ -1,0 +1,169 @@
+//! `wal-archive list`: what stands in the archive, by names and history files; with `--all` in each
+//! cluster's.
+
+mod show;
+
+use super::answer::{json_flag, show, show_json};
+use super::table::time;
+use super::{findings, patience};
+use crate::archive::inventory::{Inventory, items};
+use crate::cli::args;
+use crate::cli::exit::AdminExit;
+use crate::config::{Layers, Program};
+use crate::failure::Failure;
+use crate::storage::Shared;
+use crate::verify::{Finding, Scope, by_names, not_listed, verdict};
+use clap::{Arg, ArgAction, ArgMatches, Command};
+use log::Level;
+use serde_json::{Value, json};
+
+pub(super) fn command() -> Command {
+    Command::new("list")
+        .about("Shows timelines, segments, gaps and backups of the archive")
+        .arg(
+            Arg::new("segments")
+                .long("segments")
+                .action(ArgAction::SetTrue)
+                .help("Every object instead; with --json one line of JSON each"),
+        )
+        .arg(super::all_flag())
+        .arg(patience::arg())
+        .arg(json_flag())
+}
+
+pub(super) fn run(matches: &ArgMatches) -> Result<AdminExit, Failure> {
+    if matches.get_flag("all") {
+        return of_each_cluster(matches);
+    }
+    let layers = super::layers(matches)?;
+    if matches.get_flag("segments") {
+        return every_object_of(&layers, matches, None).map(|()| AdminExit::Fine);
+    }
+    let listed = Listed::read(&layers, matches)?;
+    match matches.get_flag("json") {
+        true => show_json(listed.json(layers.cluster().map(|chosen| chosen.name.as_str()))),
+        false => listed.tell(),
+    }
+    Ok(listed.exit())
+}
+
+/// One after the other; one that cannot be listed stops no other.
+fn of_each_cluster(matches: &ArgMatches) -> Result<AdminExit, Failure> {
+    let (json, segments) = (matches.get_flag("json"), matches.get_flag("segments"));
+    let (mut exits, mut objects) = (Vec::new(), Vec::new());
+    for layers in args::layers_of_all(matches, Program::Archive)? {
+        let name = layers.cluster().map_or("", |chosen| chosen.name.as_str());
+        if !json {
+            let gap = if exits.is_empty() { "" } else { "\n" };
+            show(&format!("{gap}cluster {name}\n"));
+        }
+        let listed = match segments {
+            true => every_object_of(&layers, matches, Some(name)).map(|()| AdminExit::Fine),
+            false => Listed::read(&layers, matches).map(|listed| {
+                match json {
+                    true => objects.push(listed.json(Some(name))),
+                    false => listed.tell(),
+                }
+                listed.exit()
+            }),
+        };
+        exits.push(listed.unwrap_or_else(|failure| {
+            objects.push(json!({"cluster": name, "error": failure.to_string()}));
+            failure.within(&format!("cluster \"{name}\"")).log(Level::Error);
+            AdminExit::CouldNotTell
+        }));
+    }
+    if json && !segments {
+        show_json(json!({"clusters": objects}));
+    }
+    Ok(AdminExit::of_all(&exits))
+}
+
+/// What was listed of an archive.
+struct Listed {
+    inventories: Vec<Inventory>,
+    found: Vec<Finding>,
+    /// Destinations that could not be listed.
+    unread: Vec<Finding>,
+}
+
+impl Listed {
+    fn read(layers: &Layers, matches: &ArgMatches) -> Result<Self, Failure> {
+        let (mut inventories, mut unread) = (Vec::new(), Vec::new());
+        for storage in open(layers, matches)? {
+            match Inventory::read_archive(storage.as_ref()) {
+                Ok(inventory) => inventories.push(inventory),
+                Err(error) => unread.push(not_listed(storage.as_ref(), &error)),
+            }
+        }
+        let found = by_names(&inventories, &Scope::default()).map(|names| names.findings).unwrap_or_default();
+        for lost in &unread {
+            findings::failure(lost).log(Level::Error);
+        }
+        Ok(Listed { inventories, found, unread })
+    }
+
+    fn all_findings(&self) -> Vec<Finding> {
+        self.found.iter().chain(&self.unread).cloned().collect()
+    }
+
+    fn exit(&self) -> AdminExit {
+        findings::exit(verdict(&self.all_findings()))
+    }
+
+    fn json(&self, cluster: Option<&str>) -> Value {
+        let destinations: Value = self.inventories.iter().map(show::destination).collect();
+        let findings = findings::json(&self.all_findings());
+        json!({"cluster": cluster, "destinations": destinations, "findings": findings})
+    }
+
+    fn tell(&self) {
+        let sections: Vec<String> = self.inventories.iter().map(show::section).collect();
+        show(&sections.join("\n"));
+        if !self.found.is_empty() {
+            show(&format!("\n{}", findings::text(&self.found)));
+        }
+    }
+}
+
+fn open(layers: &Layers, matches: &ArgMatches) -> Result<Vec<Shared>, Failure> {
+    layers.admin()?.0.iter().map(|place| patience::open(place, matches)).collect()
+}
+
+fn every_object_of(layers: &Layers, matches: &ArgMatches, cluster: Option<&str>) -> Result<(), Failure> {
+    let json = matches.get_flag("json");
+    open(layers, matches)?.iter().try_for_each(|storage| every_object(storage, json, cluster))
+}
+
+/// `--segments`, as the listing comes.
+fn every_object(storage: &Shared, json: bool, cluster: Option<&str>) -> Result<(), Failure> {
+    let failed = |error| Failure::from_storage((), &error);
+    let mut text = String::new();
+    for item in items(storage.as_ref()).map_err(failed)? {
+        let item = item.map_err(failed)?;
+        let (kind, name) = show::kind(&item);
+        if json {
+            let mut line = json!({
+                "destination": storage.place(), "key": item.key, "kind": kind, "name": name,
+                "bytes": item.size, "stored": time(item.modified),
+            });
+            if let (Some(cluster), Some(fields)) = (cluster, line.as_object_mut()) {
+                fields.insert("cluster".to_owned(), json!(cluster));
+            }
+            text += &format!("{line}\n");
+        } else {
+            text += &format!(
+                "{}  {:>12}  {kind:8}  {}\n",
+                time(item.modified),
+                item.size,
+                show::printable(&item.key)
+            );
+        }
+        if text.len() > 1 << 16 {
+            show(&text);
+            text.clear();
+        }
+    }
+    show(&text);
+    Ok(())
+}
