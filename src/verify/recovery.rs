@@ -49,7 +49,7 @@ pub(super) fn recoverable(
     intact: &BTreeMap<Timeline, Runs>,
     chains: Option<&Chains>,
 ) -> Vec<Recoverable> {
-    names.needs.iter().map(|need| one(names, need, intact, chains)).collect()
+    names.needs.iter().filter(|need| need.is_begun).map(|need| one(names, need, intact, chains)).collect()
 }
 
 fn one(

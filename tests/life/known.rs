@@ -253,3 +253,21 @@ fn what_is_missing_before_a_fork_is_found_by_verify_as_by_a_recovery() {
     ];
     holds(Programs::Library, &[Directory], &steps);
 }
+
+#[test]
+fn where_only_a_timelines_history_is_archived_verify_tells_no_end_of_a_recovery_along_it() {
+    let steps = [
+        Backup('A'),
+        Standby { of: 'A', name: 'B', archiving: On },
+        Standby { of: 'B', name: 'C', archiving: Always },
+        Promote { server: 'B', archiving: Off, blind: true },
+        Stream { server: 'C', replay: true },
+        Archive { server: 'C', files: 4, look_ahead: 0 },
+        // The old primary goes on, and its segment serves whoever follows the new timeline.
+        Write('A', 3),
+        Switch('A'),
+        Archive { server: 'A', files: 4, look_ahead: 0 },
+        Verify,
+    ];
+    holds(Programs::Library, &[Bucket], &steps);
+}

@@ -24,6 +24,9 @@ pub struct Need {
     /// The newest segment of the timeline that is there, or must be by what else is; where nothing of
     /// the timeline is, the last one before it begins.
     pub last: u64,
+    /// Whether anything tells how far the timeline itself goes. Else recovery goes on with what its parent
+    /// wrote after it was left, as far as that is there.
+    pub is_begun: bool,
 }
 
 impl Need {
@@ -44,6 +47,7 @@ pub fn needs(inventory: &Inventory, wanted: &dyn Fn(usize) -> bool) -> Vec<Need>
     for (timeline, files) in &inventory.timelines {
         let Ok(branch) = inventory.branch(*timeline) else { continue };
         let own = files.segments.last().max(inventory.newest_shown(*timeline));
+        let is_begun = own.is_some();
         let Some(last) = own.max(before(inventory, &branch)) else { continue };
         for (index, backup) in inventory.backups.iter().enumerate().filter(|(index, _)| wanted(*index)) {
             let Ok(content) = &backup.content else { continue };
@@ -54,15 +58,22 @@ pub fn needs(inventory: &Inventory, wanted: &dyn Fn(usize) -> bool) -> Vec<Need>
             let begins = branch.passes(content.start_segment.timeline(), content.start);
             let passes = begins && branch.passes(content.stop_segment.timeline(), end);
             // The end of a backup in the segment in which the timeline begins is not archived so far.
-            let is_archived = own.is_some() || consistent <= last;
+            let is_archived = is_begun || consistent <= last;
             if passes && first <= last && is_archived {
                 let last = last.max(consistent);
-                needs.push(Need { backup: Some(index), branch: branch.clone(), first, consistent, last });
+                needs.push(Need {
+                    backup: Some(index),
+                    branch: branch.clone(),
+                    first,
+                    consistent,
+                    last,
+                    is_begun,
+                });
             }
         }
         if inventory.backups.is_empty() {
             let Some(first) = oldest(inventory, &branch).filter(|first| *first <= last) else { continue };
-            needs.push(Need { backup: None, branch, first, consistent: first, last });
+            needs.push(Need { backup: None, branch, first, consistent: first, last, is_begun });
         }
     }
     needs
