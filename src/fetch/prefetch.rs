@@ -53,7 +53,7 @@ pub struct Prefetching {
     pub destinations: Vec<Shared>,
     /// Whether pages are looked at.
     pub checks: Checks,
-    /// See [`super::Downloads::terms`].
+    /// See [`super::Prefetcher::terms`].
     pub terms: Sha256Sum,
     /// How many segments to be ahead.
     pub window: usize,
