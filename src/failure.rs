@@ -19,7 +19,6 @@ pub struct Failure<K = ()> {
 }
 
 impl<K> Failure<K> {
-    /// Without a hint.
     pub fn new(kind: K, message: impl Into<String>) -> Self {
         Failure { kind, message: message.into(), hint: None }
     }
@@ -30,7 +29,6 @@ impl<K> Failure<K> {
         self
     }
 
-    /// Says where.
     pub fn within(self, place: &str) -> Self {
         Failure { message: format!("{place}: {}", self.message), ..self }
     }

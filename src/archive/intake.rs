@@ -29,7 +29,6 @@ pub enum Cause {
     Conflict,
     /// A destination failed or refused.
     Destination,
-    /// The deadline passed.
     Deadline,
     /// Something must be configured first.
     Configuration,
@@ -65,7 +64,6 @@ pub struct Source {
     pub path: PathBuf,
     /// What its object says of it.
     pub trailer: Trailer,
-    /// Its object.
     pub body: Body,
     /// Of a segment whose pages are looked at.
     pub page: Option<FirstPage>,

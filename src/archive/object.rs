@@ -59,26 +59,22 @@ impl fmt::Display for Verdict {
 pub struct Opened {
     /// When it was stored, by the store's clock.
     pub modified: SystemTime,
-    /// What it is.
     pub verdict: Verdict,
 }
 
 /// An object of which the stored bytes were kept, so that they can be put elsewhere unchanged.
 pub struct Kept {
-    /// Where it is.
     pub key: Key,
     /// When it was stored, by the store's clock.
     pub modified: SystemTime,
     /// The stored bytes.
     pub body: Body,
-    /// What they are.
     pub verdict: Verdict,
 }
 
 /// Why nothing can be said of an object.
 #[derive(Debug)]
 pub enum OpenError {
-    /// The storage failed.
     Storage(Error),
     /// The raw file could not be written.
     Output(io::Error),

@@ -13,9 +13,7 @@ use crate::wal::{Timeline, WalName};
 /// How many of them are compared, the newest first.
 pub const COMPARED: usize = 16;
 
-/// One of them.
 pub struct Orphan {
-    /// Where it is.
     pub key: String,
     /// The WAL file that it holds, or another content of which.
     pub name: WalName,

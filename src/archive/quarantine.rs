@@ -54,7 +54,6 @@ impl Subject {
         Some(Subject::Key(key, name))
     }
 
-    /// The WAL file.
     pub fn name(&self) -> WalName {
         match self {
             Subject::Name(name) | Subject::Key(_, name) => *name,

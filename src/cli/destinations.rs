@@ -34,7 +34,6 @@ impl Destinations {
         Destinations(configured.iter().map(open).collect())
     }
 
-    /// To work with.
     pub(super) fn shared(&self) -> Vec<Shared> {
         self.0.iter().map(|opened| Arc::clone(&opened.storage) as Shared).collect()
     }

@@ -34,11 +34,9 @@ use crate::{fetch, push};
 /// The end of `wal-push`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PushExit {
-    /// Durable everywhere.
     Stored,
     /// Bad arguments or configuration.
     Usage,
-    /// The source's fault.
     Source,
     /// Not a valid file.
     Invalid,
@@ -46,7 +44,6 @@ pub enum PushExit {
     Conflict,
     /// A destination's fault, and what a panic is reported as.
     Destination,
-    /// Too late.
     Deadline,
 }
 
@@ -64,7 +61,6 @@ impl PushExit {
         }
     }
 
-    /// Every one.
     pub const ALL: [PushExit; 7] = [
         PushExit::Stored,
         PushExit::Usage,
@@ -107,19 +103,14 @@ pub enum Form {
 pub enum FetchExit {
     /// The file is there.
     Delivered,
-    /// Proved absent.
     Absent,
     /// Bad arguments or configuration.
     Usage,
     /// A destination's fault, and what a panic is reported as.
     Unreachable,
-    /// The object's fault.
     Damaged,
-    /// The path's fault.
     Local,
-    /// Too late.
     Deadline,
-    /// Later segments exist.
     Hole,
 }
 
@@ -142,7 +133,6 @@ impl FetchExit {
         }
     }
 
-    /// Every one.
     pub const ALL: [FetchExit; 8] = [
         FetchExit::Delivered,
         FetchExit::Absent,
@@ -178,7 +168,6 @@ impl FetchExit {
 pub enum AdminExit {
     /// Nothing to object to.
     Fine,
-    /// Findings or conflicts.
     Findings,
     /// Bad usage, or it could not tell.
     CouldNotTell,
@@ -193,7 +182,6 @@ impl AdminExit {
         gravest.into_iter().find(|exit| exits.contains(exit)).unwrap_or(AdminExit::Fine)
     }
 
-    /// The number.
     pub fn code(self) -> u8 {
         match self {
             AdminExit::Fine => 0,

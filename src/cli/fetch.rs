@@ -24,7 +24,6 @@ use std::process::ExitCode;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
-/// The program.
 pub fn main() -> ExitCode {
     let start = Instant::now();
     let mut args: Vec<OsString> = env::args_os().collect();
@@ -89,7 +88,6 @@ fn settle_for(on_error: OnError, directory: Option<&DataDirectory>) -> Form {
     }
 }
 
-/// The command line.
 pub(super) fn command() -> Command {
     args::command(
         "wal-fetch",

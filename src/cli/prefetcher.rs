@@ -46,7 +46,6 @@ pub(super) fn start(data_directory: &Path) {
     }
 }
 
-/// The process.
 pub(super) fn main(args: Vec<OsString>) -> ExitCode {
     close_inherited();
     let run = std::panic::AssertUnwindSafe(|| {

@@ -21,7 +21,6 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant, SystemTime};
 use std::{env, fs};
 
-/// The program.
 pub fn main() -> ExitCode {
     let start = Instant::now();
     let mut args: Vec<OsString> = env::args_os().collect();

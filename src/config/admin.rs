@@ -16,7 +16,6 @@ impl Layers {
         self.checks(Program::Push)
     }
 
-    /// wal-push's compression level.
     pub fn level(&self) -> Result<i32, Error> {
         self.get(&LEVEL, Program::Push)
     }

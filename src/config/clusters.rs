@@ -30,7 +30,6 @@ impl<'a> Caller<'a> {
 pub struct Chosen {
     /// As in `[cluster.NAME]`.
     pub name: String,
-    /// Why.
     pub by: Origin,
 }
 

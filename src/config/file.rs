@@ -56,7 +56,6 @@ impl ConfigFile {
         Ok(ConfigFile { path: path.to_owned(), table })
     }
 
-    /// Where it is.
     pub fn path(&self) -> &Path {
         &self.path
     }

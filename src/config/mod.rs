@@ -61,7 +61,6 @@ pub enum Origin {
     File(PathBuf, String),
     /// A variable of WAL-G or AWS.
     Theirs(&'static str),
-    /// Built in.
     Default,
 }
 

@@ -18,7 +18,6 @@ use std::time::Duration;
 pub struct Common {
     /// Never empty, each once.
     pub archive: Vec<Destination>,
-    /// How messages look.
     pub log_format: LogFormat,
     /// Where it is not beside the data directory.
     pub spool_dir: Option<PathBuf>,
@@ -35,12 +34,9 @@ impl Common {
     }
 }
 
-/// What wal-push needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PushSettings {
-    /// See there.
     pub common: Common,
-    /// zstd's.
     pub level: i32,
     /// How many more files in one call.
     pub look_ahead: usize,
@@ -50,10 +46,8 @@ pub struct PushSettings {
     pub drop_cache: bool,
 }
 
-/// What wal-fetch needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FetchSettings {
-    /// See there.
     pub common: Common,
     /// The form of the error codes.
     pub on_error: OnError,
@@ -124,7 +118,6 @@ impl Layers {
         self.get(&LOG_FORMAT, program)
     }
 
-    /// What wal-push needs.
     pub fn push(&self) -> Result<PushSettings, Error> {
         let program = Program::Push;
         let common = self.common(program)?;
@@ -145,7 +138,6 @@ impl Layers {
         })
     }
 
-    /// What wal-fetch needs.
     pub fn fetch(&self) -> Result<FetchSettings, Error> {
         let program = Program::Fetch;
         let (common, partial) = (self.common(program)?, self.get(&PARTIAL, program)?);

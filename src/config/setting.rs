@@ -57,9 +57,7 @@ pub enum Scope {
 /// What holds where nothing is set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Preset {
-    /// Nothing.
     Nothing,
-    /// This value.
     Value(&'static str),
     /// What these words say, found out when it is needed.
     Words(&'static str),
@@ -82,7 +80,6 @@ pub struct Row {
     pub theirs: &'static [&'static str],
     /// Whether it must never be shown, nor appear on a command line.
     pub secret: bool,
-    /// One line.
     pub help: &'static str,
 }
 
@@ -92,7 +89,6 @@ impl Row {
         !self.secret && self.scope != Scope::File
     }
 
-    /// Its environment variable.
     pub fn variable(&self) -> Option<String> {
         match (self.scope, self.name) {
             (Scope::File, _) => None,

@@ -27,7 +27,6 @@ pub enum OnError {
 
 type Result<T> = std::result::Result<T, String>;
 
-/// Any text.
 pub(super) fn text(text: &str) -> Result<String> {
     Ok(text.to_owned())
 }

@@ -24,9 +24,7 @@ use std::time::SystemTime;
 
 /// What all destinations hold together, and what their backup history files say.
 pub struct Archive {
-    /// For the plan.
     pub facts: Facts,
-    /// By name.
     pub histories: BTreeMap<WalName, Content<BackupHistory>>,
     /// Objects of WAL files in encodings that are not read; they stay.
     pub unread: u64,
@@ -114,13 +112,10 @@ impl Archive {
 pub struct Doomed {
     /// The first segment, or that of the first file.
     pub first: SegmentName,
-    /// The last one.
     pub last: SegmentName,
-    /// How many objects.
     pub objects: u64,
     /// Their bytes, as stored.
     pub bytes: u64,
-    /// Why they go.
     pub why: Why,
 }
 

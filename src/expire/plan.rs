@@ -24,13 +24,11 @@ use std::time::{Duration, SystemTime};
 /// What the destinations hold together.
 #[derive(Clone, Debug)]
 pub struct Facts {
-    /// Of all segments.
     pub size: SegmentSize,
     /// Every timeline that has any file.
     pub timelines: BTreeMap<Timeline, Line>,
 }
 
-/// One timeline.
 #[derive(Clone, Debug)]
 pub struct Line {
     /// How it came to be.
@@ -42,7 +40,6 @@ pub struct Line {
 /// What is known of a timeline's ancestors.
 #[derive(Clone, Debug)]
 pub enum History {
-    /// Everything.
     Known(Branch),
     /// Nothing: it has segments and no history file.
     Missing,
@@ -66,13 +63,11 @@ pub struct Rules {
 /// A place in the WAL, whatever the timeline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Before {
-    /// The segment.
     Segment(SegmentName),
     /// The segment that holds the address.
     Address(Lsn),
 }
 
-/// See the module.
 #[derive(Clone, Debug)]
 pub struct Plan {
     /// The named backups, newest first, and what becomes of each.

@@ -34,7 +34,6 @@ struct Server {
     /// Ancestors and where they were left, oldest first: the history file.
     ancestors: Vec<(u32, u64)>,
     position: u64,
-    /// Archived segments.
     segments: BTreeSet<u64>,
 }
 

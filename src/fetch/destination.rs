@@ -27,7 +27,6 @@ pub(super) enum Said {
 
 /// What is known of a file that was put at the path.
 pub(super) struct Proof {
-    /// Bytes.
     pub size: u64,
     pub sha256: Sha256Sum,
     /// What whoever takes the file must be told.

@@ -52,7 +52,6 @@ pub enum Cause {
     NothingThere,
     /// A destination refuses or is another cluster's archive: waiting changes nothing.
     Refused,
-    /// The deadline passed.
     Deadline,
 }
 

@@ -32,7 +32,6 @@ type Result<T> = std::result::Result<T, Failure<Cause>>;
 /// Bytes compared at once.
 const BLOCK: u64 = 128 * 1024;
 
-/// A proved object.
 struct Found {
     place: String,
     key: Key,

@@ -33,7 +33,6 @@ pub struct Patience {
     pub youth: Duration,
     /// Before the second question; each further pause is twice as long.
     pub first_pause: Duration,
-    /// The longest pause.
     pub longest_pause: Duration,
     /// The end of the time that no further question is begun in: what is known says more than one
     /// more timeout.
@@ -97,13 +96,19 @@ impl Patience {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Reason {
     /// A destination does not answer.
-    Outage { history: bool },
+    Outage {
+        history: bool,
+    },
     /// There is no archive to be seen.
-    NothingThere { history: bool },
+    NothingThere {
+        history: bool,
+    },
     /// The file is missing though later ones are there; how old its later side is, and whether an
     /// earlier call waited for it.
-    Hole { age: Age, known: bool },
-    /// Waiting changes nothing.
+    Hole {
+        age: Age,
+        known: bool,
+    },
     Final,
 }
 

@@ -57,7 +57,6 @@ pub struct Prefetching {
     pub terms: Sha256Sum,
     /// How many segments to be ahead.
     pub window: usize,
-    /// Of one segment.
     pub timeout: Duration,
 }
 

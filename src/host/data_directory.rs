@@ -31,7 +31,6 @@ impl DataDirectory {
         [around, Some(working), pgdata].into_iter().flatten().find_map(DataDirectory::at)
     }
 
-    /// Where it is.
     pub fn path(&self) -> &Path {
         &self.0
     }

@@ -23,7 +23,6 @@ const TEMPORARY: &str = "xlogtemp.wal-fetch.";
 /// Why nothing can be put there.
 #[derive(Debug)]
 pub enum TargetError {
-    /// The system refuses.
     Unwritable(PathBuf, io::Error),
     /// Another wal-fetch holds the folder.
     Busy(PathBuf),
@@ -83,7 +82,6 @@ enum Workplace {
 /// An unproved file beside the path; removed unless it is published.
 pub struct Temporary {
     path: PathBuf,
-    /// To write to.
     pub file: File,
 }
 

@@ -20,9 +20,7 @@ use zstd::zstd_safe::{CCtx, CParameter};
 /// Why a file could not be encoded.
 #[derive(Debug)]
 pub enum EncodeError {
-    /// The source failed.
     Read(io::Error),
-    /// The output failed.
     Write(io::Error),
     /// The source did not have the promised length; the bytes that were read.
     Length(u64),

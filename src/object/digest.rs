@@ -95,16 +95,13 @@ const CHUNKS: usize = 4;
 /// A SHA-256 over a stream of buffers on their way to an output. On a thread both overlap what the
 /// caller does next; in place the result is the same.
 pub(super) enum Hasher<'scope> {
-    /// In place.
     Inline {
         /// Of the bytes so far.
         sha: Box<Sha256>,
         /// The buffer to use again.
         spare: Arc<Vec<u8>>,
-        /// Where they go.
         output: Output<'scope>,
     },
-    /// On a thread.
     Thread(HashThread<'scope>),
 }
 

@@ -31,9 +31,7 @@ pub enum Encoding {
     Lz4,
     /// The `.lzma` format of LZMA Utils ("LZMA alone").
     Lzma,
-    /// A brotli stream.
     Brotli,
-    /// gzip members.
     Gzip,
     /// The raw bytes.
     Bare,

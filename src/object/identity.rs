@@ -8,7 +8,6 @@ const VERSION: u32 = 1;
 /// The identity of an archive: made once, before its first object, and never changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Identity {
-    /// The cluster.
     pub system_id: SystemId,
     /// The cluster's segment size.
     pub segment_size: SegmentSize,

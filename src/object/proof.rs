@@ -50,7 +50,6 @@ impl Decoded {
 pub enum DecodeError {
     /// The object could not be read: says nothing about its bytes.
     Read(io::Error),
-    /// The output failed.
     Write(io::Error),
     /// The object is damaged, or is not the file asked for. The reason.
     Damaged(String),

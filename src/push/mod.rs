@@ -42,7 +42,6 @@ pub struct Push<'a> {
     pub data_directory: Option<&'a DataDirectory>,
     /// Where it can be had.
     pub spool: Option<&'a Spool>,
-    /// zstd's.
     pub level: i32,
     /// Whether pages are looked at.
     pub checks: Checks,

@@ -38,7 +38,6 @@ impl Post {
         Post { address: address.to_owned(), key, file }
     }
 
-    /// The destination's address.
     pub fn address(&self) -> &str {
         &self.address
     }

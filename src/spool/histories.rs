@@ -22,7 +22,6 @@ struct Remembered {
     timeline: u32,
     sha256: String,
     key: String,
-    /// Of a directory.
     shown: Option<Stamp>,
     /// Since the epoch.
     seen: Duration,

@@ -65,7 +65,6 @@ impl Spool {
         }
     }
 
-    /// Where it is.
     pub fn folder(&self) -> &Path {
         &self.folder
     }
@@ -85,7 +84,6 @@ impl Spool {
         Some(Fresh { identity, writable: remembered.writable })
     }
 
-    /// Remembers the proof.
     pub fn remember(&self, place: &str, proved: &Fresh, now: SystemTime) -> io::Result<()> {
         let since_epoch = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let remembered = Remembered {

@@ -42,7 +42,6 @@ pub struct Purpose<'a> {
     pub addresses: Vec<String>,
     /// The settings that decide what may be believed.
     pub terms: Sha256Sum,
-    /// The cluster.
     pub system_id: SystemId,
     /// The run of its server.
     pub server: &'a RunningServer,
@@ -143,7 +142,6 @@ struct Seal {
 
 /// A file that is proved and sealed, ready to be taken.
 pub struct Hit {
-    /// Where it lies.
     pub path: PathBuf,
     /// Open for reading, at its start.
     pub file: File,
@@ -161,7 +159,6 @@ impl Prefetched {
         durable::make_private_folder(&self.folder, None)
     }
 
-    /// Where it is.
     pub fn folder(&self) -> &Path {
         &self.folder
     }

@@ -18,7 +18,6 @@ use std::time::Instant;
 /// Names the process of an earlier call that hangs at the destination.
 pub type Hanging = Box<dyn Fn() -> Option<String> + Send + Sync>;
 
-/// See the module.
 pub struct Attended {
     inner: Shared,
     hanging: Hanging,

@@ -19,13 +19,11 @@ use std::time::{Duration, Instant, SystemTime};
 /// Bytes handed over at once.
 const BLOCK: usize = 64 * 1024;
 
-/// See the module.
 pub struct Deadline {
     inner: Shared,
     limit: Limit,
 }
 
-/// When waiting ends.
 #[derive(Clone, Copy)]
 enum Limit {
     At(Instant),

@@ -43,14 +43,12 @@ pub enum Fault {
 /// Decides by the request and the key (the prefix for a listing).
 pub type FaultPlan = Box<dyn Fn(Request, &str) -> Fault + Send + Sync>;
 
-/// See the module.
 pub struct Faulty {
     inner: Shared,
     plan: FaultPlan,
 }
 
 impl Faulty {
-    /// Wraps a store.
     pub fn new(inner: Shared, plan: FaultPlan) -> Self {
         Faulty { inner, plan }
     }

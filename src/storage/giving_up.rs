@@ -14,7 +14,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 /// Failures in a row after which nothing is asked any more.
 const FAILURES: u32 = 5;
 
-/// See the module.
 pub struct GivingUp {
     inner: Shared,
     row: Arc<Row>,
@@ -54,7 +53,6 @@ impl Row {
 }
 
 impl GivingUp {
-    /// Wraps a store.
     pub fn new(inner: Shared) -> Self {
         GivingUp { inner, row: Arc::default() }
     }

@@ -24,7 +24,6 @@ pub(super) enum Ask<'a> {
 pub(super) enum Order<'a> {
     /// Sorted, the keys after this one.
     After(&'a str),
-    /// As they come.
     Any,
 }
 
@@ -37,7 +36,6 @@ impl Order<'_> {
     }
 }
 
-/// A wrapper.
 pub(super) trait Layer: Send + Sync {
     fn inner(&self) -> &Shared;
 

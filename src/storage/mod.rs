@@ -146,7 +146,6 @@ impl StdError for Error {
 /// Which bytes of an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Range {
-    /// All of them.
     Whole,
     /// From this offset to the end; nothing of an object that is no longer.
     From(u64),

@@ -14,13 +14,10 @@ use std::time::Duration;
 /// Where a destination is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Location {
-    /// An absolute directory.
     Directory(PathBuf),
     /// A bucket, and a prefix without slashes at its ends.
     S3 {
-        /// Its name.
         bucket: String,
-        /// May be empty.
         prefix: String,
     },
 }
@@ -28,7 +25,6 @@ pub enum Location {
 /// A destination as configured.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Destination {
-    /// Where it is.
     pub location: Location,
     /// How to reach it, where it is a bucket.
     pub s3: S3Settings,

@@ -19,7 +19,6 @@ use std::time::{Duration, Instant, SystemTime};
 pub struct Attempts {
     /// In all, at least 1.
     pub count: u32,
-    /// The first pause.
     pub pause: Duration,
 }
 
@@ -29,14 +28,12 @@ impl Default for Attempts {
     }
 }
 
-/// See the module.
 pub struct Retry {
     inner: Shared,
     attempts: Attempts,
 }
 
 impl Retry {
-    /// Wraps a store.
     pub fn new(inner: Shared, attempts: Attempts) -> Self {
         Retry { inner, attempts }
     }

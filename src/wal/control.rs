@@ -20,7 +20,6 @@ const SEGMENT_SIZE: usize = 228; // xlog_seg_size
 /// What a control file says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ControlFile {
-    /// The cluster.
     pub system_id: SystemId,
     /// `None` in an unknown layout, as all that follows.
     pub segment_size: Option<SegmentSize>,

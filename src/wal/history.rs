@@ -11,7 +11,6 @@ use std::fmt;
 /// One line of a timeline history file: an ancestor and where the next one left it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ancestor {
-    /// The ancestor's id.
     pub timeline: Timeline,
     /// The first address that is no longer the ancestor's.
     pub switch: Lsn,

@@ -202,7 +202,6 @@ pub enum BadPage {
     Timeline {
         /// `xlp_tli`.
         found: u32,
-        /// By the name.
         name: Timeline,
     },
 }

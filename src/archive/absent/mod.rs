@@ -24,7 +24,6 @@ use std::time::Duration;
 /// What is asked for, and what this machine knows without asking anyone.
 #[derive(Clone, Copy, Debug)]
 pub struct Asked<'a> {
-    /// The file.
     pub name: WalName,
     /// The cluster, where it is known.
     pub system_id: Option<SystemId>,
@@ -78,15 +77,12 @@ pub type Age = Option<Duration>;
 /// What shows that a file existed which is not there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Evidence {
-    /// What was seen.
     pub seen: Seen,
-    /// Where.
     pub place: String,
     /// When it was stored.
     pub age: Age,
 }
 
-/// What was seen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Seen {
     /// A file of the same timeline.
@@ -131,7 +127,6 @@ pub enum Gap {
 }
 
 impl Gap {
-    /// What shows it.
     pub fn evidence(&self) -> &Evidence {
         match self {
             Gap::Hole(evidence) | Gap::LostHistory(evidence) => evidence,
@@ -165,7 +160,6 @@ pub enum Lack {
     Absence,
 }
 
-/// The answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Conclusion {
     /// Nothing but PostgreSQL's own pg_wal could satisfy the request.

@@ -26,7 +26,6 @@ pub enum Refusal {
     OtherCluster {
         /// A statement with both ids.
         message: String,
-        /// The usual causes.
         hint: String,
     },
     /// It has no `archive.json`, and a push makes none there.
@@ -46,7 +45,6 @@ impl From<Error> for Refusal {
 pub struct Claimant {
     /// By the file or `pg_control`.
     pub system_id: Option<SystemId>,
-    /// By the file.
     pub segment_size: Option<SegmentSize>,
     /// Whether the pages of its files are looked at.
     pub checks: Checks,
@@ -111,7 +109,6 @@ pub fn known_identity(
 /// Whose WAL a place holds that is only read; what is not known is `None`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Owner {
-    /// The cluster.
     pub system_id: Option<SystemId>,
     /// The size of its segments.
     pub segment_size: Option<SegmentSize>,

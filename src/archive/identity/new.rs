@@ -14,7 +14,6 @@ use crate::wal::{SegmentSize, SystemId};
 /// What [`init`] found or made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Made {
-    /// A new archive.
     New,
     /// An archive of what other tools stored there.
     TakenOver,

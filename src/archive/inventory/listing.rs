@@ -7,7 +7,6 @@ use crate::storage::{self, Listing, Storage};
 use std::iter::Peekable;
 use std::time::SystemTime;
 
-/// One object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Item {
     /// What it is, by its key.

@@ -33,7 +33,6 @@ use std::time::SystemTime;
 /// Of strangers so many are kept by name, the others counted.
 pub const STRANGERS_KEPT: usize = 1000;
 
-/// See the module.
 #[derive(Clone, Debug)]
 pub struct Inventory {
     /// The destination, for messages.
@@ -78,9 +77,7 @@ pub struct Inventory {
 /// A number of objects and their bytes as stored.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Total {
-    /// How many.
     pub objects: u64,
-    /// Together.
     pub bytes: u64,
 }
 
@@ -115,18 +112,15 @@ pub type Content<T> = std::result::Result<T, Unreadable>;
 /// Why the content of a file that is there is not known.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unreadable {
-    /// Where it stands.
     pub key: String,
     /// Whether the object itself is at fault; else it could not be read, which says nothing.
     pub damaged: bool,
-    /// In words.
     pub reason: String,
 }
 
 /// Files that are not there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Gap {
-    /// Whose files.
     pub timeline: Timeline,
     /// The number of the first segment.
     pub first: u64,
@@ -141,12 +135,10 @@ pub struct Backup {
     pub start_segment: SegmentName,
     /// The offset in that segment, from the name.
     pub offset: u32,
-    /// What it says.
     pub content: Content<BackupHistory>,
 }
 
 impl Backup {
-    /// The file's name.
     pub fn name(&self) -> WalName {
         WalName::BackupHistory(self.start_segment, self.offset)
     }

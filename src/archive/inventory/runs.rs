@@ -2,12 +2,10 @@
 
 use rangemap::RangeInclusiveSet;
 
-/// See the module.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Runs(RangeInclusiveSet<u64>);
 
 impl Runs {
-    /// Adds a number.
     pub fn insert(&mut self, number: u64) {
         self.insert_range(number, number);
     }
@@ -46,17 +44,14 @@ impl Runs {
         }
     }
 
-    /// How many numbers.
     pub fn count(&self) -> u64 {
         self.ranges().map(|(first, last)| last - first + 1).sum()
     }
 
-    /// The smallest number.
     pub fn first(&self) -> Option<u64> {
         self.0.first().map(|range| *range.start())
     }
 
-    /// The largest number.
     pub fn last(&self) -> Option<u64> {
         self.0.last().map(|range| *range.end())
     }

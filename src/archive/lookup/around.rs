@@ -34,16 +34,13 @@ pub struct Around {
 /// A file, and when it was stored by the store's clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Later {
-    /// Its name.
     pub name: WalName,
-    /// When.
     pub stored: SystemTime,
 }
 
 /// A timeline by its files at one destination.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Relative {
-    /// Its id.
     pub timeline: Timeline,
     /// Its history, and when that was stored.
     pub history: Option<(TimelineHistory, SystemTime)>,

@@ -26,7 +26,6 @@ use std::path::{Path, PathBuf};
 /// Whether a file is what its name says.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Shape {
-    /// It is.
     Whole,
     /// It is a beginning of that segment; how that is known.
     Cut(String),

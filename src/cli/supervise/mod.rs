@@ -32,7 +32,6 @@ const MARGIN: Duration = Duration::from_secs(1);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Orders {
-    /// The supervisor's process.
     pub(super) supervisor: u32,
     /// What is left of the call's time, in milliseconds.
     left: u64,

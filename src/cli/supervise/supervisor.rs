@@ -23,7 +23,6 @@ pub(in crate::cli) struct Outcome {
     pub(in crate::cli) end: End,
 }
 
-/// How it ended.
 #[derive(Debug)]
 pub(in crate::cli) enum End {
     /// As it should, with this code.

@@ -20,9 +20,7 @@ const SET_GROUP_ID: u32 = 0o2000;
 /// A user and a group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Owner {
-    /// The user.
     pub user: u32,
-    /// The group.
     pub group: u32,
 }
 

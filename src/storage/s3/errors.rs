@@ -178,7 +178,6 @@ fn by_status(status: u16) -> (Kind, &'static str) {
     }
 }
 
-/// No answer came.
 fn unreachable_store(what: &str, error: &(dyn StdError + 'static)) -> Error {
     let io = sources(error).find_map(|source| source.downcast_ref()).map(innermost_kind);
     let credentials =

@@ -13,7 +13,6 @@ const PIECE: Duration = Duration::from_secs(15);
 const LEAST: u64 = 32 << 10;
 const WINDOW: Duration = Duration::from_secs(30);
 
-/// See the module.
 pub(super) struct Incoming {
     stream: ByteStream,
     piece: io::Cursor<Vec<u8>>,

@@ -61,7 +61,6 @@ struct Inner {
     client: OnceLock<Client>,
     /// Whether the store was found to lack the request that deletes many objects.
     one_by_one: AtomicBool,
-    /// Of the answers.
     dates: Dates,
 }
 
@@ -147,7 +146,6 @@ impl Inner {
         format!("{}{key}", self.prefix)
     }
 
-    /// For messages.
     fn object(&self, key: &str) -> String {
         format!("{}/{key}", self.place)
     }

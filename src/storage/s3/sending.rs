@@ -51,7 +51,6 @@ pub(super) fn piece(body: &mut dyn Read, len: u64) -> Result<ByteStream> {
     Ok(ByteStream::from(Bytes::from_owner(piece)))
 }
 
-/// A whole body.
 pub(super) fn whole(body: &Body) -> Result<ByteStream> {
     match body.in_memory() {
         Some(_) => Ok(ByteStream::from(Bytes::from_owner(InMemory(body.clone())))),

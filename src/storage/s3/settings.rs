@@ -11,7 +11,6 @@ use std::path::PathBuf;
 pub struct Secret(String);
 
 impl Secret {
-    /// Wraps it.
     pub fn new(text: String) -> Self {
         Secret(text)
     }
@@ -57,7 +56,6 @@ pub enum ConditionalWrites {
     Unsupported,
 }
 
-/// Server-side encryption.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Encryption {
     /// `AES256`: keys of S3.
@@ -71,9 +69,7 @@ pub enum Encryption {
 pub struct Keys {
     /// Not secret, but not shown either.
     pub access_key_id: Secret,
-    /// See its type.
     pub secret_access_key: Secret,
-    /// Of temporary credentials.
     pub session_token: Option<Secret>,
 }
 
@@ -102,9 +98,7 @@ pub struct S3Settings {
     pub encryption: Option<Encryption>,
     /// `key=value&key=value`, URL-encoded.
     pub tags: Option<String>,
-    /// See there.
     pub request_checksums: RequestChecksums,
-    /// See there.
     pub conditional_writes: ConditionalWrites,
 }
 

@@ -25,7 +25,6 @@ pub(super) enum Flaw {
     Failed {
         /// Of the error document.
         code: Option<String>,
-        /// Likewise.
         message: Option<String>,
     },
     /// The store's checksum of what it stored is not that of what was sent.

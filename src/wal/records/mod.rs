@@ -22,7 +22,6 @@ use std::fmt;
 use std::io::{self, Write};
 use std::time::SystemTime;
 
-/// Where to begin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Start {
     /// With the first record that begins in the first segment.
@@ -42,7 +41,6 @@ pub struct Walk {
     /// One past the last good record, where the next one would begin: what recovery reports as
     /// its end, and what a history file has for the switch point.
     pub end: Option<Lsn>,
-    /// Good records.
     pub records: u64,
     /// When the last committed transaction was, by the server's clock (`xl_xact_commit.xact_time`).
     pub last_commit: Option<SystemTime>,
@@ -67,7 +65,6 @@ pub enum Stop {
     Length(Lsn),
     /// The record here does not name the one before it.
     Previous {
-        /// The record.
         at: Lsn,
         /// `xl_prev`.
         found: Lsn,
@@ -76,12 +73,7 @@ pub enum Stop {
     Checksum(Lsn),
     /// The record here is not continued on the next page, and none after it says that it was
     /// given up.
-    Continuation {
-        /// The record.
-        at: Lsn,
-        /// The page.
-        page: Lsn,
-    },
+    Continuation { at: Lsn, page: Lsn },
     /// The page here begins in the middle of a record, where one should begin.
     InTheMiddle(Lsn),
     /// The page here cannot follow; no address where it is the very first.

@@ -27,7 +27,6 @@ pub(super) struct Page {
 
 /// What comes out, in order.
 pub(super) enum Input<'a> {
-    /// A page begins.
     Page(Page),
     /// Bytes between headers, and the address of the first one.
     Content(Lsn, &'a [u8]),
@@ -50,7 +49,6 @@ struct Segment {
     end: Option<u64>,
 }
 
-/// See the module.
 #[derive(Clone)]
 pub(super) struct Pages {
     cluster: Option<Cluster>,
@@ -250,7 +248,6 @@ pub enum PageFault {
     Address {
         /// `xlp_pageaddr`.
         found: Lsn,
-        /// Where it stands.
         expected: Lsn,
     },
     /// It is of an older timeline than a page before, or a newer one than the segment's name.

@@ -36,7 +36,6 @@ pub(super) struct Record {
     pub(super) start: Lsn,
     /// Its first bytes, as far as they came.
     head: [u8; HEAD],
-    /// Bytes that came.
     got: u64,
     /// `xl_tot_len`, once it came.
     len: Option<u32>,
