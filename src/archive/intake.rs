@@ -36,16 +36,18 @@ pub enum Cause {
 
 type Result<T> = std::result::Result<T, Failure<Cause>>;
 
-/// What holds for every file that is read.
-#[derive(Clone, Copy)]
-pub struct Rules<'a> {
-    /// The cluster the files come from, where it is known.
-    pub data_directory: Option<&'a DataDirectory>,
+/// Where the files of a call come from, and how they are read: the same for all of them.
+#[derive(Clone, Debug)]
+pub struct Intake {
+    /// The cluster's, where it is known.
+    pub data_directory: Option<DataDirectory>,
     /// Where large bodies may be kept.
-    pub spool: Option<&'a Spool>,
+    pub spool: Option<Spool>,
+    /// zstd's.
+    pub level: i32,
     /// Whether pages are looked at.
     pub checks: Checks,
-    /// Whether the system is to forget the file's pages, which nobody may read again.
+    /// Whether the system is to forget the files' pages, which nobody may read again.
     pub drop_cache: bool,
     /// Whether somebody waits for it. What can wait takes only the memory that is left.
     pub urgent: bool,
@@ -77,7 +79,7 @@ pub struct Source {
 
 impl Source {
     /// Reads it once and encodes it.
-    pub fn read(name: WalName, path: &Path, rules: &Rules<'_>, encoder: &mut Encoder) -> Result<Self> {
+    pub fn read(name: WalName, path: &Path, intake: &Intake, encoder: &mut Encoder) -> Result<Self> {
         let unreadable = |error: io::Error| {
             Failure::new(Cause::Source, format!("cannot read \"{}\": {error}", path.display()))
         };
@@ -89,14 +91,14 @@ impl Source {
         if !before.is_file() {
             return Err(Failure::new(Cause::Source, format!("\"{}\" is not a regular file", path.display())));
         }
-        let control = control_system_id(rules.data_directory)?;
+        let control = control_system_id(intake.data_directory.as_ref())?;
         let mut head = Vec::new();
         let head_len = if name.is_pages() { FirstPage::LEN as u64 } else { MAX_TEXT };
         file.by_ref().take(head_len).read_to_end(&mut head).map_err(unreadable)?;
-        let checked = check(name, path, rules, before.len(), &head, control)?;
+        let checked = check(name, path, intake, before.len(), &head, control)?;
 
-        let folders = body::overflow_folders(rules.spool.map(Spool::folder));
-        let mut body = if rules.urgent { BodyWriter::new(folders) } else { BodyWriter::sharing(folders) };
+        let folders = body::overflow_folders(intake.spool.as_ref().map(Spool::folder));
+        let mut body = if intake.urgent { BodyWriter::new(folders) } else { BodyWriter::sharing(folders) };
         let mut content = Cursor::new(&head).chain(file.by_ref());
         let encoded = encoder.encode(name, before.len(), checked.system_id, &mut content, &mut body);
         let trailer = encoded.map_err(|error| match error {
@@ -121,7 +123,7 @@ impl Source {
         if stamp != Stamp::of(&open) || stamp != Stamp::of(&named) {
             return Err(changed(path, "its size, times or inode differ"));
         }
-        if rules.drop_cache
+        if intake.drop_cache
             && let Err(error) = rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed)
         {
             log::debug!("\"{}\" stays in the page cache: {error}", path.display());
@@ -149,7 +151,7 @@ struct Checked {
 fn check(
     name: WalName,
     path: &Path,
-    rules: &Rules<'_>,
+    intake: &Intake,
     len: u64,
     head: &[u8],
     control: Option<SystemId>,
@@ -164,7 +166,7 @@ fn check(
     };
     match name {
         WalName::Segment(segment) | WalName::Partial(segment) => {
-            if rules.checks == Checks::NoHeader {
+            if intake.checks == Checks::NoHeader {
                 let size = SegmentSize::new(len)
                     .ok_or_else(|| invalid(format!("{len} bytes is no size of a segment")))?;
                 return Ok(Checked { page: None, segment_size: Some(size), system_id: control });
@@ -178,11 +180,11 @@ fn check(
             if let Some(control) = control
                 && control != page.system_id()
             {
-                let own = rules.data_directory.filter(|directory| directory.holds(path));
+                let own = intake.data_directory.as_ref().filter(|directory| directory.holds(path));
                 return Err(invalid(format!(
                     "it is of the cluster with system identifier {}, the data directory {}has {control}",
                     page.system_id(),
-                    rules.data_directory.map_or_else(String::new, |directory| {
+                    intake.data_directory.as_ref().map_or_else(String::new, |directory| {
                         format!("\"{}\" ", directory.path().display())
                     })
                 ))

@@ -5,6 +5,7 @@ use super::destinations::Destinations;
 use super::exit::PushExit;
 use super::supervise::{End, Orders, Outcome, Report, begin, supervise, tell};
 use super::{guarded, open_spool, server_adopts_orphans};
+use crate::archive::intake::Intake;
 use crate::archive::intake::patience;
 use crate::config::{Caller, Program, PushSettings};
 use crate::failure::Failure;
@@ -190,11 +191,14 @@ impl Call {
             name: self.name,
             path: &self.path,
             destinations,
-            data_directory: self.data_directory.as_ref(),
-            spool,
-            level: self.settings.level,
-            checks: self.settings.common.checks,
-            drop_cache: self.settings.drop_cache,
+            intake: Intake {
+                data_directory: self.data_directory.clone(),
+                spool: spool.cloned(),
+                level: self.settings.level,
+                checks: self.settings.common.checks,
+                drop_cache: self.settings.drop_cache,
+                urgent: true,
+            },
             look_ahead,
             jobs: self.settings.jobs,
             timeout,

@@ -15,7 +15,7 @@ pub mod plan;
 mod tests;
 
 use crate::archive::identity;
-use crate::archive::intake::{self, Cause, Rules, Source};
+use crate::archive::intake::{self, Cause, Intake, Source};
 use crate::archive::lookup;
 use crate::failure::Failure;
 use crate::host::data_directory::DataDirectory;
@@ -186,18 +186,19 @@ fn one(request: &Drain<'_>, foreign: &[bool], item: &Item, encoder: &mut Encoder
     if request.dry_run {
         return Became::Planned(lacking);
     }
-    let rules = Rules {
-        data_directory: request.data_directory,
-        spool: request.spool,
+    let intake = Intake {
+        data_directory: request.data_directory.cloned(),
+        spool: request.spool.cloned(),
+        level: request.level,
         checks: Checks::Header,
         drop_cache: false,
         urgent: true,
     };
-    let source = match read(item, &rules, encoder) {
+    let source = match read(item, &intake, encoder) {
         Ok(source) => source,
         Err(failure) => return Became::Refused(vec![failure]),
     };
-    match source.store_everywhere(&rules, request.destinations, deadline) {
+    match source.store_everywhere(&intake, request.destinations, deadline) {
         Ok(_) if lacking => Became::Stored,
         Ok(_) => Became::There,
         Err(failures) => {
@@ -235,12 +236,12 @@ fn lacks(
 }
 
 /// Reads it, and its records from what is to be stored.
-fn read(item: &Item, rules: &Rules<'_>, encoder: &mut Encoder) -> Result<Source, Failure<Cause>> {
+fn read(item: &Item, intake: &Intake, encoder: &mut Encoder) -> Result<Source, Failure<Cause>> {
     let changed = |how: &str| {
         Failure::new(Cause::Source, format!("\"{}\" changed while it was read ({how})", item.path.display()))
             .hint("a server works there; nothing of it was stored: run the drain again")
     };
-    let source = Source::read(item.name, &item.path, rules, encoder)?;
+    let source = Source::read(item.name, &item.path, intake, encoder)?;
     if source.stamp != item.stamp {
         return Err(changed("its size, times or inode differ"));
     }

@@ -211,20 +211,26 @@ fn only_the_archive_of_the_same_cluster_is_completed() {
 fn a_file_that_changed_after_its_records_were_read_is_dropped() {
     let folder = two_segments();
     let plan = planned(&folder, true);
-    let rules =
-        Rules { data_directory: None, spool: None, checks: Checks::Header, drop_cache: false, urgent: true };
+    let intake = Intake {
+        data_directory: None,
+        spool: None,
+        level: 1,
+        checks: Checks::Header,
+        drop_cache: false,
+        urgent: true,
+    };
     let mut encoder = Encoder::new(1).unwrap();
     let item = &plan.items[0];
-    assert!(read(item, &rules, &mut encoder).is_ok());
+    assert!(read(item, &intake, &mut encoder).is_ok());
     // Recycled: the same inode under a later name, and another file in its place.
     fs::rename(&item.path, folder.path().join("00000001000000000000002F")).unwrap();
-    assert_eq!(read(item, &rules, &mut encoder).err().unwrap().kind, Cause::Source);
+    assert_eq!(read(item, &intake, &mut encoder).err().unwrap().kind, Cause::Source);
     fs::write(&item.path, real(A)).unwrap();
-    let dropped = read(item, &rules, &mut encoder).err().unwrap();
+    let dropped = read(item, &intake, &mut encoder).err().unwrap();
     assert!(dropped.message.contains("changed while it was read"), "{dropped}");
     // The stamp alone is not believed: the records of what is to be stored are read, too.
     let path = folder.path().join(B);
     let stamp = crate::spool::Stamp::of(&fs::metadata(&path).unwrap());
     let posing = Item { name: WalName::Segment(B.parse().unwrap()), stamp, path, end: None };
-    assert_eq!(read(&posing, &rules, &mut encoder).err().unwrap().kind, Cause::Source);
+    assert_eq!(read(&posing, &intake, &mut encoder).err().unwrap().kind, Cause::Source);
 }

@@ -10,11 +10,11 @@
 //! as many are being stored as their bodies find memory.
 
 use super::Push;
-use crate::archive::intake::{Cause, Rules, Source};
+use crate::archive::intake::{Cause, Intake, Source};
 use crate::failure::Failure;
 use crate::host::data_directory::{DataDirectory, RunningServer};
-use crate::object::{Checks, Encoder};
-use crate::spool::{Marks, Spool};
+use crate::object::Encoder;
+use crate::spool::Marks;
 use crate::storage::Shared;
 use crate::storage::body::wait_for_room;
 use crate::wal::WalName;
@@ -49,14 +49,11 @@ struct Ahead {
     folder: PathBuf,
     queue: Mutex<Queue>,
     destinations: Vec<Shared>,
-    data_directory: Option<DataDirectory>,
+    /// Of what nobody waits for.
+    intake: Intake,
     asked_by: Option<RunningServer>,
-    spool: Option<Spool>,
     marks: Marks,
-    level: i32,
     jobs: usize,
-    checks: Checks,
-    drop_cache: bool,
     deadline: Instant,
 }
 
@@ -87,14 +84,10 @@ impl LookAhead {
             folder,
             queue: Mutex::new(Queue { names, until: deadline }),
             destinations: request.destinations.to_vec(),
-            data_directory: request.data_directory.cloned(),
-            asked_by: request.data_directory.and_then(DataDirectory::server),
-            spool: request.spool.cloned(),
+            intake: Intake { urgent: false, ..request.intake.clone() },
+            asked_by: request.intake.data_directory.as_ref().and_then(DataDirectory::server),
             marks,
-            level: request.level,
             jobs: at_once,
-            checks: request.checks,
-            drop_cache: request.drop_cache,
             deadline,
         });
         // The first push of a day proves the destinations, and once is enough.
@@ -140,8 +133,9 @@ fn start(work: impl FnOnce() + Send + 'static) {
 
 /// Whether all destinations were proved today.
 pub(super) fn destinations_are_proved(request: &Push<'_>) -> bool {
-    let id = request.data_directory.and_then(|directory| directory.system_id().ok().flatten());
-    let Some((spool, id)) = request.spool.zip(id) else { return false };
+    let Intake { data_directory, spool, .. } = &request.intake;
+    let id = data_directory.as_ref().and_then(|directory| directory.system_id().ok().flatten());
+    let Some((spool, id)) = spool.as_ref().zip(id) else { return false };
     let now = SystemTime::now();
     let fresh =
         |storage: &Shared| spool.fresh(&storage.address(), id, now).is_some_and(|fresh| fresh.writable);
@@ -194,7 +188,7 @@ impl Ahead {
         drop(queue);
         // A restart of the server waits for this process: its shared memory is in use.
         let abandoned = || {
-            let directory = self.data_directory.as_ref();
+            let directory = self.intake.data_directory.as_ref();
             directory.is_some_and(|directory| directory.is_abandoned_by(self.asked_by.as_ref()))
         };
         name.filter(|_| !abandoned())
@@ -202,13 +196,13 @@ impl Ahead {
 
     /// Reads and compresses one file after the other; each is stored beside the next one.
     fn work(self: &Arc<Self>, running: &Sender<()>) {
-        let mut encoder = match Encoder::one_of(self.jobs, self.level) {
+        let mut encoder = match Encoder::one_of(self.jobs, self.intake.level) {
             Ok(encoder) => encoder,
             Err(error) => return log::debug!("cannot look ahead: {error}"),
         };
         while let Some(name) = self.next() {
             let (path, begun) = (self.folder.join(name.to_string()), SystemTime::now());
-            match Source::read(name, &path, &self.rules(), &mut encoder) {
+            match Source::read(name, &path, &self.intake, &mut encoder) {
                 // A change in the tick of the clock in which the file was last changed would not show.
                 Ok(source) if !source.stamp.is_settled(begun) => {}
                 Ok(source) => {
@@ -223,19 +217,9 @@ impl Ahead {
         }
     }
 
-    fn rules(&self) -> Rules<'_> {
-        Rules {
-            data_directory: self.data_directory.as_ref(),
-            spool: self.spool.as_ref(),
-            checks: self.checks,
-            drop_cache: self.drop_cache,
-            urgent: false,
-        }
-    }
-
     fn store(&self, source: Source) {
         let (name, stamp) = (source.name, source.stamp);
-        let stored = source.store_everywhere(&self.rules(), &self.destinations, self.deadline);
+        let stored = source.store_everywhere(&self.intake, &self.destinations, self.deadline);
         drop(source); // its memory is somebody's room
         let stored = stored.map(|stored| {
             let stored: Vec<_> =
@@ -264,6 +248,8 @@ impl Ahead {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::object::Checks;
+    use crate::spool::Spool;
     use crate::storage::Body;
 
     #[test]
@@ -275,14 +261,17 @@ mod tests {
             folder: folder.path().to_owned(),
             queue: Mutex::new(Queue { names: VecDeque::new(), until }),
             destinations: Vec::new(),
-            data_directory: None,
+            intake: Intake {
+                data_directory: None,
+                spool: None,
+                level: 1,
+                checks: Checks::Header,
+                drop_cache: false,
+                urgent: false,
+            },
             asked_by: None,
             marks: spool.marks(folder.path(), &[]).unwrap(),
-            spool: None,
-            level: 1,
             jobs: 1,
-            checks: Checks::Header,
-            drop_cache: false,
             deadline: until,
         });
         let hung = Body::from(vec![1; 64 << 20]);

@@ -14,11 +14,10 @@ mod look_ahead;
 
 pub use crate::archive::intake::Cause;
 
-use crate::archive::intake::{self, Rules, Source};
+use crate::archive::intake::{self, Intake, Source};
 use crate::failure::Failure;
-use crate::host::data_directory::DataDirectory;
-use crate::object::{Checks, Encoder};
-use crate::spool::{Marks, Spool};
+use crate::object::Encoder;
+use crate::spool::Marks;
 use crate::storage::Shared;
 use crate::storage::deadline::Deadline;
 use crate::wal::WalName;
@@ -38,15 +37,8 @@ pub struct Push<'a> {
     pub path: &'a Path,
     /// All of them must take the file.
     pub destinations: &'a [Shared],
-    /// The cluster the file comes from, where it is known.
-    pub data_directory: Option<&'a DataDirectory>,
-    /// Where it can be had.
-    pub spool: Option<&'a Spool>,
-    pub level: i32,
-    /// Whether pages are looked at.
-    pub checks: Checks,
-    /// Whether the system is to forget the files' pages.
-    pub drop_cache: bool,
+    /// Where it comes from, and how it is read.
+    pub intake: Intake,
     /// How many more files may be stored in this call; 0: none.
     pub look_ahead: usize,
     /// How many files at once, the one asked for included; at least 1.
@@ -74,7 +66,7 @@ pub fn push_and_tell(request: &Push<'_>, durable: &dyn Fn()) -> Result<(), Vec<F
     }
     tidy(request);
     // Without a spool nobody knows; then only a full disk is a reason.
-    let proved = request.spool.is_none() || look_ahead::destinations_are_proved(request);
+    let proved = request.intake.spool.is_none() || look_ahead::destinations_are_proved(request);
     let look_ahead = LookAhead::start(request, size, marks, deadline);
     let outcome = store(request, deadline);
     if outcome.is_ok() {
@@ -107,7 +99,7 @@ pub fn was_stored_ahead(request: &Push<'_>) -> bool {
 }
 
 fn marks(request: &Push<'_>) -> Option<Marks> {
-    request.spool.and_then(|spool| spool.marks(request.path.parent()?, request.destinations))
+    request.intake.spool.as_ref().and_then(|spool| spool.marks(request.path.parent()?, request.destinations))
 }
 
 /// The destinations, each of which answers by the deadline.
@@ -118,7 +110,7 @@ fn within(destinations: &[Shared], deadline: Instant) -> Vec<Shared> {
 
 /// A server that recovers no more needs nothing that was prefetched for it.
 fn tidy(request: &Push<'_>) {
-    if let (Some(directory), Some(spool)) = (request.data_directory, request.spool)
+    if let (Some(directory), Some(spool)) = (&request.intake.data_directory, &request.intake.spool)
         && !directory.is_in_archive_recovery()
         && let Err(error) = spool.clear_prefetched(None)
     {
@@ -127,11 +119,9 @@ fn tidy(request: &Push<'_>) {
 }
 
 fn store(request: &Push<'_>, deadline: Instant) -> Result<(), Vec<Failure<Cause>>> {
-    let Push { data_directory, spool, checks, drop_cache, .. } = *request;
-    let rules = Rules { data_directory, spool, checks, drop_cache, urgent: true };
-    let source = Encoder::new(request.level)
+    let source = Encoder::new(request.intake.level)
         .map_err(|error| Failure::new(Cause::Source, format!("cannot start the compressor: {error}")))
-        .and_then(|mut encoder| Source::read(request.name, request.path, &rules, &mut encoder))
+        .and_then(|mut encoder| Source::read(request.name, request.path, &request.intake, &mut encoder))
         .map_err(|failure| vec![failure])?;
-    source.store_everywhere(&rules, request.destinations, deadline).map(drop)
+    source.store_everywhere(&request.intake, request.destinations, deadline).map(drop)
 }

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 use wal_archive::archive::identity;
+use wal_archive::archive::intake::Intake;
 use wal_archive::archive::object::Opener;
 use wal_archive::archive::quarantine::{Subject, chosen, find, set_aside};
 use wal_archive::check::{self, Check, Least, Place, Rights, State, Thresholds};
@@ -61,11 +62,14 @@ impl Site {
             name,
             path: &path,
             destinations: &self.destinations,
-            data_directory: directory.as_ref(),
-            spool: spool.as_ref(),
-            level: 1,
-            checks: Checks::Header,
-            drop_cache: false,
+            intake: Intake {
+                data_directory: directory,
+                spool,
+                level: 1,
+                checks: Checks::Header,
+                drop_cache: false,
+                urgent: true,
+            },
             look_ahead,
             jobs: 4,
             timeout: None,

@@ -1,7 +1,7 @@
 //! What stands under a key already, against what is to be stored there.
 
 use super::{Result, failed};
-use crate::archive::intake::{Cause, Rules, Source};
+use crate::archive::intake::{Cause, Intake, Source};
 use crate::archive::lookup;
 use crate::archive::object::{Label, Opened, Opener, Verdict, label};
 use crate::failure::{self, Failure};
@@ -27,7 +27,7 @@ impl Source {
     /// the same as ours, the one under our own key included.
     pub(super) fn find_foreign(
         &self,
-        rules: &Rules<'_>,
+        intake: &Intake,
         storage: &dyn Storage,
         own: &Key,
     ) -> Result<Option<(Key, Stood)>> {
@@ -47,7 +47,7 @@ impl Source {
             return Ok(None); // the attempt to create it tells the rest
         }
         for (key, _) in around.copies {
-            match self.compare(rules, storage, &key)? {
+            match self.compare(intake, storage, &key)? {
                 Some(Stood::Identical { .. }) => found = Some(key),
                 Some(different) => return Ok(Some((key, different))),
                 None => {}
@@ -62,7 +62,7 @@ impl Source {
     /// for damage, and the storage's own failures, are errors.
     pub(super) fn create_or_compare(
         &self,
-        rules: &Rules<'_>,
+        intake: &Intake,
         storage: &dyn Storage,
         key: &Key,
     ) -> Result<Stood> {
@@ -73,7 +73,7 @@ impl Source {
                 Err(error) if error.kind() == Kind::AlreadyExists => {}
                 Err(error) => return Err(failed(&error)),
             }
-            match self.compare(rules, storage, key)? {
+            match self.compare(intake, storage, key)? {
                 // Whoever wrote it may have died before it was durable.
                 Some(found @ Stood::Identical { .. }) => {
                     return storage.make_durable(key).map(|()| found).map_err(|error| failed(&error));
@@ -90,12 +90,7 @@ impl Source {
     }
 
     /// What is under a key against this file; `None` where nothing is.
-    pub(super) fn compare(
-        &self,
-        rules: &Rules<'_>,
-        storage: &dyn Storage,
-        key: &Key,
-    ) -> Result<Option<Stood>> {
+    pub(super) fn compare(&self, intake: &Intake, storage: &dyn Storage, key: &Key) -> Result<Option<Stood>> {
         let identical = Ok(Some(Stood::Identical { created: false }));
         if !storage.nature().is_directory() {
             match label(storage, key) {
@@ -110,7 +105,7 @@ impl Source {
                 Err(error) => return Err(failed(&error)),
             }
         }
-        let opener = Opener::of_any_cluster(rules.checks);
+        let opener = Opener::of_any_cluster(intake.checks);
         let opened = opener.open(storage, key, &mut io::sink()).map_err(|error| failed(&error.into()))?;
         let Some(Opened { modified, verdict }) = opened else { return Ok(None) };
         match verdict {

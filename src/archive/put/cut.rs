@@ -12,7 +12,7 @@
 //! records are walked.
 
 use super::{Result, failed};
-use crate::archive::intake::{Cause, Rules, Source};
+use crate::archive::intake::{Cause, Intake, Source};
 use crate::archive::object::{Opener, Verdict};
 use crate::failure::Failure;
 use crate::object::{Checks, Key, Sha256Sum, decode};
@@ -42,18 +42,18 @@ enum Fork {
 
 impl Source {
     /// Tells whether the file is a whole one. Only segments may be cut.
-    pub(super) fn shape(&self, rules: &Rules<'_>) -> Result<Shape> {
+    pub(super) fn shape(&self, intake: &Intake) -> Result<Shape> {
         let (WalName::Segment(segment), Some(size)) = (self.name, self.segment_size) else {
             return Ok(Shape::Whole);
         };
-        if self.was_partial(segment, rules)? {
+        if self.was_partial(segment, intake)? {
             return Ok(Shape::Cut("wal-fetch --partial made it of a partial segment".to_owned()));
         }
         let end = segment.start(size).map_or(u64::MAX, |start| start.0.saturating_add(size.bytes()));
         let Some(fork) = fork_before(self.folder(), segment.timeline(), Lsn(end))? else {
             return Ok(Shape::Whole);
         };
-        let walk = self.walk(segment, rules)?;
+        let walk = self.walk(segment, intake)?;
         if walk.as_ref().is_some_and(|walk| walk.complete) {
             return Ok(Shape::Whole);
         }
@@ -65,15 +65,15 @@ impl Source {
                 end_of(&walk).map_or_else(String::new, |end| format!(" at {end}"))
             ))),
             (_, Fork::Unreadable(path, reason)) => Err(self.hidden(&path, &reason)),
-            (_, Fork::Of(child, at)) => match rules.data_directory {
+            (_, Fork::Of(child, at)) => match &intake.data_directory {
                 Some(directory) if !directory.is_in_archive_recovery() => Ok(Shape::Whole),
                 _ => Err(self.untold(child, at)),
             },
         }
     }
 
-    fn was_partial(&self, segment: SegmentName, rules: &Rules<'_>) -> Result<bool> {
-        let Some(spool) = rules.spool else { return Ok(false) };
+    fn was_partial(&self, segment: SegmentName, intake: &Intake) -> Result<bool> {
+        let Some(spool) = &intake.spool else { return Ok(false) };
         spool.was_partial(segment, &self.trailer.sha256).map_err(|error| {
             let what = format!("cannot read the spool \"{}\": {error}", spool.folder().display());
             Failure::new(Cause::Source, what)
@@ -81,13 +81,13 @@ impl Source {
     }
 
     /// Walks the records of the very bytes that are to be stored; `None` where pages are not looked at.
-    fn walk(&self, segment: SegmentName, rules: &Rules<'_>) -> Result<Option<Walk>> {
-        if rules.checks == Checks::NoHeader {
+    fn walk(&self, segment: SegmentName, intake: &Intake) -> Result<Option<Walk>> {
+        if intake.checks == Checks::NoHeader {
             return Ok(None);
         }
         let mut walker = Walker::new(Start::Anywhere);
         walker.begin(segment);
-        decode(self.name, rules.checks, &mut self.body.reader(), &mut walker).map_err(|error| {
+        decode(self.name, intake.checks, &mut self.body.reader(), &mut walker).map_err(|error| {
             let what = format!("cannot read the compressed form of \"{}\": {error}", self.path.display());
             Failure::new(Cause::Source, what)
         })?;
@@ -97,16 +97,16 @@ impl Source {
     /// Where the stored segment breaks off, if it is a beginning of this one, which is complete.
     pub(super) fn stored_one_is_cut(
         &self,
-        rules: &Rules<'_>,
+        intake: &Intake,
         storage: &dyn Storage,
         key: &Key,
     ) -> Result<Option<Lsn>> {
         let (WalName::Segment(segment), Some(size)) = (self.name, self.segment_size) else { return Ok(None) };
-        if !self.walk(segment, rules)?.is_some_and(|walk| walk.complete) {
+        if !self.walk(segment, intake)?.is_some_and(|walk| walk.complete) {
             return Ok(None);
         }
         let read = |output: &mut (dyn Write + Send)| -> Result<bool> {
-            let opened = Opener::of_any_cluster(rules.checks).open(storage, key, output);
+            let opened = Opener::of_any_cluster(intake.checks).open(storage, key, output);
             let opened = opened.map_err(|error| failed(&error.into()))?;
             Ok(opened.is_some_and(|opened| matches!(opened.verdict, Verdict::Intact(_))))
         };
@@ -119,8 +119,8 @@ impl Source {
             return Ok(None);
         };
         let [mut theirs, mut ours] = [(); 2].map(|()| Prefix::new(end.0.saturating_sub(start.0)));
-        let read_both =
-            read(&mut theirs)? && decode(self.name, rules.checks, &mut self.body.reader(), &mut ours).is_ok();
+        let read_both = read(&mut theirs)?
+            && decode(self.name, intake.checks, &mut self.body.reader(), &mut ours).is_ok();
         Ok((read_both && theirs.sum() == ours.sum()).then_some(end))
     }
 

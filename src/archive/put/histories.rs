@@ -9,7 +9,7 @@
 //! in the spool. A history that conflicts keeps out everything of its timeline: two servers use one id.
 
 use super::{Result, failed};
-use crate::archive::intake::{Cause, Rules, Source};
+use crate::archive::intake::{Cause, Intake, Source};
 use crate::archive::lookup;
 use crate::archive::object::{Opener, Verdict};
 use crate::archive::orphans::{COMPARED, Orphan, orphans, was_moved_aside};
@@ -33,11 +33,11 @@ impl Source {
     pub(super) fn bring_history(
         &self,
         identity: &Identity,
-        rules: &Rules<'_>,
+        intake: &Intake,
         storage: &dyn Storage,
     ) -> Result<()> {
         let timeline = self.name.timeline();
-        let histories = Histories { folder: self.folder(), identity, rules, storage };
+        let histories = Histories { folder: self.folder(), identity, intake, storage };
         if timeline != Timeline::FIRST && !histories.bring(timeline)? {
             histories.warn_of_none(self.name);
         }
@@ -49,10 +49,10 @@ impl Source {
         &self,
         timeline: Timeline,
         identity: &Identity,
-        rules: &Rules<'_>,
+        intake: &Intake,
         storage: &dyn Storage,
     ) -> Result<Stored> {
-        Histories { folder: self.folder(), identity, rules, storage }.put(timeline, self)
+        Histories { folder: self.folder(), identity, intake, storage }.put(timeline, self)
     }
 }
 
@@ -60,7 +60,7 @@ impl Source {
 struct Histories<'a> {
     folder: &'a Path,
     identity: &'a Identity,
-    rules: &'a Rules<'a>,
+    intake: &'a Intake,
     storage: &'a dyn Storage,
 }
 
@@ -83,7 +83,7 @@ impl Histories<'_> {
         }
         let mut encoder = Encoder::new(LEVEL)
             .map_err(|error| Failure::new(Cause::Source, format!("cannot start the compressor: {error}")))?;
-        let history = Source::read(name, &path, self.rules, &mut encoder)?;
+        let history = Source::read(name, &path, self.intake, &mut encoder)?;
         self.put(timeline, &history).map_err(|failure| {
             let message = format!("{}; nothing of timeline {timeline} is stored before it", failure.message);
             Failure { message, ..failure }
@@ -101,7 +101,7 @@ impl Histories<'_> {
             true => lookup::copies(self.storage, name, true).map(|around| around.copies),
             false => Ok(vec![(Key::of(name), Encoding::Zstd)]),
         };
-        let opener = Opener::of_any_cluster(self.rules.checks);
+        let opener = Opener::of_any_cluster(self.intake.checks);
         for (key, _) in copies.map_err(|error| failed(&error))? {
             let opened = opener.open(self.storage, &key, &mut io::sink()).map_err(Error::from);
             match opened.map(|opened| opened.map(|opened| opened.verdict)) {
@@ -124,13 +124,13 @@ impl Histories<'_> {
     fn put(&self, timeline: Timeline, history: &Source) -> Result<Stored> {
         let own = Key::of(history.name);
         // What is there already, identical, needs no listing; whatever else, the attempt to create tells.
-        let found = history.compare(self.rules, self.storage, &own);
+        let found = history.compare(self.intake, self.storage, &own);
         let stored = if let Ok(Some(Stood::Identical { created })) = found {
             self.storage.make_durable(&own).map_err(|error| failed(&error))?;
             Stored { key: own, created }
         } else {
             self.may_begin(timeline, history)?;
-            history.put(self.identity, self.rules, self.storage)?
+            history.put(self.identity, self.intake, self.storage)?
         };
         self.remember(timeline, &stored, &history.trailer.sha256);
         Ok(stored)
@@ -152,7 +152,7 @@ impl Histories<'_> {
             Err(error) => return Err(failed(&error)),
         }
         let mut text = Vec::new();
-        let decoded = decode(history.name, self.rules.checks, &mut history.body.reader(), &mut text);
+        let decoded = decode(history.name, self.intake.checks, &mut history.body.reader(), &mut text);
         let parsed = decoded.ok().and_then(|_| TimelineHistory::parse(timeline, &text).ok());
         let ancestors = parsed.into_iter().flat_map(|history| history.ancestors);
         for ancestor in ancestors.map(|ancestor| ancestor.timeline).filter(|id| *id > Timeline::FIRST) {
@@ -197,7 +197,7 @@ impl Histories<'_> {
         let mut file = File::open(&path).map_err(unreadable)?;
         let ours = Sha256Sum::of_reader(&mut file).map_err(unreadable)?;
         orphan
-            .holds(self.storage, &ours, &Opener::of_any_cluster(self.rules.checks))
+            .holds(self.storage, &ours, &Opener::of_any_cluster(self.intake.checks))
             .map_err(|error| failed(&error))
     }
 
@@ -213,11 +213,14 @@ impl Histories<'_> {
 
     fn is_remembered(&self, timeline: Timeline, sha256: Option<&Sha256Sum>) -> bool {
         let (id, now) = (self.identity.system_id, SystemTime::now());
-        self.rules.spool.is_some_and(|spool| spool.has_history(self.storage, id, timeline, sha256, now))
+        self.intake
+            .spool
+            .as_ref()
+            .is_some_and(|spool| spool.has_history(self.storage, id, timeline, sha256, now))
     }
 
     fn remember(&self, timeline: Timeline, stored: &Stored, sha256: &Sha256Sum) {
-        let Some(spool) = self.rules.spool else { return };
+        let Some(spool) = &self.intake.spool else { return };
         let (id, now) = (self.identity.system_id, SystemTime::now());
         if let Err(error) = spool.remember_history(self.storage, id, timeline, (&stored.key, sha256), now) {
             log::debug!("cannot write to the spool \"{}\": {error}", spool.folder().display());

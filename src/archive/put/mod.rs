@@ -11,7 +11,7 @@ mod cut;
 mod histories;
 
 use crate::archive::identity::{self, Claimant, Refusal};
-use crate::archive::intake::{Cause, Rules, Source};
+use crate::archive::intake::{Cause, Intake, Source};
 use crate::failure::Failure;
 use crate::host::side_by_side::side_by_side;
 use crate::object::{Identity, Key};
@@ -32,13 +32,13 @@ impl Source {
     /// or the failures of all of them, never empty.
     pub fn store_everywhere(
         &self,
-        rules: &Rules<'_>,
+        intake: &Intake,
         destinations: &[Shared],
         deadline: Instant,
     ) -> std::result::Result<Vec<Stored>, Vec<Failure<Cause>>> {
-        let shape = self.shape(rules).map_err(|failure| vec![failure])?;
+        let shape = self.shape(intake).map_err(|failure| vec![failure])?;
         let store = |destination: &Shared| {
-            self.store(&shape, rules, &Deadline::new(Arc::clone(destination), deadline))
+            self.store(&shape, intake, &Deadline::new(Arc::clone(destination), deadline))
         };
         let outcomes: Vec<Result<Stored>> = side_by_side(destinations, store);
         let (mut stored, mut failures) = (Vec::new(), Vec::new());
@@ -52,28 +52,24 @@ impl Source {
     }
 
     /// Puts it into one destination.
-    fn store(&self, shape: &Shape, rules: &Rules<'_>, storage: &dyn Storage) -> Result<Stored> {
+    fn store(&self, shape: &Shape, intake: &Intake, storage: &dyn Storage) -> Result<Stored> {
         let claimant = Claimant {
             system_id: self.trailer.system_id,
             segment_size: self.segment_size,
-            checks: rules.checks,
+            checks: intake.checks,
         };
-        let identity =
-            identity::claim(storage, &claimant, rules.spool, SystemTime::now()).map_err(|refusal| {
-                match refusal {
-                    Refusal::OtherCluster { message, hint } => {
-                        Failure::new(Cause::Invalid, message).hint(hint)
-                    }
-                    Refusal::NoArchive(error) | Refusal::Storage(error) => failed(&error),
-                }
+        let identity = identity::claim(storage, &claimant, intake.spool.as_ref(), SystemTime::now())
+            .map_err(|refusal| match refusal {
+                Refusal::OtherCluster { message, hint } => Failure::new(Cause::Invalid, message).hint(hint),
+                Refusal::NoArchive(error) | Refusal::Storage(error) => failed(&error),
             })?;
         if let WalName::TimelineHistory(timeline) = self.name {
-            return self.put_history(timeline, &identity, rules, storage);
+            return self.put_history(timeline, &identity, intake, storage);
         }
-        self.bring_history(&identity, rules, storage)?;
+        self.bring_history(&identity, intake, storage)?;
         match shape {
-            Shape::Whole => self.put(&identity, rules, storage),
-            Shape::Cut(how) => self.put_cut(how, rules, storage),
+            Shape::Whole => self.put(&identity, intake, storage),
+            Shape::Cut(how) => self.put_cut(how, intake, storage),
         }
     }
 
@@ -84,16 +80,16 @@ impl Source {
 
     /// Stores it under its own name. Two promoted standbys may leave different partial segments of one
     /// name, and one file that cannot be archived blocks every later one: both are kept.
-    fn put(&self, identity: &Identity, rules: &Rules<'_>, storage: &dyn Storage) -> Result<Stored> {
+    fn put(&self, identity: &Identity, intake: &Intake, storage: &dyn Storage) -> Result<Stored> {
         let own = Key::of(self.name);
         let foreign = match identity.foreign {
-            true => self.find_foreign(rules, storage, &own)?,
+            true => self.find_foreign(intake, storage, &own)?,
             false => None,
         };
         let (key, stood) = match foreign {
             Some(found) => found,
             None => {
-                let stood = self.create_or_compare(rules, storage, &own)?;
+                let stood = self.create_or_compare(intake, storage, &own)?;
                 (own, stood)
             }
         };
@@ -102,12 +98,12 @@ impl Source {
             Stood::Different(other) => other,
         };
         if !matches!(self.name, WalName::Partial(_)) {
-            return Err(match self.stored_one_is_cut(rules, storage, &key)? {
+            return Err(match self.stored_one_is_cut(intake, storage, &key)? {
                 Some(end) => self.conflict_with_cut(storage, &key, end),
                 None => self.conflict(storage, &key, &other),
             });
         }
-        let stored = self.put_variant(rules, storage)?;
+        let stored = self.put_variant(intake, storage)?;
         log::warn!(
             "\"{}\" already holds another \"{}\", of another promotion; this one is stored beside it as \"{}\"",
             storage.place(),
@@ -118,8 +114,8 @@ impl Source {
     }
 
     /// Stores a cut segment, which never takes the name of the whole one.
-    fn put_cut(&self, how: &str, rules: &Rules<'_>, storage: &dyn Storage) -> Result<Stored> {
-        let stored = self.put_variant(rules, storage)?;
+    fn put_cut(&self, how: &str, intake: &Intake, storage: &dyn Storage) -> Result<Stored> {
+        let stored = self.put_variant(intake, storage)?;
         log::warn!(
             "\"{}\" is cut: {how}; it is stored as \"{}/{}\", which leaves its name to the whole one",
             self.path.display(),
@@ -129,9 +125,9 @@ impl Source {
         Ok(stored)
     }
 
-    fn put_variant(&self, rules: &Rules<'_>, storage: &dyn Storage) -> Result<Stored> {
+    fn put_variant(&self, intake: &Intake, storage: &dyn Storage) -> Result<Stored> {
         let key = Key::variant(self.name, &self.trailer.sha256);
-        match self.create_or_compare(rules, storage, &key)? {
+        match self.create_or_compare(intake, storage, &key)? {
             Stood::Identical { created } => Ok(Stored { key, created }),
             Stood::Different(other) => Err(self.conflict(storage, &key, &other)),
         }
