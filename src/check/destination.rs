@@ -313,7 +313,7 @@ fn list(storage: &dyn Storage, prefix: &str, probe: Option<&Key>, report: &mut R
             State::Critical,
             "list",
             of,
-            format!("\"{of}\" does not list an object that stands there"),
+            format!("\"{of}\" does not list an object that is there"),
         )
         .hint("its listings are not up to date: wal-fetch would answer \"not there\" for what is there; use another store"),
         Err(error) => {

@@ -46,7 +46,7 @@ pub(super) fn command(name: &'static str, about: &'static str, program: Program)
                 .help("Say what is done; twice: everything"),
         )
         .after_help(
-            "Every setting may also stand in the environment (WAL_ARCHIVE, WAL_ARCHIVE_TIMEOUT, ...) or in the \
+            "Every setting may also be given in the environment (WAL_ARCHIVE, WAL_ARCHIVE_TIMEOUT, ...) or in the \
              configuration file; \"wal-archive config\" shows what is in force.",
         )
 }

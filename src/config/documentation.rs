@@ -71,7 +71,7 @@ fn the_page_of_settings_has_a_row_for_each_setting_and_no_other() {
         lacking.is_empty() && unknown.is_empty(),
         "docs/configuration.md lacks\n{lacking:#?}\nand has\n{unknown:#?}\nAll rows:\n{all}"
     );
-    assert_eq!(documented, expected, "a row stands there twice");
+    assert_eq!(documented, expected, "a row is there twice");
 }
 
 #[test]

@@ -155,7 +155,7 @@ impl Read for Lzma<'_> {
         }
         let (mut source, unused) = reader.into_parts();
         if !unused.is_empty() || source.read(&mut [0])? > 0 {
-            return Err(invalid("something stands after its end"));
+            return Err(invalid("something follows its end"));
         }
         Ok(0)
     }
@@ -211,7 +211,7 @@ impl Read for Brotli<'_> {
                 BrotliResult::ResultSuccess => {
                     self.ended = true;
                     if self.refill()? {
-                        return Err(invalid("something stands after its end"));
+                        return Err(invalid("something follows its end"));
                     }
                 }
                 _ => {}

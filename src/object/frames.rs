@@ -61,7 +61,7 @@ impl Frames {
             self.decompress(&seen, raw)?;
         } else if let (true, Some(Ok(length))) = (skippable, seen.get(4..).map(<[u8; 4]>::try_from)) {
             if seen.starts_with(&[0x5E]) && u32::from_le_bytes(length) == 248 && self.frames > 0 {
-                return damaged("something stands after its trailer".to_owned());
+                return damaged("something follows its trailer".to_owned());
             }
             self.skipped += 1;
             self.state = match u32::from_le_bytes(length) {
@@ -112,7 +112,7 @@ impl Frames {
     pub(super) fn expect_end_of_only_frame(&self) -> Result<(), DecodeError> {
         self.expect_end()?;
         if self.frames != 1 || self.skipped != 0 {
-            return damaged("more than one frame stands before its trailer".to_owned());
+            return damaged("more than one frame precedes its trailer".to_owned());
         }
         Ok(())
     }

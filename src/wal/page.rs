@@ -231,7 +231,7 @@ impl fmt::Display for BadPage {
             BadPage::Timeline { found, name } => {
                 write!(
                     f,
-                    "its first page is of timeline {found}, which cannot stand in a file of timeline {name}"
+                    "its first page is of timeline {found}, which cannot be in a file of timeline {name}"
                 )
             }
         }

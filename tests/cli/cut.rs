@@ -141,7 +141,7 @@ fn a_whole_segment_that_finds_a_cut_one_under_its_name_says_how_to_move_it_aside
     let sandbox = life.standby();
     fs::remove_file(sandbox.data().join("pg_wal/00000002.history")).unwrap();
     life.push(&sandbox, &[]).succeeds(); // as another tool would, or an older version
-    let run = life.push_whole(&sandbox).fails(12, &["stands there cut", "HINT:", "wal-archive quarantine"]);
+    let run = life.push_whole(&sandbox).fails(12, &["exists cut", "HINT:", "wal-archive quarantine"]);
     let hint = run.stderr.split_once("\"wal-archive quarantine ").unwrap().1.split_once('"').unwrap().0;
     let moved = Run::of(sandbox.program("wal-archive").arg("quarantine").args(hint.split(' ')));
     assert_eq!(moved.code, Some(0), "{moved:?}");
@@ -159,7 +159,7 @@ fn a_cut_segment_of_another_history_under_the_name_is_a_conflict_like_any_other(
     other.noop(90_000);
     sandbox.wal(&life.name.to_string(), &other.current_image().unwrap().bytes());
     life.push(&sandbox, &[]).succeeds();
-    let run = life.push_whole(&sandbox).fails(12, &["already stands there with different content"]);
+    let run = life.push_whole(&sandbox).fails(12, &["already exists with different content"]);
     assert!(!run.stderr.contains("quarantine"), "{run:?}");
 }
 
@@ -187,7 +187,7 @@ fn two_whole_segments_that_differ_are_a_conflict_whatever_forks_off() {
     other.commit(second(77));
     other.switch();
     sandbox.wal(&life.name.to_string(), &other.take_finished().remove(0).1.bytes());
-    let run = life.push(&sandbox, &[]).fails(12, &["already stands there with different content"]);
+    let run = life.push(&sandbox, &[]).fails(12, &["already exists with different content"]);
     assert!(!run.stderr.contains("cut"), "{run:?}");
 }
 

@@ -114,7 +114,7 @@ fn another_content_under_a_name_is_code_1_and_the_rest_is_stored() {
     let run = drain(&sandbox, &["--pgdata", "."]);
     assert_eq!(run.code, Some(1), "{run:?}");
     assert!(
-        run.stderr.contains("already stands there with different content") && run.stderr.contains("HINT:"),
+        run.stderr.contains("already exists with different content") && run.stderr.contains("HINT:"),
         "{run:?}"
     );
     assert!(run.stdout.contains(&format!("refused  {A}")) && run.stdout.contains("stored"), "{run:?}");

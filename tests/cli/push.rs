@@ -269,8 +269,7 @@ fn code_12_for_a_different_file_of_the_same_name() {
     sandbox.push(ONE, &[]).succeeds();
     let before = fs::read(sandbox.object(ONE)).unwrap();
     sandbox.wal(ONE, &segment(ONE, MIB, CLUSTER, 2));
-    let words =
-        ["already stands there", &CLUSTER.to_string(), "timeline 1", "HINT:", "nothing was overwritten"];
+    let words = ["already exists", &CLUSTER.to_string(), "timeline 1", "HINT:", "nothing was overwritten"];
     for _ in 0..2 {
         sandbox.push(ONE, &[]).fails(12, &words);
     }
@@ -281,7 +280,7 @@ fn code_12_for_a_different_file_of_the_same_name() {
     sandbox.wal("00000002.history", b"1\t0/1\tx\n");
     sandbox.push("00000002.history", &[]).succeeds();
     sandbox.wal("00000002.history", b"1\t0/2\tx\n");
-    sandbox.push("00000002.history", &[]).fails(12, &["00000002.history", "already stands there"]);
+    sandbox.push("00000002.history", &[]).fails(12, &["00000002.history", "already exists"]);
 }
 
 #[test]
@@ -402,7 +401,7 @@ fn every_destination_is_tried_and_the_gravest_failure_counts() {
     push(&[&conflicting]).succeeds();
     sandbox.wal(ONE, &content);
     fs::remove_dir_all(&gone).unwrap();
-    let run = push(&[&gone, &conflicting, &good]).fails(12, &["conflicting", "already stands there"]);
+    let run = push(&[&gone, &conflicting, &good]).fails(12, &["conflicting", "already exists"]);
     assert!(run.stderr.contains("gone"), "every failure is told: {run:?}");
 }
 

@@ -71,7 +71,7 @@ fn variants_and_unread_encodings_go_by_their_key_and_strangers_never() {
 #[test]
 fn what_stands_nowhere_is_told() {
     let (sandbox, _) = damaged();
-    sandbox.admin("quarantine", &["000000010000000000000009"]).fails(1, &["stands at no destination"]);
+    sandbox.admin("quarantine", &["000000010000000000000009"]).fails(1, &["is at no destination"]);
     let gone = sandbox.path("gone");
     sandbox
         .admin("quarantine", &[ONE, "--from", gone.to_str().unwrap()])

@@ -248,6 +248,6 @@ fn a_conflict_is_told_and_the_rest_is_stored() {
     let (code, report, errors) = drain(&world, &archive, &["--pgdata", text(&primary.data())]);
     assert_eq!(code, Some(1), "{report} {errors}");
     assert_eq!(became(&report, "refused"), [waiting[0].as_str()]);
-    assert!(errors.contains("already stands there with different content"), "{errors}");
+    assert!(errors.contains("already exists with different content"), "{errors}");
     assert!(waiting[1..].iter().all(|name| archive.holds(name)), "{report}");
 }

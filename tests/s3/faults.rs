@@ -143,7 +143,7 @@ fn a_lost_answer_never_hides_a_different_object() {
     let Some((bucket, first_content)) = archived() else { return };
     bucket.sandbox.wal(ONE, &segment(ONE, MIB, CLUSTER, 2));
     bucket.planned(first(1, Fate::ResetAfter));
-    bucket.push(ONE, &[]).fails(12, &["already stands there"]);
+    bucket.push(ONE, &[]).fails(12, &["already exists"]);
     bucket.fetch(ONE, &[]).succeeds();
     assert!(bucket.sandbox.fetched() == first_content);
 }
@@ -251,7 +251,7 @@ fn a_store_that_ignores_the_condition_is_refused_before_the_first_push() {
     bucket.push(ONE, &args).fails(0, &["warning", "silently replace"]);
     bucket.push(ONE, &args).succeeds();
     bucket.sandbox.wal(ONE, &segment(ONE, MIB, CLUSTER, 2));
-    bucket.push(ONE, &args).fails(12, &["already stands there"]);
+    bucket.push(ONE, &args).fails(12, &["already exists"]);
     let conditions =
         bucket.proxy.taken().iter().filter(|seen| seen.header("if-none-match").is_some()).count();
     assert_eq!(conditions, 0);

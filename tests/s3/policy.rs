@@ -72,7 +72,7 @@ fn a_push_needs_put_and_get_and_a_fetch_get_and_list() {
     std::fs::remove_dir_all(bucket.sandbox.path("data.wal-spool")).unwrap();
     run("push", "wal-push", &[&path]).succeeds();
     bucket.sandbox.wal(ONE, &segment(ONE, MIB, CLUSTER, 2));
-    run("push", "wal-push", &[&path]).fails(12, &["already stands there"]);
+    run("push", "wal-push", &[&path]).fails(12, &["already exists"]);
     let fetch = |user: &str, name: &str| run(user, "wal-fetch", &[name, "pg_wal/RECOVERYXLOG"]);
     fetch("fetch", ONE).succeeds();
     assert!(bucket.sandbox.fetched() == content);

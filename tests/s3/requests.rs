@@ -161,7 +161,7 @@ fn an_existing_object_is_compared_by_its_trailer_alone() {
     let get = bucket.proxy.taken().into_iter().find(|seen| seen.method == "GET").unwrap();
     assert_eq!(get.header("range"), Some("bytes=-256"));
     bucket.sandbox.wal(ONE, &segment(ONE, MIB, CLUSTER, 2));
-    bucket.push(ONE, &[]).fails(12, &["already stands there", "s3://bucket/archive", "HINT:"]);
+    bucket.push(ONE, &[]).fails(12, &["already exists", "s3://bucket/archive", "HINT:"]);
 }
 
 #[test]
@@ -192,7 +192,7 @@ fn a_large_body_goes_in_parts_and_is_never_replaced_either() {
     assert_eq!(posts, 4, "begun and completed twice: onto the probe object, and the real one");
     bucket.push(ONE, &[]).succeeds();
     bucket.sandbox.wal(ONE, &segment(ONE, 64 * MIB, CLUSTER, 2));
-    bucket.push(ONE, &[]).fails(12, &["already stands there"]);
+    bucket.push(ONE, &[]).fails(12, &["already exists"]);
     bucket.fetch(ONE, &[]).succeeds();
     assert!(bucket.sandbox.fetched() == content);
     let aborted = bucket.requests().iter().filter(|request| request.starts_with("DELETE")).count();

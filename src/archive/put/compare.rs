@@ -36,7 +36,7 @@ impl Source {
             return Err(Failure::new(
                 Cause::Conflict,
                 format!(
-                    "\"{}/{key}\" already stands there in an encoding that this version does not read",
+                    "\"{}/{key}\" already exists, in an encoding that this version does not read",
                     storage.place()
                 ),
             )
@@ -116,7 +116,7 @@ impl Source {
             }
             Verdict::Intact(theirs) => Ok(Some(Stood::Different(Box::new((theirs, modified))))),
             verdict => {
-                let what = format!("\"{}/{key}\" stands there {verdict}", storage.place());
+                let what = format!("\"{}/{key}\" already exists and is {verdict}", storage.place());
                 Err(Failure::new(Cause::Conflict, what).hint(format!(
                     "\"wal-archive quarantine {}\" moves it aside; the next push then stores the good one",
                     key.to_quarantine()
@@ -136,7 +136,7 @@ impl Source {
         let there = describe(theirs.system_id(), theirs.page.as_ref(), theirs.size, *stored);
         Failure::new(
             Cause::Conflict,
-            format!("\"{}/{key}\" already stands there with different content ({there}); this \"{}\" is {ours}", storage.place(), self.name),
+            format!("\"{}/{key}\" already exists with different content ({there}); this \"{}\" is {ours}", storage.place(), self.name),
         )
         .hint(
             "two servers archive to the same place (a clone, a copy started without recovery.signal, a split brain): \
@@ -150,7 +150,7 @@ impl Source {
         Failure::new(
             Cause::Conflict,
             format!(
-                "\"{place}/{key}\" already stands there cut: it is the same up to {end}, where its records break off; \"{}\" is \
+                "\"{place}/{key}\" already exists cut: it is the same up to {end}, where its records break off; \"{}\" is \
                  complete",
                 self.path.display()
             ),

@@ -71,9 +71,7 @@ pub(super) fn run(matches: &ArgMatches) -> Result<AdminExit, Failure> {
     }
     let left: Vec<_> = rows.iter().filter_map(|row| row.state.as_ref()).collect();
     let failure = match left.is_empty() {
-        true => {
-            Failure::new((), format!("\"{text}\" stands at no destination", text = subject_text(&subject)))
-        }
+        true => Failure::new((), format!("\"{text}\" is at no destination", text = subject_text(&subject))),
         false => Failure::new((), "no object is damaged, so nothing was moved")
             .hint("--force moves an intact one; with several copies of a name, name the key of one"),
     };

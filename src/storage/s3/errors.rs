@@ -163,9 +163,10 @@ fn by_status(status: u16) -> (Kind, &'static str) {
         301 | 307 => (Invalid, ELSEWHERE),
         401 | 403 => (Denied, RIGHTS),
         // A proxy says so, too: only the code makes it a missing object.
-        404 => {
-            (Unavailable, "an S3 store would name the reason: check the endpoint and what stands before it")
-        }
+        404 => (
+            Unavailable,
+            "an S3 store would name the reason: check the endpoint and what is between it and this machine",
+        ),
         405 | 501 => (Invalid, LACKS),
         // Another conditional write of the key is under way; the whole create is to be repeated.
         409 => (Unavailable, RACE),
@@ -173,7 +174,7 @@ fn by_status(status: u16) -> (Kind, &'static str) {
         429 | 503 => (Unavailable, SLOWER),
         507 => (Unavailable, FULL),
         500..=599 => (Unavailable, FAULT),
-        200..=299 => (Unavailable, "check the endpoint and what stands before the store"),
+        200..=299 => (Unavailable, "check the endpoint and what is between the store and this machine"),
         _ => (Invalid, ""),
     }
 }
