@@ -18,6 +18,8 @@ pub mod host;
 pub mod storage;
 // A failed workflow: kind, sentence, hint.
 pub mod failure;
+// What a verb found: kind, place, subject, sentence, hint.
+pub mod finding;
 // The private cache that remembers what was proved.
 pub mod spool;
 // Whose an archive is, what is in it, how a WAL file gets in, when one is absent.

@@ -17,10 +17,11 @@ use std::sync::Arc;
 use std::time::Duration;
 use wal_archive::archive::inventory::Inventory;
 use wal_archive::fetch::{Answer, Cause, Fetch, Patience, fetch};
+use wal_archive::finding::FindingKind;
 use wal_archive::object::{Checks, Identity, Key, Sha256Sum, encode};
 use wal_archive::storage::memory::Memory;
 use wal_archive::storage::{Body, Nature, Shared, Storage};
-use wal_archive::verify::{Kind, Scope, by_names};
+use wal_archive::verify::{Scope, by_names};
 use wal_archive::wal::{SegmentName, SegmentSize, SystemId, Timeline, WalName};
 
 const MIB: u64 = 1 << 20;
@@ -231,13 +232,13 @@ fn verify(stores: &[Shared]) -> Missing {
     let mut missing = Missing::default();
     for finding in by_names(&inventories, &Scope::default()).unwrap().findings {
         match finding.kind {
-            Kind::Missing => {
+            FindingKind::Missing => {
                 let (first, last) = finding.name.split_once("..").unwrap_or((&finding.name, &finding.name));
                 let number = |name: &str| name.parse::<SegmentName>().unwrap().number(size()).unwrap();
                 let timeline = first.parse::<SegmentName>().unwrap().timeline().get();
                 missing.segments.extend((number(first)..=number(last)).map(|number| (timeline, number)));
             }
-            Kind::NoHistory => {
+            FindingKind::NoHistory => {
                 let WalName::TimelineHistory(timeline) = finding.name.parse().unwrap() else { panic!() };
                 missing.histories.insert(timeline.get());
             }

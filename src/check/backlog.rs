@@ -256,12 +256,11 @@ mod tests {
         let backlog = Backlog::read(base.path()).unwrap();
         assert_eq!((backlog.files, backlog.bytes), (4, 300));
         assert_eq!(backlog.last_done.as_ref().unwrap().1, "000000010000000000000009");
-        let judged = |later: u64| {
-            backlog.judge("x", &THRESHOLDS, SystemTime::now() + Duration::from_secs(later)).state
-        };
+        let judged =
+            |later: u64| backlog.judge("x", &THRESHOLDS, SystemTime::now() + Duration::from_secs(later)).kind;
         assert_eq!([10, 310, 910].map(judged), [State::Ok, State::Warning, State::Critical]);
         let many = Backlog::read(data_directory(5).path()).unwrap();
-        assert_eq!(many.judge("x", &THRESHOLDS, SystemTime::now()).state, State::Warning);
+        assert_eq!(many.judge("x", &THRESHOLDS, SystemTime::now()).kind, State::Warning);
     }
 
     #[test]
@@ -271,7 +270,7 @@ mod tests {
         let backlog = Backlog::read(base.path()).unwrap();
         let year_later = SystemTime::now() + Duration::from_secs(366 * 24 * 3600);
         let finding = backlog.judge("x", &THRESHOLDS, year_later);
-        assert_eq!(finding.state, State::Ok, "{finding:?}");
-        assert!(finding.message.contains("nothing waits"), "{finding:?}");
+        assert_eq!(finding.kind, State::Ok, "{finding:?}");
+        assert!(finding.reason.contains("nothing waits"), "{finding:?}");
     }
 }

@@ -356,6 +356,6 @@ fn compare_clocks(
     report
 }
 
-fn failed(state: State, check: &'static str, of: &str, error: &Error) -> Finding {
+fn failed(state: State, check: &str, of: &str, error: &Error) -> Finding {
     Finding::of_failure(state, check, of, &Failure::from_storage((), error))
 }

@@ -93,12 +93,9 @@ pub(super) fn oldest(storage: &dyn Storage) -> Option<Finding> {
         Err(error) => {
             let failure = Failure::from_storage((), &error);
             let finding = Finding::of_failure(State::Warning, "oldest", of, &failure);
-            Some(match failure.hint {
-                Some(_) => finding,
-                None => finding.hint(
-                    "see that no lifecycle rule moves WAL to a class from which it must be restored first",
-                ),
-            })
+            Some(finding.or_hint(
+                "see that no lifecycle rule moves WAL to a class from which it must be restored first",
+            ))
         }
     }
 }

@@ -24,10 +24,11 @@ mod server;
 
 pub use room::Least;
 
-use crate::failure::Failure;
+use crate::finding;
 use crate::host::side_by_side::{Beside, beside, side_by_side};
 use crate::storage::Shared;
 use crate::wal::{SystemId, Timeline, WalName};
+use serde::{Serialize, Serializer};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
@@ -46,41 +47,29 @@ pub enum State {
     Critical,
 }
 
-/// One thing that was looked at.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Finding {
-    /// How bad.
-    pub state: State,
-    /// What was looked at; a fixed word for programs.
-    pub check: &'static str,
-    /// Of what: a destination, a data directory, "server", "settings".
-    pub of: String,
-    /// A lower-case statement.
-    pub message: String,
-    /// What to do.
-    pub hint: Option<String>,
+impl State {
+    pub fn word(self) -> &'static str {
+        match self {
+            State::Ok => "OK",
+            State::Warning => "WARNING",
+            State::Critical => "CRITICAL",
+            State::Unknown => "UNKNOWN",
+        }
+    }
 }
 
+impl Serialize for State {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.word())
+    }
+}
+
+/// What was looked at; its kind is how bad it is, its name a fixed word for programs.
+pub type Finding = finding::Finding<State>;
+
 impl Finding {
-    /// Nothing to object to.
-    pub fn fine(check: &'static str, of: &str, message: impl Into<String>) -> Self {
+    pub fn fine(check: &str, of: &str, message: impl Into<String>) -> Self {
         Finding::new(State::Ok, check, of, message)
-    }
-
-    /// Without a hint.
-    pub fn new(state: State, check: &'static str, of: &str, message: impl Into<String>) -> Self {
-        Finding { state, check, of: of.to_owned(), message: message.into(), hint: None }
-    }
-
-    /// Keeps a failure's sentence and hint.
-    pub fn of_failure<K>(state: State, check: &'static str, of: &str, failure: &Failure<K>) -> Self {
-        Finding { hint: failure.hint.clone(), ..Finding::new(state, check, of, failure.message.clone()) }
-    }
-
-    /// Says what to do.
-    pub fn hint(mut self, hint: impl Into<String>) -> Self {
-        self.hint = Some(hint.into());
-        self
     }
 }
 
@@ -129,7 +118,7 @@ pub struct Report {
 impl Report {
     /// The gravest of all.
     pub fn state(&self) -> State {
-        self.findings.iter().map(|finding| finding.state).max().unwrap_or(State::Unknown)
+        self.findings.iter().map(|finding| finding.kind).max().unwrap_or(State::Unknown)
     }
 
     fn append(&mut self, mut other: Report) {
@@ -251,7 +240,7 @@ fn conclude(
     let mut ours = Vec::new();
     for (looked, place) in places.iter().zip(request.places) {
         let finding = looked.whose.finding(&looked.name, &expected);
-        if looked.identity().is_some() && finding.state == State::Ok {
+        if looked.identity().is_some() && finding.kind == State::Ok {
             ours.push(place);
         }
         report.push(finding);

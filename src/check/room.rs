@@ -144,7 +144,7 @@ mod tests {
         let least = [Least::Percent(10), Least::Percent(5)];
         let state = |free, free_files| {
             let room = Room { free, total: 1000, free_files, total_files: 100 };
-            judge(&room, Path::new("/x"), "/x", least).state
+            judge(&room, Path::new("/x"), "/x", least).kind
         };
         assert_eq!(state(100, 100), State::Ok);
         assert_eq!(state(99, 100), State::Warning);
@@ -153,6 +153,6 @@ mod tests {
         assert_eq!(state(500, 0), State::Critical);
         // btrfs has no number of inodes.
         let room = Room { free: 500, total: 1000, free_files: 0, total_files: 0 };
-        assert_eq!(judge(&room, Path::new("/x"), "/x", least).state, State::Ok);
+        assert_eq!(judge(&room, Path::new("/x"), "/x", least).kind, State::Ok);
     }
 }

@@ -343,23 +343,23 @@ mod tests {
 
     #[track_caller]
     fn worst(told: &Told) -> Finding {
-        told.findings().into_iter().max_by_key(|finding| finding.state).unwrap()
+        told.findings().into_iter().max_by_key(|finding| finding.kind).unwrap()
     }
 
     #[test]
     fn an_idle_server_is_healthy() {
-        assert_eq!(worst(&server(&[])).state, State::Ok);
+        assert_eq!(worst(&server(&[])).kind, State::Ok);
         let failed_once = Told { failed_ago: Some(9.1e6), failed_count: 3, ..server(&[]) };
-        assert_eq!(worst(&failed_once).state, State::Ok);
+        assert_eq!(worst(&failed_once).kind, State::Ok);
     }
 
     #[test]
     fn a_failure_after_the_last_success_is_critical() {
         let failing = Told { failed_ago: Some(5.0), last_failed_wal: Some("X".into()), ..server(&[]) };
         let finding = worst(&failing);
-        assert_eq!((finding.state, finding.check), (State::Critical, "archiver"));
+        assert_eq!((finding.kind, finding.name.as_str()), (State::Critical, "archiver"));
         let never = Told { archived_ago: None, ..failing };
-        assert_eq!(worst(&never).state, State::Critical);
+        assert_eq!(worst(&never).kind, State::Critical);
     }
 
     #[test]
@@ -367,16 +367,15 @@ mod tests {
         for (name, value) in
             [("archive_mode", "off"), ("archive_command", ""), ("archive_library", "basic_archive")]
         {
-            assert_eq!(worst(&server(&[(name, value)])).state, State::Critical, "{name}");
+            assert_eq!(worst(&server(&[(name, value)])).kind, State::Critical, "{name}");
         }
         let library = server(&[("archive_library", "basic_archive"), ("archive_command", "")]);
-        assert_eq!(worst(&library).state, State::Warning);
+        assert_eq!(worst(&library).kind, State::Warning);
     }
 
     #[test]
     fn a_standby_is_judged_by_what_it_does() {
-        let standby =
-            |settings: &[(&str, &str)]| worst(&Told { in_recovery: true, ..server(settings) }).state;
+        let standby = |settings: &[(&str, &str)]| worst(&Told { in_recovery: true, ..server(settings) }).kind;
         assert_eq!(standby(&[("archive_command", "")]), State::Ok, "it archives after its promotion only");
         assert_eq!(standby(&[("archive_mode", "always"), ("archive_command", "")]), State::Critical);
         assert_eq!(standby(&[("archive_mode", "off")]), State::Warning);

@@ -176,7 +176,7 @@ pub enum AdminExit {
 }
 
 impl AdminExit {
-    /// Of several clusters: what is known to be wrong comes before what could not be told.
+    /// Of several clusters or findings: what is known to be wrong comes before what could not be told.
     pub fn of_all(exits: &[AdminExit]) -> Self {
         let gravest = [AdminExit::Findings, AdminExit::CouldNotTell];
         gravest.into_iter().find(|exit| exits.contains(exit)).unwrap_or(AdminExit::Fine)

@@ -4,10 +4,11 @@
 
 use super::names::Named;
 use super::one::{Done, own_trailer};
-use super::{Copy, Finding, Found, State};
+use super::{Copy, State};
 use crate::archive::lookup;
 use crate::archive::object::Verdict;
 use crate::archive::orphans::{COMPARED, Orphan, orphans, was_moved_aside};
+use crate::finding::{Finding, FindingKind};
 use crate::object::{Key, Sha256Sum};
 use crate::storage::{Error, Kind, Result};
 use crate::wal::{Timeline, TimelineHistory, WalName};
@@ -80,7 +81,7 @@ impl Copy<'_> {
             return Ok(Came::NotThere);
         }
         self.bring(named, done)?;
-        let differs = done.findings.iter().any(|finding| finding.what == Found::Conflict);
+        let differs = done.findings.iter().any(|finding| finding.kind == FindingKind::Conflict);
         if !done.outcomes.is_empty() || !differs && self.has_history_like(named)? {
             return Ok(Came::There);
         }
@@ -142,17 +143,12 @@ impl Copy<'_> {
         if was_moved_aside(self.to, history, sum)? {
             return Ok(None);
         }
-        Ok(Some(Finding {
-            what: Found::Conflict,
-            name: history,
-            place: self.to.place().to_owned(),
-            key: first.clone(),
-            reason: format!(
-                "it is a file of timeline {timeline}, of which there is no history, and none of the last files of that \
-                 timeline is the same as at \"{}\": another server used the same timeline id, or its history was lost",
-                self.from.place()
-            ),
-        }))
+        let what = format!(
+            "\"{first}\" is a file of timeline {timeline}, of which there is no history, and none of the last files of \
+             that timeline is the same as at \"{}\": another server used the same timeline id, or its history was lost",
+            self.from.place()
+        );
+        Ok(Some(Finding::new(FindingKind::Conflict, history, self.to.place(), what).key(first)))
     }
 
     /// Whether the source holds the very bytes.

@@ -17,6 +17,7 @@ use crate::archive::identity::{self, Claimant, Owner, Refusal};
 use crate::archive::inventory::{self, STRANGERS_KEPT};
 use crate::archive::object::Opener;
 use crate::failure::Failure;
+use crate::finding::Finding;
 use crate::host::side_by_side::by_many;
 use crate::object::{Checks, Expired};
 use crate::storage::{Body, Error, Kind, Shared, Storage};
@@ -73,36 +74,10 @@ pub struct Report {
     pub strangers: Vec<String>,
     /// How many there are.
     pub strangers_total: u64,
-    /// What was not copied, and why.
+    /// What was not copied, and why: damaged, a conflict, or in an encoding that is not read.
     pub findings: Vec<Finding>,
     /// What could not be told, because a place failed.
     pub failures: Vec<Failure>,
-}
-
-/// A file that was not copied.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Finding {
-    /// The kind.
-    pub what: Found,
-    /// The WAL file.
-    pub name: WalName,
-    /// The destination that holds the object.
-    pub place: String,
-    /// The object.
-    pub key: String,
-    /// What is wrong with it.
-    pub reason: String,
-}
-
-/// Kinds of findings.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Found {
-    /// The object is not the file that its key names.
-    Damaged,
-    /// Two intact objects of one name differ.
-    Conflict,
-    /// In an encoding that is not read.
-    Unread,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

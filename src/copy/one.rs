@@ -1,10 +1,11 @@
 //! One WAL file brought into the destination: read, proved, created, or told why not.
 
 use super::names::Named;
-use super::{Copy, Finding, Found, Outcome};
+use super::{Copy, Outcome};
 use crate::archive::lookup;
 use crate::archive::object::{Kept, Label, Verdict, label};
 use crate::archive::quarantine;
+use crate::finding::{Finding, FindingKind};
 use crate::object::{Decoded, EncodeError, Key, Sha256Sum, Trailer, encode};
 use crate::storage::{Body, BodyWriter, Error, Kind, Result, Storage};
 use crate::wal::WalName;
@@ -36,9 +37,9 @@ impl Copy<'_> {
             self.bring_one(named.name, &copies, &own, done)?;
         }
         if copies.is_empty() || done.outcomes.is_empty() && done.findings.is_empty() {
-            done.findings.extend(named.unread.iter().map(|key| {
-                self.found_at_source(Found::Unread, named.name, key, &Verdict::Unread.to_string())
-            }));
+            done.findings.extend(
+                named.unread.iter().map(|key| not_intact(self.from, named.name, key, &Verdict::Unread)),
+            );
         }
         for variant in &named.variants {
             self.bring_one(named.name, std::slice::from_ref(variant), variant, done)?;
@@ -68,7 +69,9 @@ impl Copy<'_> {
             None => false,
         };
         // Converted in place, the damaged object of the source is the one that was repaired.
-        faults.retain(|fault: &Finding| !(repaired && self.in_place && fault.key == *to.as_str()));
+        faults.retain(|fault: &Finding| {
+            !(repaired && self.in_place && fault.key.as_deref() == Some(to.as_str()))
+        });
         done.findings.extend(faults);
         Ok(())
     }
@@ -100,14 +103,16 @@ impl Copy<'_> {
             let decoded = match &kept.verdict {
                 Verdict::Intact(decoded) => decoded.clone(),
                 verdict => {
-                    faults.push(self.found_at_source(Found::Damaged, name, key, &verdict.to_string()));
+                    faults.push(not_intact(self.from, name, key, verdict));
                     continue;
                 }
             };
             match &good {
                 Some((first, other, _)) if other.sha256 != decoded.sha256 => {
-                    let reason = format!("it is intact and differs from \"{}\", which is, too", first.key);
-                    faults.push(self.found_at_source(Found::Conflict, name, key, &reason));
+                    let what =
+                        format!("\"{key}\" is intact and differs from \"{}\", which is, too", first.key);
+                    let finding = Finding::new(FindingKind::Conflict, name, self.from.place(), what);
+                    faults.push(finding.key(key));
                     return Ok(None);
                 }
                 Some(_) => {}
@@ -240,37 +245,27 @@ impl Copy<'_> {
         Ok(Beside::Free(repaired))
     }
 
-    fn found_at_source(&self, what: Found, name: WalName, key: &Key, reason: &str) -> Finding {
-        Finding {
-            what,
-            name,
-            place: self.from.place().to_owned(),
-            key: key.to_string(),
-            reason: reason.to_owned(),
-        }
-    }
-
     fn found_there(&self, name: WalName, object: &Object, key: &Key, verdict: &Verdict) -> Finding {
-        let (what, reason) = match verdict {
-            Verdict::Intact(decoded) => (
-                Found::Conflict,
-                format!(
-                    "it is intact and differs from \"{}/{}\": {} bytes and sha256 {}, there {} bytes and {}",
-                    self.from.place(),
-                    object.source,
-                    decoded.size,
-                    decoded.sha256.short(),
-                    object.size,
-                    object.sha256.short()
-                ),
-            ),
-            Verdict::Damaged(reason) | Verdict::OtherCluster(reason) => {
-                (Found::Damaged, format!("damaged: {reason}"))
-            }
-            Verdict::Unread => (Found::Unread, Verdict::Unread.to_string()),
-        };
-        Finding { what, name, place: self.to.place().to_owned(), key: key.to_string(), reason }
+        let Verdict::Intact(decoded) = verdict else { return not_intact(self.to, name, key, verdict) };
+        let what = format!(
+            "\"{key}\" is intact and differs from \"{}/{}\": {} bytes and sha256 {}, there {} bytes and {}",
+            self.from.place(),
+            object.source,
+            decoded.size,
+            decoded.sha256.short(),
+            object.size,
+            object.sha256.short()
+        );
+        Finding::new(FindingKind::Conflict, name, self.to.place(), what).key(key)
     }
+}
+
+fn not_intact(storage: &dyn Storage, name: WalName, key: &Key, verdict: &Verdict) -> Finding {
+    let kind = match verdict {
+        Verdict::Unread => FindingKind::UnknownEncoding,
+        _ => FindingKind::Damaged,
+    };
+    Finding::new(kind, name, storage.place(), format!("\"{key}\" is {verdict}")).key(key)
 }
 
 /// What stands at the destination in other encodings.

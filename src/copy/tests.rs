@@ -1,4 +1,5 @@
 use super::*;
+use crate::finding::FindingKind;
 use crate::object::{Key, Sha256Sum, encode};
 use crate::storage::faulty::{Fault, Faulty, Request as Asked};
 use crate::storage::memory::Memory;
@@ -121,7 +122,9 @@ fn what_differs_is_listed_and_never_replaced() {
     for repair in [false, true] {
         let made = run(&(source.clone() as Shared), &(target.clone() as Shared), repair);
         assert_eq!(made.identical, 1);
-        let [Finding { what: Found::Conflict, place, .. }] = &made.findings[..] else { panic!("{made:?}") };
+        let [Finding { kind: FindingKind::Conflict, place, .. }] = &made.findings[..] else {
+            panic!("{made:?}")
+        };
         assert_eq!(place, "memory");
         assert_eq!(everything(target.as_ref()), before);
     }
@@ -137,10 +140,17 @@ fn a_damaged_source_is_listed_and_not_copied() {
     put(&source, "wal_005/00000004.history.gpg", b"secret");
     put(&source, "wal_005/notes.txt", b"mine");
     let made = run(&(source as Shared), &(target.clone() as Shared), false);
-    let found: Vec<_> = made.findings.iter().map(|finding| (finding.what, finding.key.as_str())).collect();
+    let found: Vec<_> = made
+        .findings
+        .iter()
+        .map(|finding| (finding.kind, finding.key.as_deref().unwrap_or_default()))
+        .collect();
     assert_eq!(
         found,
-        [(Found::Damaged, "wal_005/00000003.history.zst"), (Found::Unread, "wal_005/00000004.history.gpg")]
+        [
+            (FindingKind::Damaged, "wal_005/00000003.history.zst"),
+            (FindingKind::UnknownEncoding, "wal_005/00000004.history.gpg")
+        ]
     );
     assert_eq!(made.strangers, ["wal_005/notes.txt"]);
     assert_eq!(made.copied, 1);
@@ -214,7 +224,7 @@ fn other_encodings_at_the_source_must_agree_and_those_at_the_destination_count()
     let target = new_archive();
     let made = run(&(Arc::new(source) as Shared), &(target.clone() as Shared), false);
     assert_eq!(made.findings.len(), 1);
-    assert_eq!(made.findings[0].what, Found::Conflict);
+    assert_eq!(made.findings[0].kind, FindingKind::Conflict);
     assert_eq!(everything(target.as_ref()).len(), 1, "only the identity");
     // At the destination: the same content, bare, in an archive of another tool.
     for (there, identical, conflicts) in [(&content, 1, 0), (&other, 0, 1)] {
@@ -294,8 +304,8 @@ fn nothing_is_copied_of_a_timeline_whose_history_conflicts_or_of_its_descendants
     hold(&target, "00000002.history", &history(5).1);
     let before = everything(target.as_ref());
     let made = run_blind(&source, &target);
-    let found: Vec<_> = made.findings.iter().map(|found| (found.what, found.name.to_string())).collect();
-    assert_eq!(found, [(Found::Conflict, "00000002.history".to_owned())]);
+    let found: Vec<_> = made.findings.iter().map(|found| (found.kind, found.name.clone())).collect();
+    assert_eq!(found, [(FindingKind::Conflict, "00000002.history".to_owned())]);
     let words = "nothing of timeline 2 and of its descendants was copied";
     assert!(made.findings[0].reason.contains(words), "{:?}", made.findings);
     assert_eq!((made.listed, made.seen, made.copied, made.held_back), (7, 7, 1, 5), "{made:?}");
@@ -379,7 +389,7 @@ fn a_history_that_was_moved_aside_at_the_destination_is_brought_back() {
     put(&target, "quarantine/00000002.history.0123456789abcdef", &object("00000002.history", &history(2).1));
     let made = run_blind(&source, &target);
     // The segment is told by itself.
-    let found: Vec<_> = made.findings.iter().map(|found| found.name.to_string()).collect();
+    let found: Vec<_> = made.findings.iter().map(|found| found.name.clone()).collect();
     assert_eq!(found, ["00000002000000000000000A"], "{made:?}");
     assert!(held(&target).contains(&"00000002.history".to_owned()));
 }

@@ -18,6 +18,7 @@ use crate::archive::identity;
 use crate::archive::intake::{self, Cause, Intake, Source};
 use crate::archive::lookup;
 use crate::failure::Failure;
+use crate::finding::Finding;
 use crate::host::data_directory::DataDirectory;
 use crate::host::side_by_side::by_many;
 use crate::object::{Checks, Encoder, Key, decode};
@@ -61,6 +62,8 @@ pub struct Report {
     pub files: Vec<Drained>,
     /// Those that do not.
     pub left: Vec<Left>,
+    /// Those that do not, and that somebody should look at.
+    pub findings: Vec<Finding>,
     /// Where each timeline ends.
     pub branches: Vec<Branch>,
     /// Whose WAL it is.
@@ -97,16 +100,16 @@ pub fn drain(request: &Drain<'_>) -> Result<Report, Failure> {
     let plan = plan::read(request.pg_wal, request.live, system_id).map_err(|error| {
         Failure::new((), format!("cannot read \"{}\": {error}", request.pg_wal.display()))
     })?;
-    if plan.items.is_empty() && plan.left.is_empty() {
+    if plan.items.is_empty() && plan.left.is_empty() && plan.findings.is_empty() {
         let what = format!("\"{}\" holds no WAL file", request.pg_wal.display());
         return Err(
             Failure::new((), what).hint("name a data directory, or the folder that holds its segments")
         );
     }
     let foreign = prove(request, plan.system_id)?;
-    let Plan { items, left, branches, system_id } = plan;
+    let Plan { items, left, findings, branches, system_id } = plan;
     let files = store_all(request, &foreign, items);
-    Ok(Report { files, left, branches, system_id })
+    Ok(Report { files, left, findings, branches, system_id })
 }
 
 fn control_system_id(request: &Drain<'_>) -> Result<Option<SystemId>, Failure> {

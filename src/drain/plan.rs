@@ -5,6 +5,7 @@
 //! future. The records tell: a segment is complete where they fill it, cross its end or switch
 //! away from it (PostgreSQL `src/backend/access/transam/xlogreader.c`).
 
+use crate::finding::{Finding, FindingKind};
 use crate::host::data_directory;
 use crate::spool::Stamp;
 use crate::wal::records::{Start, Stop, Walk, Walker};
@@ -28,15 +29,13 @@ pub struct Item {
     pub stamp: Stamp,
 }
 
-/// A file that does not.
+/// A file that does not, as it should be.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Left {
     /// Its name in `pg_wal`.
     pub name: WalName,
     /// Why.
     pub reason: String,
-    /// Whether somebody should look at it.
-    pub finding: bool,
     /// Whether it is kept for later use only: nothing of its name was written to it yet.
     pub idle: bool,
 }
@@ -59,8 +58,10 @@ pub struct Branch {
 pub struct Plan {
     /// In the order of storing: history files, backup history files, segments, partial ones.
     pub items: Vec<Item>,
-    /// In the order of names.
+    /// Those that do not, in the order of names.
     pub left: Vec<Left>,
+    /// Those that somebody should look at, in the order of names.
+    pub findings: Vec<Finding>,
     /// One of each timeline that has a segment, in their order.
     pub branches: Vec<Branch>,
     /// Of the segments.
@@ -84,6 +85,7 @@ struct Segment {
 /// `system_id`: files of another cluster are left, too.
 pub fn read(pg_wal: &Path, live: bool, system_id: Option<SystemId>) -> io::Result<Plan> {
     let mut plan = Plan { system_id, ..Plan::default() };
+    let place = pg_wal.display().to_string();
     let mut segments: BTreeMap<SegmentName, PathBuf> = BTreeMap::new();
     for entry in fs::read_dir(pg_wal)? {
         let entry = entry?;
@@ -122,14 +124,18 @@ pub fn read(pg_wal: &Path, live: bool, system_id: Option<SystemId>) -> io::Resul
             }
             Err(Refused { gone: true, .. }) if live => {}
             // What does not begin with a page of its own address was recycled or made in advance.
-            Err(Refused { reason, finding, .. }) => {
-                plan.left.push(Left { name: WalName::Segment(name), reason, finding, idle: !finding });
+            Err(Refused { reason, kind: None, .. }) => {
+                plan.left.push(Left { name: WalName::Segment(name), reason, idle: true });
+            }
+            Err(Refused { reason, kind: Some(kind), .. }) => {
+                plan.findings.push(Finding::new(kind, name, &place, reason));
             }
         }
     }
-    plan.judge(&walked, live);
+    plan.sort_out(&walked, live, &place);
     plan.items.sort_by_key(|item| (rank(item.name), item.name));
     plan.left.sort_by_key(|left| left.name);
+    plan.findings.sort_by(|one, other| one.name.cmp(&other.name));
     Ok(plan)
 }
 
@@ -154,7 +160,8 @@ struct Opened {
 /// Why a file is none.
 struct Refused {
     reason: String,
-    finding: bool,
+    /// `None`: it is no fault.
+    kind: Option<FindingKind>,
     gone: bool,
 }
 
@@ -162,21 +169,22 @@ impl From<io::Error> for Refused {
     /// A failing disk may still give the other files.
     fn from(error: io::Error) -> Self {
         let gone = error.kind() == io::ErrorKind::NotFound;
-        Refused { reason: format!("it cannot be read: {error}"), finding: true, gone }
+        Refused { reason: format!("it cannot be read: {error}"), kind: Some(FindingKind::NotRead), gone }
     }
 }
 
 fn open(path: &Path, name: SegmentName, system_id: Option<SystemId>) -> Result<Opened, Refused> {
-    let other = |reason: String, finding| Err(Refused { reason, finding, gone: false });
+    let other = |reason: String, kind| Err(Refused { reason, kind, gone: false });
     let Some(page) = data_directory::first_page(path)? else {
-        return other("it is shorter than a page header".to_owned(), true);
+        return other("it is shorter than a page header".to_owned(), Some(FindingKind::Damaged));
     };
     let file = File::open(path)?;
     let metadata = file.metadata()?;
     match page.check(name, metadata.len()) {
-        Err(bad) => other(bad.to_string(), false),
+        Err(bad) => other(bad.to_string(), None),
         Ok(_) if system_id.is_some_and(|ours| ours != page.system_id()) => {
-            other(format!("it is of the cluster with system identifier {}", page.system_id()), true)
+            let what = format!("it is of the cluster with system identifier {}", page.system_id());
+            other(what, Some(FindingKind::OtherCluster))
         }
         Ok(size) => Ok(Opened { file, stamp: Stamp::of(&metadata), page, size }),
     }
@@ -195,7 +203,7 @@ fn feed(walker: &mut Walker, file: &mut File) -> io::Result<()> {
 }
 
 impl Plan {
-    fn judge(&mut self, walked: &[Segment], live: bool) {
+    fn sort_out(&mut self, walked: &[Segment], live: bool, place: &str) {
         for (index, segment) in walked.iter().enumerate() {
             let next = walked.get(index + 1).filter(|next| next.name.timeline() == segment.name.timeline());
             let fate = segment.fate(next, live);
@@ -205,7 +213,10 @@ impl Plan {
             match fate {
                 Fate::Complete => self.items.push(item(name)),
                 Fate::Partial => self.items.push(item(WalName::Partial(segment.name))),
-                Fate::Left(reason, finding) => self.left.push(Left { name, reason, finding, idle: false }),
+                Fate::Left(reason) => self.left.push(Left { name, reason, idle: false }),
+                Fate::Broken(reason) => {
+                    self.findings.push(Finding::new(FindingKind::BrokenRecords, name, place, reason));
+                }
             }
             if let (None, Some(end)) = (next, segment.walk.end) {
                 self.branches.push(Branch {
@@ -224,8 +235,10 @@ enum Fate {
     Complete,
     /// It goes in as a partial segment.
     Partial,
-    /// It stays; why, and whether that is a finding.
-    Left(String, bool),
+    /// It stays; why.
+    Left(String),
+    /// It stays, and should not have to.
+    Broken(String),
 }
 
 impl Segment {
@@ -258,20 +271,15 @@ impl Segment {
         }
         let start = self.name.start(self.size).unwrap_or(Lsn(0));
         if let (Some(next), true) = (next, *complete) {
-            return Fate::Left(format!("its last record is not continued in \"{}\"", next.name), true);
+            return Fate::Broken(format!("its last record is not continued in \"{}\"", next.name));
         }
         if let Some(next) = next {
-            return Fate::Left(
-                format!("its records break off although \"{}\" follows: {stop}", next.name),
-                true,
-            );
+            return Fate::Broken(format!("its records break off although \"{}\" follows: {stop}", next.name));
         }
         match end {
-            Some(end) if *end > start && live => {
-                Fate::Left(format!("it is being written, up to {end} now"), false)
-            }
+            Some(end) if *end > start && live => Fate::Left(format!("it is being written, up to {end} now")),
             Some(end) if *end > start => Fate::Partial,
-            _ => Fate::Left("it holds no whole record yet".to_owned(), false),
+            _ => Fate::Left("it holds no whole record yet".to_owned()),
         }
     }
 }

@@ -7,7 +7,7 @@
 
 use super::names::Names;
 use super::objects::number;
-use super::{Finding, Kind};
+use crate::finding::{Finding, FindingKind};
 use crate::wal::{SegmentName, SegmentSize, Start, Timeline, Walk, Walker};
 use std::collections::BTreeMap;
 
@@ -188,17 +188,15 @@ impl Chains {
                     && need.branch.serving(stretch.last, self.size) == stretch.timeline
             });
             if let Some(need) = cut {
-                findings.push(Finding {
-                    kind: Kind::BrokenRecords,
-                    destination: place.to_owned(),
-                    name: SegmentName::numbered(stretch.timeline, stretch.last, self.size).to_string(),
-                    reason: format!(
-                        "{}; recovery from {} ends there, although later segments are archived",
-                        stretch.walk.stop,
-                        names.origin(need)
-                    ),
-                    hint: "the segment was archived before it was complete, or pg_resetwal was run: take a new base backup".to_owned(),
-                });
+                let what = format!(
+                    "{}; recovery from {} ends there, although later segments are archived",
+                    stretch.walk.stop,
+                    names.origin(need)
+                );
+                let name = SegmentName::numbered(stretch.timeline, stretch.last, self.size);
+                findings.push(Finding::new(FindingKind::BrokenRecords, name, place, what).hint(
+                    "the segment was archived before it was complete, or pg_resetwal was run: take a new base backup",
+                ));
             }
         }
         findings

@@ -3,14 +3,16 @@
 //! Runs in several threads at once. A destination that refuses, or fails again and again, is left
 //! alone after that has been said once.
 
+use super::Count;
 use super::files::WalFile;
 use super::look::{Seen, Wrong, look};
 use super::objects::Objects;
-use super::{Count, Finding, Kind};
 use crate::archive::identity;
 use crate::archive::inventory::Inventory;
+use crate::failure::Failure;
+use crate::finding::{Finding, FindingKind};
 use crate::object::{Key, Sha256Sum, Stored};
-use crate::storage::{Error, Kind as StorageKind, Storage};
+use crate::storage::{Error, Kind, Storage};
 use crate::wal::WalName;
 use std::io::{self, Write};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -93,7 +95,7 @@ impl Objects<'_> {
                     outcome.findings.push(self.wrong(inventory, file.name, copy, wrong));
                 }
                 // Expired or quarantined since it was listed.
-                Err(error) if error.kind() == StorageKind::NotFound => {}
+                Err(error) if error.kind() == Kind::NotFound => {}
                 Err(error) => {
                     let finding = patience.failed(storage.as_ref(), file.name, copy, &error);
                     outcome.findings.extend(finding);
@@ -128,7 +130,7 @@ impl Objects<'_> {
     fn wrong(&self, inventory: &Inventory, name: WalName, copy: &Copy, (kind, reason): Wrong) -> Finding {
         let aside = copy.key.to_quarantine();
         let hint = match kind {
-            Kind::OtherCluster => format!(
+            FindingKind::OtherCluster => format!(
                 "find out which cluster's archive this is; \"wal-archive quarantine {aside}\" moves it aside"
             ),
             _ if self.storages.len() > 1 => {
@@ -138,13 +140,8 @@ impl Objects<'_> {
                 "\"wal-archive quarantine {aside}\" moves it aside, so that a server that still has the file can push it again"
             ),
         };
-        Finding {
-            kind,
-            destination: inventory.place.clone(),
-            name: name.to_string(),
-            reason: format!("\"{}\" is damaged or not the file of its name: {reason}", copy.key),
-            hint,
-        }
+        let what = format!("\"{}\" is damaged or not the file of its name: {reason}", copy.key);
+        Finding::new(kind, name, &inventory.place, what).key(&copy.key).hint(hint)
     }
 
     /// Intact copies of one file must be equal; a variant is what differs on purpose. Destinations may
@@ -153,23 +150,21 @@ impl Objects<'_> {
         let (first, sum) = intact.first()?;
         let (other, _) = intact.iter().find(|(_, other)| other != sum)?;
         let place = |copy: &Copy| self.inventories.get(copy.destination).map_or("", |i| i.place.as_str());
-        let kind = if first.destination == other.destination { Kind::Conflict } else { Kind::Differs };
-        if kind == Kind::Differs && matches!(name, WalName::Partial(_)) {
+        let kind =
+            if first.destination == other.destination { FindingKind::Conflict } else { FindingKind::Differs };
+        if kind == FindingKind::Differs && matches!(name, WalName::Partial(_)) {
             return None;
         }
-        Some(Finding {
-            kind,
-            destination: place(other).to_owned(),
-            name: name.to_string(),
-            reason: format!(
-                "\"{}/{}\" and \"{}/{}\" are both intact and hold different content",
-                place(first),
-                first.key,
-                place(other),
-                other.key
-            ),
-            hint: "two servers or two tools archived there: find out which file belongs to this history and move the other one out".to_owned(),
-        })
+        let what = format!(
+            "\"{}/{}\" and \"{}/{}\" are both intact and hold different content",
+            place(first),
+            first.key,
+            place(other),
+            other.key
+        );
+        Some(Finding::new(kind, name, place(other), what).key(&other.key).hint(
+            "two servers or two tools archived there: find out which file belongs to this history and move the other one out",
+        ))
     }
 }
 
@@ -177,27 +172,22 @@ impl Patience {
     /// What is to be said of an object that could not be read. A store that refuses even
     /// `archive.json` now refuses everything: that is said once, and not of every object.
     fn failed(&self, storage: &dyn Storage, name: WalName, copy: &Copy, error: &Error) -> Option<Finding> {
-        let refused = error.kind() == StorageKind::Denied
-            && identity::identity(storage).is_err_and(|error| error.kind() == StorageKind::Denied);
+        let refused = error.kind() == Kind::Denied
+            && identity::identity(storage).is_err_and(|error| error.kind() == Kind::Denied);
         let failures = self.failures.fetch_add(1, Ordering::Relaxed).saturating_add(1);
-        let finding = |name: String, reason| Finding {
-            kind: Kind::NotRead,
-            destination: storage.place().to_owned(),
-            name,
-            reason,
-            hint: error.hint_text().unwrap_or("verify it again").to_owned(),
+        let finding = |name: &str, what: String| {
+            let failure = Failure { message: what, ..Failure::from_storage((), error) };
+            Finding::of_failure(FindingKind::NotRead, name, storage.place(), &failure)
+                .or_hint("verify it again")
         };
         if !refused && failures < TOO_MANY {
-            return Some(finding(name.to_string(), format!("\"{}\" could not be read: {error}", copy.key)));
+            let what = format!("\"{}\" could not be read: {error}", copy.key);
+            return Some(finding(&name.to_string(), what).key(&copy.key));
         }
         let before = self.given_up.swap(true, Ordering::Relaxed);
         let why = if refused { "refuses every request by now" } else { "fails again and again" };
-        (!before).then(|| {
-            finding(
-                "archive.json".to_owned(),
-                format!("the destination {why}, and was asked for nothing more: {error}"),
-            )
-        })
+        let what = format!("the destination {why}, and was asked for nothing more: {error}");
+        (!before).then(|| finding("archive.json", what))
     }
 }
 

@@ -3,8 +3,8 @@
 
 use super::copies::Copy;
 use super::objects::Objects;
-use super::{Finding, Kind};
 use crate::archive::inventory::{Item, Items, items};
+use crate::finding::{Finding, FindingKind};
 use crate::object::{Key, Stored};
 use crate::storage::{self, Error, Storage};
 use crate::wal::WalName;
@@ -131,11 +131,6 @@ fn stem_of(key: &str) -> &str {
 }
 
 fn not_listed(storage: &dyn Storage, error: &Error) -> Finding {
-    Finding {
-        kind: Kind::NotRead,
-        destination: storage.place().to_owned(),
-        name: "archive.json".to_owned(),
-        reason: format!("the listing broke off: {error}"),
-        hint: "verify it again".to_owned(),
-    }
+    let what = format!("the listing broke off: {error}");
+    Finding::new(FindingKind::NotRead, "archive.json", storage.place(), what).hint("verify it again")
 }

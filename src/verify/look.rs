@@ -2,9 +2,10 @@
 //! archive that it is in.
 
 use super::copies::Copy;
-use super::{Depth, Kind, Options};
+use super::{Depth, Options};
 use crate::archive::inventory::Inventory;
 use crate::archive::object::{Label, Opener, Verdict, label};
+use crate::finding::FindingKind;
 use crate::object::{Encoding, Sha256Sum, Stored};
 use crate::storage::{self, Error, Storage};
 use crate::wal::WalName;
@@ -18,7 +19,7 @@ pub(super) struct Seen {
 }
 
 /// Why it is not what its name says.
-pub(super) type Wrong = (Kind, String);
+pub(super) type Wrong = (FindingKind, String);
 
 /// Reads one object as closely as asked.
 pub(super) fn look(
@@ -44,9 +45,11 @@ pub(super) fn look(
 
 fn wrong(verdict: Verdict) -> Wrong {
     match verdict {
-        Verdict::OtherCluster(reason) => (Kind::OtherCluster, reason),
-        Verdict::Damaged(reason) => (Kind::Damaged, reason),
-        verdict @ (Verdict::Intact(_) | Verdict::Unread) => (Kind::UnknownEncoding, verdict.to_string()),
+        Verdict::OtherCluster(reason) => (FindingKind::OtherCluster, reason),
+        Verdict::Damaged(reason) => (FindingKind::Damaged, reason),
+        verdict @ (Verdict::Intact(_) | Verdict::Unread) => {
+            (FindingKind::UnknownEncoding, verdict.to_string())
+        }
     }
 }
 
@@ -60,7 +63,7 @@ fn look_at_label(
     name: WalName,
     copy: &Copy,
 ) -> storage::Result<Result<Seen, Wrong>> {
-    let damaged = |reason: &str| Ok(Err((Kind::Damaged, reason.to_owned())));
+    let damaged = |reason: &str| Ok(Err((FindingKind::Damaged, reason.to_owned())));
     if copy.size == 0 {
         return damaged("it is empty");
     }

@@ -19,6 +19,7 @@ pub use recovery::{Recoverable, Unfinished};
 
 use crate::archive::inventory::{Inventory, items};
 use crate::failure::Failure;
+use crate::finding::{Finding, FindingKind};
 use crate::host::side_by_side::side_by_side;
 use crate::object::{Checks, Key, Stored};
 use crate::storage::{self, Shared, Storage};
@@ -27,64 +28,6 @@ use chains::Chains;
 use copies::Patience;
 use objects::{Checked, Objects};
 use std::time::{Duration, Instant, SystemTime};
-
-/// What is wrong.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Kind {
-    /// Recovery asks for it, and it is not there.
-    Missing,
-    /// A timeline has segments and no history file.
-    NoHistory,
-    /// An object does not hold what its name promises.
-    Damaged,
-    /// Two objects of one name at one destination hold different content.
-    Conflict,
-    /// Two destinations hold different content.
-    Differs,
-    /// The records do not go on although later segments are there.
-    BrokenRecords,
-    /// It is of another cluster.
-    OtherCluster,
-    /// It is in an encoding that is not read here.
-    UnknownEncoding,
-    /// A WAL file stands where another program put it and wal-push puts none.
-    Misplaced,
-    /// It could not be read, which says nothing about it.
-    NotRead,
-}
-
-impl Kind {
-    /// The word for it, part of the interface.
-    pub fn word(self) -> &'static str {
-        match self {
-            Kind::Missing => "missing",
-            Kind::NoHistory => "no-history",
-            Kind::Damaged => "damaged",
-            Kind::Conflict => "conflict",
-            Kind::Differs => "differs",
-            Kind::BrokenRecords => "broken-records",
-            Kind::OtherCluster => "other-cluster",
-            Kind::UnknownEncoding => "unknown-encoding",
-            Kind::Misplaced => "misplaced",
-            Kind::NotRead => "not-read",
-        }
-    }
-}
-
-/// One thing that is wrong, or could not be told.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Finding {
-    /// Of what kind.
-    pub kind: Kind,
-    /// Where.
-    pub destination: String,
-    /// A WAL file, `FROM..TO`, or a key.
-    pub name: String,
-    /// A lower-case statement.
-    pub reason: String,
-    /// What to do about it.
-    pub hint: String,
-}
 
 /// What to look at, and how closely.
 #[derive(Clone, Debug)]
@@ -142,26 +85,6 @@ pub struct Report {
     pub recoverable: Vec<Recoverable>,
 }
 
-/// The verdict.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
-    /// Nothing is wrong.
-    Sound,
-    /// Something is.
-    Findings,
-    /// Nothing is known to be wrong, and something could not be told.
-    CouldNotTell,
-}
-
-/// The verdict over findings: what is known to be wrong counts more than what is not known.
-pub fn verdict(findings: &[Finding]) -> Verdict {
-    match findings.iter().any(|finding| finding.kind != Kind::NotRead) {
-        true => Verdict::Findings,
-        false if findings.is_empty() => Verdict::Sound,
-        false => Verdict::CouldNotTell,
-    }
-}
-
 /// What is seen while it goes on: objects done, and how many there are.
 pub type Progress<'a> = &'a mut dyn FnMut(&Count, u64);
 
@@ -215,9 +138,7 @@ pub fn verify(
     findings.extend(names.findings.iter().cloned());
     // A history file that cannot be read was found by the inventory already.
     let known = |finding: &Finding| {
-        findings
-            .iter()
-            .any(|f| f.kind == finding.kind && f.name == finding.name && f.destination == finding.destination)
+        findings.iter().any(|f| f.kind == finding.kind && f.name == finding.name && f.place == finding.place)
     };
     let found: Vec<Finding> = found.into_iter().filter(|finding| !known(finding)).collect();
     findings.extend(found);
@@ -227,7 +148,7 @@ pub fn verify(
             inventories.iter().map(|inventory| inventory.place.as_str()).collect::<Vec<_>>().join(", ");
         findings.extend(chains.findings(&names, &place));
     }
-    let order = |finding: &Finding| inventories.iter().position(|i| i.place == finding.destination);
+    let order = |finding: &Finding| inventories.iter().position(|i| i.place == finding.place);
     findings.sort_by_cached_key(|finding| (order(finding), finding.name.clone(), finding.kind));
     Ok(Report { checked: count, accepted: names.accepted, inventories, findings, recoverable })
 }
@@ -242,13 +163,9 @@ impl Report {
 
 /// A destination that could not be listed.
 pub fn not_listed(storage: &dyn Storage, error: &storage::Error) -> Finding {
-    Finding {
-        kind: Kind::NotRead,
-        destination: storage.place().to_owned(),
-        name: "archive.json".to_owned(),
-        reason: error.to_string(),
-        hint: error.hint_text().unwrap_or("try it again once it can be reached").to_owned(),
-    }
+    let failure = Failure::from_storage((), error);
+    Finding::of_failure(FindingKind::NotRead, "archive.json", storage.place(), &failure)
+        .or_hint("try it again once it can be reached")
 }
 
 /// The destinations that can be listed, and why others cannot.

@@ -1,9 +1,9 @@
 //! What names alone tell: segments that recovery would ask for and that are not there, timelines
 //! without their history, history files that cannot be read, destinations of different clusters.
 
-use super::{Finding, Kind};
 use crate::archive::absent::{self, Asked, Conclusion, Evidence, Gap as Judged, OwnCopy};
 use crate::archive::inventory::{Content, Gap, Inventory, Need, Runs, Unreadable, coalesce, needs};
+use crate::finding::{Finding, FindingKind};
 use crate::wal::{BackupHistory, SegmentName, SegmentSize, SystemId, Timeline, WalName};
 use std::collections::BTreeMap;
 
@@ -78,15 +78,13 @@ pub(super) fn two_clusters(inventories: &[Inventory]) -> Vec<Finding> {
         let Some((id, size)) = known(inventory) else { continue };
         let (place, first, first_size) = *ours.get_or_insert((&inventory.place, id, size));
         if (first, first_size) != (id, size) {
-            findings.push(Finding {
-                kind: Kind::OtherCluster,
-                destination: inventory.place.clone(),
-                name: "archive.json".to_owned(),
-                reason: format!(
-                    "it is the archive of the cluster with system identifier {id} and segments of {size}, \"{place}\" that of {first} and {first_size}; nothing else was looked at"
-                ),
-                hint: "name only destinations of one cluster".to_owned(),
-            });
+            let what = format!(
+                "it is the archive of the cluster with system identifier {id} and segments of {size}, \"{place}\" that of {first} and {first_size}; nothing else was looked at"
+            );
+            findings.push(
+                Finding::new(FindingKind::OtherCluster, "archive.json", &inventory.place, what)
+                    .hint("name only destinations of one cluster"),
+            );
         }
     }
     findings
@@ -128,13 +126,11 @@ impl Names {
     /// What concerns no single file.
     fn look_at_the_whole(&mut self, inventory: &Inventory) {
         if inventory.segment_size.is_none() && inventory.total.objects > 0 {
-            self.findings.push(Finding {
-                kind: Kind::NotRead,
-                destination: inventory.place.clone(),
-                name: "archive.json".to_owned(),
-                reason: "the segment size is not known: there is no \"archive.json\", and no segment that can be read".to_owned(),
-                hint: "decrypt or decode the archive with the tool that wrote it".to_owned(),
-            });
+            let what = "the segment size is not known: there is no \"archive.json\", and no segment that can be read";
+            self.findings.push(
+                Finding::new(FindingKind::NotRead, "archive.json", &inventory.place, what)
+                    .hint("decrypt or decode the archive with the tool that wrote it"),
+            );
         }
         if let (Some(first), objects) = (inventory.misplaced.first(), inventory.misplaced_total.objects) {
             let (are, ends) = if objects == 1 { ("WAL file is", "s") } else { ("WAL files are", "") };
@@ -142,33 +138,29 @@ impl Names {
                 true => "",
                 false => ", and wal-fetch does not look there",
             };
-            self.findings.push(Finding {
-                kind: Kind::Misplaced,
-                destination: inventory.place.clone(),
-                name: first.key.clone(),
-                reason: format!(
-                    "{objects} {are} directly under the prefix; wal-push stores nothing there{unseen}: another archive_command write{ends} to it"
+            let what = format!(
+                "{objects} {are} directly under the prefix; wal-push stores nothing there{unseen}: another archive_command write{ends} to it"
+            );
+            self.findings.push(
+                Finding::new(FindingKind::Misplaced, &first.key, &inventory.place, what).key(&first.key).hint(
+                    "find the server that still archives with cp or another tool and set its archive_command to wal-push",
                 ),
-                hint: "find the server that still archives with cp or another tool and set its archive_command to wal-push".to_owned(),
-            });
+            );
         }
-        for Unreadable { key, damaged, reason } in &inventory.unreadable_records {
-            self.findings.push(Finding {
-                kind: if *damaged { Kind::Damaged } else { Kind::NotRead },
-                destination: inventory.place.clone(),
-                name: key.clone(),
-                reason: format!(
-                    "the record of what was expired cannot be used, so that may look lost: {reason}"
-                ),
-                hint: "restore the object from another destination".to_owned(),
-            });
+        for record in &inventory.unreadable_records {
+            let what = format!(
+                "the record of what was expired cannot be used, so that may look lost: {}",
+                record.reason
+            );
+            let hint = "restore the object from another destination";
+            self.findings.push(unreadable(inventory, &record.key, record, what).hint(hint));
         }
     }
 
     fn look_at_histories(&mut self, inventory: &Inventory, all: &[Inventory], accepted: &[Timeline]) {
         for (timeline, files) in &inventory.timelines {
             if let Some(content) = &files.history {
-                self.unreadable(inventory, WalName::TimelineHistory(*timeline).to_string(), content);
+                self.look_at_content(inventory, WalName::TimelineHistory(*timeline), content);
             }
         }
         for (timeline, Evidence { seen, .. }) in self.lost_histories(inventory) {
@@ -177,25 +169,20 @@ impl Names {
                 self.accepted.push(name);
                 continue;
             }
-            self.findings.push(Finding {
-                kind: Kind::NoHistory,
-                destination: inventory.place.clone(),
-                reason: format!(
-                    "the history of timeline {timeline} is missing, although {seen} is there; without it recovery cannot follow from its parent"
+            let what = format!(
+                "the history of timeline {timeline} is missing, although {seen} is there; without it recovery cannot follow from its parent"
+            );
+            let holds = |other: &&Inventory| other.histories().any(|found| found.timeline == timeline);
+            let hint = match all.iter().find(holds) {
+                Some(other) => format!("\"wal-archive copy {} {}\" brings it", other.place, inventory.place),
+                None => format!(
+                    "archive the file again from pg_wal of a server of that timeline; if it is lost, --accept-gap {name}"
                 ),
-                hint: match all.iter().find(|other| other.histories().any(|found| found.timeline == timeline)) {
-                    Some(other) => {
-                        format!("\"wal-archive copy {} {}\" brings it", other.place, inventory.place)
-                    }
-                    None => format!(
-                        "archive the file again from pg_wal of a server of that timeline; if it is lost, --accept-gap {name}"
-                    ),
-                },
-                name,
-            });
+            };
+            self.findings.push(Finding::new(FindingKind::NoHistory, name, &inventory.place, what).hint(hint));
         }
         for backup in &inventory.backups {
-            self.unreadable(inventory, backup.name().to_string(), &backup.content);
+            self.look_at_content(inventory, backup.name(), &backup.content);
         }
     }
 
@@ -221,33 +208,24 @@ impl Names {
         inventory.timelines.keys().filter_map(judged).collect()
     }
 
-    fn unreadable<T>(&mut self, inventory: &Inventory, name: String, content: &Content<T>) {
-        let Err(Unreadable { key, damaged, reason }) = content else { return };
-        self.findings.push(Finding {
-            kind: if *damaged { Kind::Damaged } else { Kind::NotRead },
-            destination: inventory.place.clone(),
-            name,
-            reason: format!("\"{key}\" cannot be used: {reason}"),
-            hint: "restore the object from another destination or server".to_owned(),
-        });
+    fn look_at_content<T>(&mut self, inventory: &Inventory, name: WalName, content: &Content<T>) {
+        let Err(file) = content else { return };
+        let what = format!("\"{}\" cannot be used: {}", file.key, file.reason);
+        let hint = "restore the object from another destination or server";
+        self.findings.push(unreadable(inventory, name, file, what).hint(hint));
     }
 
     fn look_at_unread(&mut self, inventory: &Inventory) {
         for (timeline, files) in &inventory.timelines {
             for (first, last) in files.unread.ranges() {
                 let gap = Gap { timeline: *timeline, first, last };
-                self.findings.push(Finding {
-                    kind: Kind::UnknownEncoding,
-                    destination: inventory.place.clone(),
-                    name: range(inventory, gap),
-                    reason: format!(
-                        "{} there only in an encoding that this version does not read",
-                        count(gap)
-                    ),
-                    hint:
-                        "decrypt or decode it with the tool that stored it, and put the plain file beside it"
-                            .to_owned(),
-                });
+                let what =
+                    format!("{} there only in an encoding that this version does not read", count(gap));
+                let hint =
+                    "decrypt or decode it with the tool that stored it, and put the plain file beside it";
+                let finding =
+                    Finding::new(FindingKind::UnknownEncoding, range(inventory, gap), &inventory.place, what);
+                self.findings.push(finding.hint(hint));
             }
         }
     }
@@ -341,8 +319,13 @@ impl Names {
             ),
         };
         let reason = format!("{} missing, {consequence}", count(gap));
-        Finding { kind: Kind::Missing, destination: inventory.place.clone(), name, reason, hint }
+        Finding::new(FindingKind::Missing, name, &inventory.place, reason).hint(hint)
     }
+}
+
+fn unreadable(inventory: &Inventory, name: impl ToString, file: &Unreadable, what: String) -> Finding {
+    let kind = if file.damaged { FindingKind::Damaged } else { FindingKind::NotRead };
+    Finding::new(kind, name, &inventory.place, what).key(&file.key)
 }
 
 fn overlap(one: Gap, other: Gap) -> bool {

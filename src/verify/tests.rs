@@ -37,7 +37,7 @@ fn run(plan: impl Fn(Request, &str) -> Fault + Send + Sync + 'static) -> Vec<Fin
 }
 
 fn not_read(findings: &[Finding]) -> Vec<&str> {
-    let found = findings.iter().filter(|finding| finding.kind == Kind::NotRead);
+    let found = findings.iter().filter(|finding| finding.kind == FindingKind::NotRead);
     found.map(|finding| finding.name.as_str()).collect()
 }
 

@@ -276,7 +276,7 @@ fn list_goes_over_all_clusters_and_says_which_is_which() {
     assert!(at("cluster main\n") < at("/archive:"));
     let answer = |run: &Run| -> serde_json::Value { serde_json::from_str(&run.stdout).unwrap() };
     let all = answer(&machine.admin(&["list", "--all", "--json"]));
-    assert_eq!((&all["version"], &all["clusters"][0]["cluster"]), (&1.into(), &"crm".into()));
+    assert_eq!((&all["version"], &all["clusters"][0]["cluster"]), (&2.into(), &"crm".into()));
     assert_eq!(all["clusters"][1]["destinations"][0]["system_id"], CLUSTER.to_string());
     assert_eq!(answer(&machine.admin(&["list", "--json", "--cluster", "crm"]))["cluster"], "crm");
     let objects = machine.admin(&["list", "--all", "--segments", "--json"]).stdout;
@@ -324,7 +324,7 @@ fn check_goes_over_all_clusters_with_their_data_directories_and_ends_with_the_gr
     }
     let answer: serde_json::Value =
         serde_json::from_str(&check(&[&age[..], &["--json"]].concat()).stdout).unwrap();
-    assert_eq!((&answer["state"], &answer["version"]), (&"WARNING".into(), &1.into()));
+    assert_eq!((&answer["state"], &answer["version"]), (&"WARNING".into(), &2.into()));
     assert_eq!(
         (&answer["clusters"][1]["cluster"], &answer["clusters"][1]["state"]),
         (&"main".into(), &"OK".into())

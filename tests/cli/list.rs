@@ -74,7 +74,7 @@ fn list_is_json_where_asked() {
     let told = sandbox.admin("list", &["--json"]).told(1, &sandbox);
     let json: serde_json::Value = serde_json::from_str(&told).unwrap();
     let destination = &json["destinations"][0];
-    assert_eq!(json["version"], 1);
+    assert_eq!(json["version"], 2);
     assert_eq!(
         (&destination["system_id"], &destination["segment_size"]),
         (&"7710362819239716105".into(), &(1 << 20).into())

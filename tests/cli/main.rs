@@ -21,6 +21,7 @@ mod drain;
 mod expire;
 mod faults;
 mod fetch;
+mod findings;
 mod foreign;
 mod histories;
 mod init;

@@ -263,7 +263,7 @@ fn destinations_are_compared_with_each_other() {
     assert_eq!(findings_of(&json), [format!("missing {}", names[1])]);
     let finding = &json["findings"][0];
     assert!(
-        finding["destination"] == "/second"
+        finding["place"] == "/second"
             && finding["hint"].as_str().unwrap().contains("wal-archive copy /archive /second"),
         "{finding}"
     );

@@ -10,8 +10,9 @@ use crate::world::World;
 use std::fs;
 use std::time::{Duration, SystemTime};
 use wal_archive::check::State;
+use wal_archive::finding::{Finding, FindingKind};
 use wal_archive::object::Stored;
-use wal_archive::verify::{Finding, Kind, Recoverable, Report};
+use wal_archive::verify::{Recoverable, Report};
 use wal_archive::wal::{Lsn, SegmentName, SegmentSize, WalName};
 
 impl World {
@@ -46,7 +47,7 @@ impl World {
 
     fn damage_is_found(&self, index: usize, report: &Report) -> Result<(), Violation> {
         let place = self.place(index);
-        let found = |finding: &&Finding| finding.kind == Kind::Damaged && finding.destination == place;
+        let found = |finding: &&Finding| finding.kind == FindingKind::Damaged && finding.place == place;
         let damaged: Vec<&Finding> = report.findings.iter().filter(found).collect();
         let mut explained = vec![false; damaged.len()];
         for (key, stored) in self.destinations[index].objects() {
@@ -80,7 +81,7 @@ impl World {
         let (place, size) = (self.place(index), SegmentSize::MIN);
         let of_kind = |kind| {
             let here = move |finding: &&Finding| finding.kind == kind;
-            report.findings.iter().filter(here).filter(|finding| finding.destination == place)
+            report.findings.iter().filter(here).filter(|finding| finding.place == place)
         };
         let objects = self.destinations[index].objects();
         let segments: Vec<SegmentName> = objects
@@ -91,7 +92,7 @@ impl World {
                 _ => None,
             })
             .collect();
-        for finding in of_kind(Kind::Missing) {
+        for finding in of_kind(FindingKind::Missing) {
             let (first, last) = finding.name.split_once("..").unwrap_or((&finding.name, &finding.name));
             let (Ok(first), Ok(last)) = (first.parse::<SegmentName>(), last.parse::<SegmentName>()) else {
                 continue;
@@ -122,7 +123,7 @@ impl World {
                 continue;
             }
             let number = segment.number(size);
-            let told = of_kind(Kind::Missing).any(|finding| {
+            let told = of_kind(FindingKind::Missing).any(|finding| {
                 let (first, last) = finding.name.split_once("..").unwrap_or((&finding.name, &finding.name));
                 let number_of = |text: &str| text.parse::<SegmentName>().ok().and_then(|s| s.number(size));
                 number_of(first) <= number && number <= number_of(last)
@@ -137,7 +138,10 @@ impl World {
             // Of the lowest one that is there, the archive may have begun on it.
             let began_earlier =
                 objects.values().filter_map(Stored::name).any(|name| name.timeline() < timeline);
-            if began_earlier && !objects.contains_key(&key) && of_kind(Kind::NoHistory).next().is_none() {
+            if began_earlier
+                && !objects.contains_key(&key)
+                && of_kind(FindingKind::NoHistory).next().is_none()
+            {
                 return Err(format!("verify does not say that the history of {timeline} is missing"));
             }
         }

@@ -174,8 +174,8 @@ pub fn check(places: Vec<(Shared, Option<PathBuf>)>, data: &Path) -> (State, Str
         timeout: Duration::from_secs(60),
     };
     let report = check::check(&request);
-    let said = report.findings.iter().filter(|finding| finding.state > State::Ok);
-    (report.state(), said.map(|finding| finding.message.clone()).collect::<Vec<_>>().join("; "))
+    let said = report.findings.iter().filter(|finding| finding.kind > State::Ok);
+    (report.state(), said.map(|finding| finding.reason.clone()).collect::<Vec<_>>().join("; "))
 }
 
 /// `wal-archive drain`; what is in every destination now.

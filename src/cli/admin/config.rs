@@ -2,7 +2,7 @@
 
 use super::super::args;
 use super::super::exit::AdminExit;
-use super::answer::{json_flag, show, show_json};
+use super::answer::{VERSION, json_flag, show, show_json};
 use super::table::{Align, Table};
 use crate::config::{Caller, Chosen, Layers, Program, Resolved, SETTINGS, Scope};
 use crate::failure::Failure;
@@ -88,7 +88,7 @@ fn tell(layers: &Layers, json: bool) -> Result<(), Failure> {
             .iter()
             .map(|row| json!({"setting": row.setting, "values": row.values, "from": row.from}))
             .collect();
-        show_json(json!({"settings": rows}));
+        show_json(VERSION, json!({"settings": rows}));
     } else {
         let mut table = Table::new(&[("", Align::Left), ("", Align::Left), ("", Align::Left)]);
         for Shown { setting, values, from } in rows {

@@ -2,11 +2,12 @@
 
 use super::super::args;
 use super::super::exit::AdminExit;
-use super::answer::{json_flag, show, show_json};
+use super::answer::{VERSION_WITH_FINDINGS, json_flag, show, show_json};
+use super::findings;
 use super::patience;
 use super::progress::Progress;
 use crate::config::Layers;
-use crate::copy::{Found, Report, Request, copy};
+use crate::copy::{Report, Request, copy};
 use crate::failure::Failure;
 use crate::storage::Destination;
 use clap::{Arg, ArgAction, ArgMatches, Command};
@@ -85,7 +86,7 @@ pub(super) fn run(matches: &ArgMatches) -> Result<AdminExit, Failure> {
         }
     }
     match matches.get_flag("json") {
-        true => show_json(json!({"copies": copies})),
+        true => show_json(VERSION_WITH_FINDINGS, json!({"copies": copies})),
         false => show(&tables.join("\n")),
     }
     Ok(outcome)
@@ -113,14 +114,6 @@ fn pairs(layers: &Layers, urls: &[String]) -> Result<Vec<(Destination, Destinati
     }
 }
 
-fn word(found: Found) -> &'static str {
-    match found {
-        Found::Damaged => "damaged",
-        Found::Conflict => "conflict",
-        Found::Unread => "unknown-encoding",
-    }
-}
-
 fn table(from: &Destination, to: &Destination, made: &Report) -> String {
     let mut text = format!("from       {from}\nto         {to}\n");
     for (label, count) in [
@@ -138,10 +131,7 @@ fn table(from: &Destination, to: &Destination, made: &Report) -> String {
     ] {
         text += &format!("{label:9}  {count}\n");
     }
-    for finding in &made.findings {
-        text +=
-            &format!("{:9}  \"{}/{}\": {}\n", word(finding.what), finding.place, finding.key, finding.reason);
-    }
+    text += &findings::text(&made.findings);
     for key in &made.strangers {
         text += &format!("stranger   {:?} was not copied\n", format!("{from}/{key}"));
     }
@@ -149,15 +139,6 @@ fn table(from: &Destination, to: &Destination, made: &Report) -> String {
 }
 
 fn object(from: &Destination, to: &Destination, made: &Report) -> Value {
-    let findings = made.findings.iter().map(|finding| {
-        json!({
-            "kind": word(finding.what),
-            "name": finding.name.to_string(),
-            "destination": finding.place,
-            "key": finding.key,
-            "reason": finding.reason,
-        })
-    });
     json!({
         "from": from.to_string(),
         "to": to.to_string(),
@@ -171,7 +152,7 @@ fn object(from: &Destination, to: &Destination, made: &Report) -> Value {
         "bytes": made.bytes,
         "strangers": made.strangers,
         "strangers_total": made.strangers_total,
-        "findings": findings.collect::<Vec<_>>(),
+        "findings": made.findings,
         "failures": made.failures.iter().map(ToString::to_string).collect::<Vec<_>>(),
     })
 }

@@ -2,7 +2,8 @@
 
 use super::super::args;
 use super::super::exit::AdminExit;
-use super::answer::{json_flag, show, show_json};
+use super::answer::{VERSION_WITH_FINDINGS, json_flag, show, show_json};
+use super::findings;
 use super::table::{Align, Cell, Table, Tone, colour};
 use crate::archive::intake::Cause;
 use crate::config::{Caller, Program, duration};
@@ -84,7 +85,7 @@ pub(super) fn run(matches: &ArgMatches) -> Result<AdminExit, Failure> {
     }
     let recipe = recipe(&report, live);
     match matches.get_flag("json") {
-        true => show_json(as_json(&report, &recipe)),
+        true => show_json(VERSION_WITH_FINDINGS, as_json(&report, &recipe)),
         false => show(&as_text(&report, &recipe)),
     }
     Ok(exit(&report))
@@ -119,9 +120,7 @@ fn exit(report: &Report) -> AdminExit {
     let any = |wanted: fn(&Drained) -> bool| report.files.iter().any(wanted);
     if any(|file| matches!(file.became, Became::Failed(_))) {
         AdminExit::CouldNotTell
-    } else if any(|file| matches!(file.became, Became::Refused(_)))
-        || report.left.iter().any(|left| left.finding)
-    {
+    } else if any(|file| matches!(file.became, Became::Refused(_))) || !report.findings.is_empty() {
         AdminExit::Findings
     } else {
         AdminExit::Fine
@@ -188,14 +187,13 @@ fn as_text(report: &Report, recipe: &[String]) -> String {
         table.row([Cell::new(tone, word(became)), item.name.to_string().into(), detail.into()]);
     }
     for left in report.left.iter().filter(|left| !left.idle) {
-        let (word, tone) = if left.finding { ("LEFT", Tone::Bad) } else { ("left", Tone::Plain) };
-        table.row([Cell::new(tone, word), left.name.to_string().into(), left.reason.as_str().into()]);
+        table.row(["left".into(), left.name.to_string().into(), left.reason.as_str().into()]);
     }
     let idle = report.left.iter().filter(|left| left.idle).count();
     if idle > 0 {
         table.row(["left".into(), format!("{idle} recycled or preallocated").into(), "".into()]);
     }
-    let mut text = table.render(colour()) + "\n";
+    let mut text = table.render(colour()) + &findings::text(&report.findings) + "\n";
     for Branch { timeline, end, last_commit, stop } in &report.branches {
         let commit = last_commit
             .and_then(exact_time)
@@ -225,7 +223,7 @@ fn as_json(report: &Report, recipe: &[String]) -> Value {
     let left: Vec<Value> = report
         .left
         .iter()
-        .map(|left| json!({"name": left.name.to_string(), "reason": left.reason, "finding": left.finding}))
+        .map(|left| json!({"name": left.name.to_string(), "reason": left.reason}))
         .collect();
     let timelines: Vec<Value> = report
         .branches
@@ -238,5 +236,8 @@ fn as_json(report: &Report, recipe: &[String]) -> Value {
         })
         .collect();
     let system_id = report.system_id.map(|id| id.to_string());
-    json!({"system_id": system_id, "files": files, "left": left, "timelines": timelines, "steps": recipe})
+    json!({
+        "system_id": system_id, "files": files, "left": left, "findings": report.findings, "timelines": timelines,
+        "steps": recipe,
+    })
 }

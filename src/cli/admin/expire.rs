@@ -2,7 +2,7 @@
 
 use super::super::exit::AdminExit;
 use super::super::log as log_settings;
-use super::answer::{json_flag, show, show_json};
+use super::answer::{VERSION, json_flag, show, show_json};
 use super::patience;
 use super::table::{counted, time};
 use crate::expire::backups::{Backup, list};
@@ -86,7 +86,7 @@ pub(super) fn run(matches: &ArgMatches) -> Result<AdminExit, Failure> {
         }
     }
     match json {
-        true => show_json(value(&plan, &archive, &places)),
+        true => show_json(VERSION, value(&plan, &archive, &places)),
         false => show(&conclusion(acts, &places)),
     }
     Ok(exit)

@@ -1,50 +1,34 @@
-//! How findings are shown: one statement each and what to do, or JSON.
+//! How findings of an archive are shown, and the code that they make. Their JSON is their own.
 
 use super::super::exit::AdminExit;
 use super::table::{Cell, Tone, colour, paint};
 use crate::archive::inventory::{Gap, Inventory};
-use crate::failure::Failure;
-use crate::verify::{Finding, Kind, Verdict, range};
+use crate::finding::{Finding, FindingKind};
+use crate::verify::range;
 use serde_json::{Value, json};
 
-/// The code of a verdict.
-pub(super) fn exit(verdict: Verdict) -> AdminExit {
-    match verdict {
-        Verdict::Sound => AdminExit::Fine,
-        Verdict::Findings => AdminExit::Findings,
-        Verdict::CouldNotTell => AdminExit::CouldNotTell,
-    }
+/// What is known to be wrong counts more than what is not known.
+pub(super) fn exit<'a>(findings: impl IntoIterator<Item = &'a Finding>) -> AdminExit {
+    let code = |finding: &Finding| match finding.kind {
+        FindingKind::NotRead => AdminExit::CouldNotTell,
+        _ => AdminExit::Findings,
+    };
+    AdminExit::of_all(&findings.into_iter().map(code).collect::<Vec<_>>())
 }
 
-/// Two lines each.
+/// A line each, and one with what to do.
 pub(super) fn text(findings: &[Finding]) -> String {
     let colour = colour();
-    let one = |finding: &Finding| {
-        let tone = if finding.kind == Kind::NotRead { Tone::Notable } else { Tone::Bad };
-        let kind = paint(&Cell::new(tone, finding.kind.word()), colour);
-        let Finding { destination, name, reason, hint, .. } = finding;
-        let statement = paint(&Cell::from(format!("{name} in \"{destination}\": {reason}")), colour);
-        format!("{kind} {statement}\n    HINT: {}\n", paint(&Cell::from(hint.as_str()), colour))
+    let paragraph = |Finding { kind, place, name, reason, hint, .. }: &Finding| {
+        let tone = if *kind == FindingKind::NotRead { Tone::Notable } else { Tone::Bad };
+        let kind = paint(&Cell::new(tone, kind.word()), colour);
+        let statement = paint(&Cell::from(format!("{name} in \"{place}\": {reason}")), colour);
+        let hint = hint
+            .as_deref()
+            .map_or_else(String::new, |hint| format!("    HINT: {}\n", paint(&Cell::from(hint), colour)));
+        format!("{kind} {statement}\n{hint}")
     };
-    findings.iter().map(one).collect()
-}
-
-/// As a message on stderr.
-pub(super) fn failure(finding: &Finding) -> Failure {
-    Failure::new((), finding.reason.clone()).hint(finding.hint.clone())
-}
-
-pub(super) fn json(findings: &[Finding]) -> Value {
-    let one = |finding: &Finding| {
-        json!({
-            "kind": finding.kind.word(),
-            "destination": finding.destination,
-            "name": finding.name,
-            "reason": finding.reason,
-            "hint": finding.hint,
-        })
-    };
-    findings.iter().map(one).collect()
+    findings.iter().map(paragraph).collect()
 }
 
 /// A gap as JSON.

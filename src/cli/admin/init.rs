@@ -2,7 +2,7 @@
 
 use super::super::args;
 use super::super::exit::AdminExit;
-use super::answer::{json_flag, show, show_json};
+use super::answer::{VERSION, json_flag, show, show_json};
 use crate::archive::identity::{self, Made, Refusal};
 use crate::config::{Caller, Layers, Program, check_directories, duration};
 use crate::failure::Failure;
@@ -97,9 +97,10 @@ pub(super) fn run(matches: &ArgMatches) -> Result<AdminExit, Failure> {
         rows.push(row);
     }
     match matches.get_flag("json") {
-        true => {
-            show_json(json!({"destinations": rows.iter().map(|row| row.json(&cluster)).collect::<Value>()}))
-        }
+        true => show_json(
+            VERSION,
+            json!({"destinations": rows.iter().map(|row| row.json(&cluster)).collect::<Value>()}),
+        ),
         false => show(&rows.iter().filter_map(|row| row.line(&cluster)).collect::<String>()),
     }
     Ok(outcome)

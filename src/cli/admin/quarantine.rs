@@ -1,7 +1,7 @@
 //! `wal-archive quarantine NAME`: one object moved aside, so that a good one can take its place.
 
 use super::super::exit::AdminExit;
-use super::answer::{json_flag, show, show_json};
+use super::answer::{VERSION, json_flag, show, show_json};
 use super::patience;
 use super::table::time;
 use crate::archive::identity;
@@ -60,7 +60,7 @@ pub(super) fn run(matches: &ArgMatches) -> Result<AdminExit, Failure> {
         }
     }
     match matches.get_flag("json") {
-        true => show_json(json!({"objects": rows.iter().map(Row::json).collect::<Value>()})),
+        true => show_json(VERSION, json!({"objects": rows.iter().map(Row::json).collect::<Value>()})),
         false => show(&rows.iter().map(|row| format!("{}\n", row.line())).collect::<String>()),
     }
     if failed {

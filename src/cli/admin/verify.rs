@@ -1,7 +1,7 @@
 //! `wal-archive verify`: the proof that recovery would find what it asks for.
 
 use super::super::exit::AdminExit;
-use super::answer::{json_flag, show, show_json};
+use super::answer::{VERSION_WITH_FINDINGS, json_flag, show, show_json};
 use super::findings;
 use super::patience;
 use super::progress::Progress;
@@ -10,7 +10,7 @@ use crate::config::duration;
 use crate::failure::{Failure, exact_time, size};
 use crate::object::Checks;
 use crate::storage::Shared;
-use crate::verify::{Depth, Options, Recoverable, Report, Since, Unfinished, Verdict, verdict, verify};
+use crate::verify::{Depth, Options, Recoverable, Report, Since, Unfinished, verify};
 use crate::wal::{SegmentName, Timeline, WalName};
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use log::Level;
@@ -100,16 +100,14 @@ pub(super) fn run(matches: &ArgMatches) -> Result<AdminExit, Failure> {
     });
     drop(progress);
     let report = report?;
-    let verdict = verdict(&report.findings);
+    let exit = findings::exit(&report.findings);
     match (matches.get_flag("json"), report.inventories.is_empty()) {
-        (true, _) => show_json(as_json(&report, &options, verdict)),
+        (true, _) => show_json(VERSION_WITH_FINDINGS, as_json(&report, &options, exit)),
         // No destination answered: there is nothing to show but why.
-        (false, true) => {
-            report.findings.iter().for_each(|finding| findings::failure(finding).log(Level::Error))
-        }
-        (false, false) => show(&as_text(&report, &options, verdict)),
+        (false, true) => report.findings.iter().for_each(|finding| finding.message().log(Level::Error)),
+        (false, false) => show(&as_text(&report, &options, exit)),
     }
-    Ok(findings::exit(verdict))
+    Ok(exit)
 }
 
 fn since(text: &str) -> Result<Since, Failure> {
@@ -146,7 +144,7 @@ fn accepted(text: &str) -> Result<Lost, Failure> {
     }
 }
 
-fn as_text(report: &Report, options: &Options, verdict: Verdict) -> String {
+fn as_text(report: &Report, options: &Options, exit: AdminExit) -> String {
     let colour = colour();
     let mut text = findings::text(&report.findings);
     for gap in &report.accepted {
@@ -172,10 +170,10 @@ fn as_text(report: &Report, options: &Options, verdict: Verdict) -> String {
         Depth::Quick => "by name and trailer".to_owned(),
         _ => format!("decoded to {}", size(count.raw)),
     };
-    let (word, tone) = match verdict {
-        Verdict::Sound => ("sound".to_owned(), Tone::Good),
-        Verdict::Findings => (counted(report.findings.len() as u64, "finding"), Tone::Bad),
-        Verdict::CouldNotTell => ("could not tell".to_owned(), Tone::Notable),
+    let (word, tone) = match exit {
+        AdminExit::Fine => ("sound".to_owned(), Tone::Good),
+        AdminExit::Findings => (counted(report.findings.len() as u64, "finding"), Tone::Bad),
+        _ => ("could not tell".to_owned(), Tone::Notable),
     };
     let objects = counted(count.objects, "object");
     text + &format!(
@@ -230,15 +228,15 @@ fn with(partial: &Unfinished) -> String {
     format!("; with {file}{end}{commit}")
 }
 
-fn as_json(report: &Report, options: &Options, verdict: Verdict) -> Value {
+fn as_json(report: &Report, options: &Options, exit: AdminExit) -> Value {
     let ways: Value = report.recoverable.iter().map(way).collect();
     let destinations: Vec<&str> =
         report.inventories.iter().map(|inventory| inventory.place.as_str()).collect();
     json!({
-        "verdict": match verdict {
-            Verdict::Sound => "sound",
-            Verdict::Findings => "findings",
-            Verdict::CouldNotTell => "could-not-tell",
+        "verdict": match exit {
+            AdminExit::Fine => "sound",
+            AdminExit::Findings => "findings",
+            _ => "could-not-tell",
         },
         "depth": match options.depth {
             Depth::Quick => "quick",
@@ -251,7 +249,7 @@ fn as_json(report: &Report, options: &Options, verdict: Verdict) -> Value {
             "stored_bytes": report.checked.stored,
             "raw_bytes": report.checked.raw,
         },
-        "findings": findings::json(&report.findings),
+        "findings": report.findings,
         "accepted_gaps": report.accepted,
         "strangers": report.inventories.iter().map(|inventory| inventory.strangers_total.objects).sum::<u64>(),
         "recoverable": ways,

@@ -80,8 +80,8 @@ pub(super) fn run(matches: &ArgMatches) -> Result<AdminExit, Failure> {
         write(path, matches.get_one::<String>("name").map(String::as_str), &mut checked);
     }
     match (matches.get_flag("json"), checked.as_slice()) {
-        (true, [one]) if !all => answer::show_json(show::json(one)),
-        (true, several) => answer::show_json(show::json_of_all(several)),
+        (true, [one]) if !all => answer::show_json(answer::VERSION_WITH_FINDINGS, show::json(one)),
+        (true, several) => answer::show_json(answer::VERSION_WITH_FINDINGS, show::json_of_all(several)),
         (false, checked) => answer::show(&show::plugin(checked)),
     }
     Ok(AdminExit::Checked(show::state(&checked)))

@@ -9,15 +9,6 @@ use crate::cli::exit::AdminExit;
 use serde_json::{Value, json};
 use std::time::SystemTime;
 
-fn word(state: State) -> &'static str {
-    match state {
-        State::Ok => "OK",
-        State::Warning => "WARNING",
-        State::Critical => "CRITICAL",
-        State::Unknown => "UNKNOWN",
-    }
-}
-
 /// The gravest state of all clusters.
 pub(super) fn state(checked: &[Checked]) -> State {
     checked.iter().map(|one| one.report.state()).max().unwrap_or(State::Ok)
@@ -31,15 +22,15 @@ pub(super) fn plugin(checked: &[Checked]) -> String {
         .iter()
         .flat_map(|one| one.report.findings.iter().map(move |finding| (of(one), finding)))
         .collect();
-    findings.sort_by_key(|(_, finding)| std::cmp::Reverse(finding.state));
-    let bad = findings.iter().filter(|(_, finding)| finding.state != State::Ok).count();
+    findings.sort_by_key(|(_, finding)| std::cmp::Reverse(finding.kind));
+    let bad = findings.iter().filter(|(_, finding)| finding.kind != State::Ok).count();
     let summary = match (findings.first(), checked) {
         (Some((of, first)), _) if bad == 1 => format!("{of}{}", sentence(first)),
         (Some((of, first)), _) if bad > 1 => format!("{of}{} (and {} more)", sentence(first), bad - 1),
         (_, [one]) => format!("{}archiving works, {} checks", of(one), findings.len()),
         (_, several) => format!("archiving works in {} clusters, {} checks", several.len(), findings.len()),
     };
-    let mut text = format!("WAL-ARCHIVE {} - {summary}", word(state(checked)));
+    let mut text = format!("WAL-ARCHIVE {} - {summary}", state(checked).word());
     let of = |one: &Checked| one.cluster.as_deref().map_or_else(String::new, |name| format!("{name} "));
     let data: Vec<String> = checked
         .iter()
@@ -49,15 +40,14 @@ pub(super) fn plugin(checked: &[Checked]) -> String {
         text += &format!(" | {}", data.join(" "));
     }
     for (of, finding) in findings {
-        text += &format!("\n{}: {of}{}", word(finding.state), sentence(finding));
+        text += &format!("\n{}: {of}{}", finding.kind.word(), sentence(finding));
     }
     text + "\n"
 }
 
 /// One line; a bar would begin the numbers.
 fn sentence(finding: &Finding) -> String {
-    let hint = finding.hint.as_deref().map_or_else(String::new, |hint| format!(" HINT: {hint}"));
-    format!("{}{hint}", finding.message).replace(['\n', '\r'], " ").replace('|', "¦")
+    finding.message().to_string().replace(['\n', '\r'], " ").replace('|', "¦")
 }
 
 /// `'label'=value[unit];[warning];[critical]`
@@ -81,21 +71,11 @@ fn performance(cluster: &str, metric: &Metric) -> String {
 /// Described in `docs/json.md`.
 pub(super) fn json_of_all(checked: &[Checked]) -> Value {
     let clusters: Value = checked.iter().map(json).collect();
-    json!({"state": word(state(checked)), "clusters": clusters})
+    json!({"state": state(checked), "clusters": clusters})
 }
 
 /// The same of one cluster.
 pub(super) fn json(Checked { cluster, report }: &Checked) -> Value {
-    let findings: Vec<Value> = report
-        .findings
-        .iter()
-        .map(|finding| {
-            json!({
-                "state": word(finding.state), "check": finding.check, "of": finding.of,
-                "message": finding.message, "hint": finding.hint,
-            })
-        })
-        .collect();
     let metrics: Vec<Value> = report
         .metrics
         .iter()
@@ -108,7 +88,7 @@ pub(super) fn json(Checked { cluster, report }: &Checked) -> Value {
             json!({"name": metric.name, "of": metric.of, "value": metric.value, "most": most, "least": least})
         })
         .collect();
-    json!({"cluster": cluster, "state": word(report.state()), "findings": findings, "metrics": metrics})
+    json!({"cluster": cluster, "state": report.state(), "findings": report.findings, "metrics": metrics})
 }
 
 /// Every metric begins with `wal_archive_`; the state is the exit code. `name` is the label of the
@@ -162,8 +142,8 @@ pub(super) fn prometheus(checked: &[Checked], name: Option<&str>, now: SystemTim
 /// One state for each pair of what was looked at: the gravest, where several findings share it.
 fn gravest_of_each(report: &Report) -> Vec<(&str, &str, State)> {
     let mut pairs: Vec<(&str, &str, State)> = Vec::new();
-    for Finding { check, of, state, .. } in &report.findings {
-        match pairs.iter_mut().find(|(known, known_of, _)| (known, known_of) == (check, &of.as_str())) {
+    for Finding { name: check, place: of, kind: state, .. } in &report.findings {
+        match pairs.iter_mut().find(|(known, known_of, _)| (*known, *known_of) == (check, of)) {
             Some((_, _, gravest)) => *gravest = (*gravest).max(*state),
             None => pairs.push((check, of, *state)),
         }
@@ -182,8 +162,8 @@ mod tests {
 
     fn report() -> Checked {
         let fine = Finding::fine("create", "/mnt/a", "\"/mnt/a\" took a new object");
-        let bad = Finding { state: State::Critical, hint: Some("do x | y".into()), ..fine.clone() };
-        let bad = Finding { check: "list", message: "two\nlines".into(), ..bad };
+        let bad = Finding { kind: State::Critical, hint: Some("do x | y".into()), ..fine.clone() };
+        let bad = Finding { name: "list".into(), reason: "two\nlines".into(), ..bad };
         let metric =
             |name, of: Option<&str>, limits| Metric { name, of: of.map(str::to_owned), value: 1.5, limits };
         let report = Report {
@@ -266,7 +246,11 @@ mod tests {
     fn json_says_everything() {
         let value = json(&report());
         assert_eq!(value["state"], "CRITICAL");
-        assert_eq!(value["findings"][1]["hint"], "do x | y");
+        let shown = json!({
+            "kind": "CRITICAL", "name": "list", "place": "/mnt/a", "key": null, "reason": "two\nlines",
+            "hint": "do x | y"
+        });
+        assert_eq!(value["findings"][1], shown);
         assert_eq!(value["metrics"][0]["least"], json!([10.0, 5.0]));
     }
 }

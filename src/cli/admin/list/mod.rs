@@ -3,7 +3,7 @@
 
 mod show;
 
-use super::answer::{json_flag, show, show_json};
+use super::answer::{VERSION_WITH_FINDINGS, json_flag, show, show_json};
 use super::table::time;
 use super::{findings, patience};
 use crate::archive::inventory::{Inventory, items};
@@ -11,8 +11,9 @@ use crate::cli::args;
 use crate::cli::exit::AdminExit;
 use crate::config::{Layers, Program};
 use crate::failure::Failure;
+use crate::finding::Finding;
 use crate::storage::Shared;
-use crate::verify::{Finding, Scope, by_names, not_listed, verdict};
+use crate::verify::{Scope, by_names, not_listed};
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use log::Level;
 use serde_json::{Value, json};
@@ -41,7 +42,9 @@ pub(super) fn run(matches: &ArgMatches) -> Result<AdminExit, Failure> {
     }
     let listed = Listed::read(&layers, matches)?;
     match matches.get_flag("json") {
-        true => show_json(listed.json(layers.cluster().map(|chosen| chosen.name.as_str()))),
+        true => {
+            show_json(VERSION_WITH_FINDINGS, listed.json(layers.cluster().map(|chosen| chosen.name.as_str())))
+        }
         false => listed.tell(),
     }
     Ok(listed.exit())
@@ -74,7 +77,7 @@ fn of_each_cluster(matches: &ArgMatches) -> Result<AdminExit, Failure> {
         }));
     }
     if json && !segments {
-        show_json(json!({"clusters": objects}));
+        show_json(VERSION_WITH_FINDINGS, json!({"clusters": objects}));
     }
     Ok(AdminExit::of_all(&exits))
 }
@@ -98,22 +101,22 @@ impl Listed {
         }
         let found = by_names(&inventories, &Scope::default()).map(|names| names.findings).unwrap_or_default();
         for lost in &unread {
-            findings::failure(lost).log(Level::Error);
+            lost.message().log(Level::Error);
         }
         Ok(Listed { inventories, found, unread })
     }
 
-    fn all_findings(&self) -> Vec<Finding> {
-        self.found.iter().chain(&self.unread).cloned().collect()
+    fn all_findings(&self) -> impl Iterator<Item = &Finding> {
+        self.found.iter().chain(&self.unread)
     }
 
     fn exit(&self) -> AdminExit {
-        findings::exit(verdict(&self.all_findings()))
+        findings::exit(self.all_findings())
     }
 
     fn json(&self, cluster: Option<&str>) -> Value {
         let destinations: Value = self.inventories.iter().map(show::destination).collect();
-        let findings = findings::json(&self.all_findings());
+        let findings: Vec<&Finding> = self.all_findings().collect();
         json!({"cluster": cluster, "destinations": destinations, "findings": findings})
     }
 
