@@ -45,11 +45,6 @@ impl<K> Finding<K> {
         self
     }
 
-    /// Says what to do where nothing better is known.
-    pub fn or_hint(self, hint: &str) -> Self {
-        Finding { hint: self.hint.or_else(|| Some(hint.to_owned())), ..self }
-    }
-
     /// The sentence and the hint, as a message.
     pub fn message(&self) -> Failure {
         Failure { kind: (), message: self.reason.clone(), hint: self.hint.clone() }
@@ -116,10 +111,10 @@ mod tests {
             "kind": "not-read", "place": "/mnt/a", "name": "X", "key": null, "reason": "it is away", "hint": null
         });
         assert_eq!(json!(finding), fields);
-        let finding = finding.key("wal_005/X.zst").or_hint("first").or_hint("second");
+        let finding = finding.key("wal_005/X.zst").hint("wait");
         assert_eq!(
             (&json!(finding)["key"], &json!(finding)["hint"]),
-            (&json!("wal_005/X.zst"), &json!("first"))
+            (&json!("wal_005/X.zst"), &json!("wait"))
         );
     }
 }

@@ -6,7 +6,7 @@
 //! `.ready` file's content is the time since when it waits, and the time of a `.done` file's
 //! status is the time when it was archived.
 
-use super::{Check, Cluster, Finding, Limits, Metric, Report, State, Thresholds, room, told, within};
+use super::{Check, Cluster, Finding, Limits, Metric, Report, State, Thresholds, in_words, room, within};
 use crate::failure::size;
 use crate::host::data_directory::{DataDirectory, segment_size_in};
 use crate::wal::{Branch, ControlFile, Timeline, TimelineHistory, WalName};
@@ -51,7 +51,7 @@ struct Read {
     without_history: Option<Timeline>,
 }
 
-pub(super) fn look(path: &Path, request: &Check<'_>, at: Instant) -> (Report, Cluster) {
+pub(super) fn check(path: &Path, request: &Check<'_>, at: Instant) -> (Report, Cluster) {
     let mut report = Report::default();
     let of = path.display().to_string();
     let directory = path.to_owned();
@@ -78,9 +78,9 @@ pub(super) fn look(path: &Path, request: &Check<'_>, at: Instant) -> (Report, Cl
     };
     let now = SystemTime::now();
     let backlog = &read.backlog;
-    report.push(backlog.judge(&of, &request.thresholds, now));
+    report.push(backlog.finding(&of, &request.thresholds, now));
     report.metrics.append(&mut backlog.metrics(&request.thresholds, now));
-    report.append(room::look(&path.join("pg_wal"), &format!("{of}/pg_wal"), request.thresholds.free, at));
+    report.append(room::check(&path.join("pg_wal"), &format!("{of}/pg_wal"), request.thresholds.free, at));
     let cluster = Cluster {
         system_id: read.control.map(|control| control.system_id),
         archived_before: backlog.last_done.is_some(),
@@ -164,7 +164,7 @@ impl Backlog {
             .map_or(Duration::ZERO, |(since, _)| now.duration_since(*since).unwrap_or_default())
     }
 
-    pub(super) fn judge(&self, of: &str, thresholds: &Thresholds, now: SystemTime) -> Finding {
+    pub(super) fn finding(&self, of: &str, thresholds: &Thresholds, now: SystemTime) -> Finding {
         let last = match (self.marks, &self.last_done) {
             (Marks::NotSeen, _) => String::new(),
             (Marks::Received, _) => {
@@ -172,7 +172,7 @@ impl Backlog {
             }
             (Marks::Archived, None) => "; nothing is marked as archived".to_owned(),
             (Marks::Archived, Some((time, name))) => {
-                let ago = told(now.duration_since(*time).unwrap_or_default());
+                let ago = in_words(now.duration_since(*time).unwrap_or_default());
                 format!("; last archived \"{name}\" {ago} ago")
             }
         };
@@ -194,7 +194,7 @@ impl Backlog {
             "{} {waits} to be archived ({}), \"{oldest}\" for {}{last}",
             self.files,
             size(self.bytes),
-            told(age)
+            in_words(age)
         );
         let finding = Finding::new(state, "backlog", of, what);
         match state {
@@ -256,11 +256,12 @@ mod tests {
         let backlog = Backlog::read(base.path()).unwrap();
         assert_eq!((backlog.files, backlog.bytes), (4, 300));
         assert_eq!(backlog.last_done.as_ref().unwrap().1, "000000010000000000000009");
-        let judged =
-            |later: u64| backlog.judge("x", &THRESHOLDS, SystemTime::now() + Duration::from_secs(later)).kind;
+        let judged = |later: u64| {
+            backlog.finding("x", &THRESHOLDS, SystemTime::now() + Duration::from_secs(later)).kind
+        };
         assert_eq!([10, 310, 910].map(judged), [State::Ok, State::Warning, State::Critical]);
         let many = Backlog::read(data_directory(5).path()).unwrap();
-        assert_eq!(many.judge("x", &THRESHOLDS, SystemTime::now()).kind, State::Warning);
+        assert_eq!(many.finding("x", &THRESHOLDS, SystemTime::now()).kind, State::Warning);
     }
 
     #[test]
@@ -269,7 +270,7 @@ mod tests {
         fs::remove_file(base.path().join("archive_status/00000002.history.ready")).unwrap();
         let backlog = Backlog::read(base.path()).unwrap();
         let year_later = SystemTime::now() + Duration::from_secs(366 * 24 * 3600);
-        let finding = backlog.judge("x", &THRESHOLDS, year_later);
+        let finding = backlog.finding("x", &THRESHOLDS, year_later);
         assert_eq!(finding.kind, State::Ok, "{finding:?}");
         assert!(finding.reason.contains("nothing waits"), "{finding:?}");
     }

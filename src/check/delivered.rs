@@ -19,7 +19,7 @@ const CHECK: &str = "archived";
 
 /// Looks for every file that counts as archived; `None` where there is none, or where the rights do not
 /// let it be seen.
-pub(super) fn look(
+pub(super) fn check(
     place: &Place,
     archived: &BTreeSet<WalName>,
     rights: Rights,

@@ -4,7 +4,7 @@
 //! that never replaces cannot be believed, only seen.
 
 use super::held::{self, Held};
-use super::{Check, Finding, Metric, Place, Report, Rights, State, room, told};
+use super::{Check, Finding, Metric, Place, Report, Rights, State, in_words, room};
 use crate::archive::identity;
 use crate::failure::Failure;
 use crate::object::{Identity, Key};
@@ -129,7 +129,7 @@ fn nobodys(of: &str, held: Held, archived_before: bool) -> Finding {
     }
 }
 
-pub(super) fn look(place: &Place, request: &Check<'_>, at: Instant) -> Looked {
+pub(super) fn check(place: &Place, request: &Check<'_>, at: Instant) -> Looked {
     let storage = Deadline::new(Arc::clone(&place.storage), at);
     let name = storage.place().to_owned();
     let mut report = Report::default();
@@ -161,7 +161,7 @@ pub(super) fn look(place: &Place, request: &Check<'_>, at: Instant) -> Looked {
     if !matches!(&whose, Whose::Failed(error) if is_away(error))
         && let Some(directory) = &place.directory
     {
-        report.append(room::look(directory, &name, request.thresholds.free, at));
+        report.append(room::check(directory, &name, request.thresholds.free, at));
     }
     Looked { name, whose, report }
 }
@@ -347,7 +347,7 @@ fn compare_clocks(
             State::Warning,
             "clock",
             of,
-            format!("the clock of \"{of}\" is {} {way} this machine's", told(skew)),
+            format!("the clock of \"{of}\" is {} {way} this machine's", in_words(skew)),
         )
         .hint("set both by NTP: S3 refuses requests that are 15 minutes off, and recovery targets are times")
     };

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 /// What does not answer in time is reported by what is looked at there otherwise.
-pub(super) fn look(request: &Check<'_>, at: Instant) -> Report {
+pub(super) fn check(request: &Check<'_>, at: Instant) -> Report {
     let programs = request.directories.to_vec();
     let data_directory = request.data_directory.map(Path::to_owned);
     let spools = request.spools.to_vec();

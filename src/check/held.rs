@@ -4,7 +4,6 @@
 use super::{Finding, State};
 use crate::archive::inventory::{Item, items};
 use crate::archive::object::{Label, label};
-use crate::failure::Failure;
 use crate::object::key::WAL_FOLDER;
 use crate::object::{Encoding, Identity, Key, Stored};
 use crate::storage::{Kind, Result, Storage};
@@ -91,11 +90,10 @@ pub(super) fn oldest(storage: &dyn Storage) -> Option<Finding> {
         }
         Err(error) if error.kind() == Kind::NotFound => None, // expired meanwhile
         Err(error) => {
-            let failure = Failure::from_storage((), &error);
-            let finding = Finding::of_failure(State::Warning, "oldest", of, &failure);
-            Some(finding.or_hint(
+            let hint = error.hint_text().unwrap_or(
                 "see that no lifecycle rule moves WAL to a class from which it must be restored first",
-            ))
+            );
+            Some(Finding::new(State::Warning, "oldest", of, error.to_string()).hint(hint))
         }
     }
 }

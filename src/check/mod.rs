@@ -195,13 +195,13 @@ pub fn check(request: &Check<'_>) -> Report {
     std::thread::scope(|scope| {
         let server = request.connection.map(|text| beside(scope, move || server::ask(text, request, at)));
         let backlog =
-            request.data_directory.map(|path| beside(scope, move || backlog::look(path, request, at)));
+            request.data_directory.map(|path| beside(scope, move || backlog::check(path, request, at)));
         let places: Vec<_> = request
             .places
             .iter()
-            .map(|place| beside(scope, move || destination::look(place, request, at)))
+            .map(|place| beside(scope, move || destination::check(place, request, at)))
             .collect();
-        let directories = directories::look(request, at);
+        let directories = directories::check(request, at);
         let places: Vec<_> = places.into_iter().map(Beside::end).collect();
         let (backlog, server) = (backlog.map(Beside::end), server.map(Beside::end));
         conclude(request, directories, places, backlog, server, at)
@@ -245,7 +245,7 @@ fn conclude(
         }
         report.push(finding);
     }
-    let delivered = side_by_side(&ours, |place| delivered::look(place, &archived, request.rights, at));
+    let delivered = side_by_side(&ours, |place| delivered::check(place, &archived, request.rights, at));
     report.findings.extend(delivered.into_iter().flatten());
     let without_history = clusters.iter().find_map(|cluster| cluster.without_history);
     report.findings.extend(without_history.and_then(|timeline| delivered::history(&ours, timeline, at)));
@@ -275,7 +275,7 @@ fn within<T: Send + 'static>(at: Instant, work: impl FnOnce() -> T + Clone + Sen
 }
 
 /// As people say it: without more digits than anybody reads.
-fn told(duration: Duration) -> String {
+fn in_words(duration: Duration) -> String {
     humantime::format_duration(Duration::from_secs(duration.as_secs())).to_string()
 }
 

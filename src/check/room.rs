@@ -66,7 +66,7 @@ struct Room {
 }
 
 /// Looks at the file system of a directory.
-pub(super) fn look(path: &Path, of: &str, least: [Least; 2], at: Instant) -> Report {
+pub(super) fn check(path: &Path, of: &str, least: [Least; 2], at: Instant) -> Report {
     let mut report = Report::default();
     let directory = path.to_owned();
     let asked = within(at, move || {
@@ -93,14 +93,14 @@ pub(super) fn look(path: &Path, of: &str, least: [Least; 2], at: Instant) -> Rep
             return report;
         }
     };
-    report.push(judge(&room, path, of, least));
+    report.push(finding(&room, path, of, least));
     let [warning, critical] = least.map(|least| least.bytes(room.total) as f64);
     let free = Metric::new("free_bytes", Some(of), room.free as f64);
     report.metrics.push(free.limits(Limits::Least(warning, critical)));
     report
 }
 
-fn judge(room: &Room, path: &Path, of: &str, least: [Least; 2]) -> Finding {
+fn finding(room: &Room, path: &Path, of: &str, least: [Least; 2]) -> Finding {
     let below = |least: Least| {
         // Inodes are counted, not measured; some file systems have no number of them.
         let files = match least {
@@ -144,7 +144,7 @@ mod tests {
         let least = [Least::Percent(10), Least::Percent(5)];
         let state = |free, free_files| {
             let room = Room { free, total: 1000, free_files, total_files: 100 };
-            judge(&room, Path::new("/x"), "/x", least).kind
+            finding(&room, Path::new("/x"), "/x", least).kind
         };
         assert_eq!(state(100, 100), State::Ok);
         assert_eq!(state(99, 100), State::Warning);
@@ -153,6 +153,6 @@ mod tests {
         assert_eq!(state(500, 0), State::Critical);
         // btrfs has no number of inodes.
         let room = Room { free: 500, total: 1000, free_files: 0, total_files: 0 };
-        assert_eq!(judge(&room, Path::new("/x"), "/x", least).kind, State::Ok);
+        assert_eq!(finding(&room, Path::new("/x"), "/x", least).kind, State::Ok);
     }
 }

@@ -4,7 +4,7 @@
 use super::backlog::{Backlog, Marks};
 use super::command::{Passes, Setting, passes};
 use super::psql;
-use super::{Check, Cluster, Finding, Metric, Place, Report, State, told};
+use super::{Check, Cluster, Finding, Metric, Place, Report, State, in_words};
 use crate::failure::Failure;
 use crate::host::side_by_side::side_by_side;
 use crate::object::Key;
@@ -58,7 +58,7 @@ struct Waiting {
 
 /// The answer.
 #[derive(Debug, Default, Deserialize)]
-struct Told {
+struct Status {
     version: u32,
     system_id: String,
     in_recovery: bool,
@@ -74,33 +74,33 @@ struct Told {
 
 pub(super) fn ask(connection: &str, request: &Check<'_>, at: Instant) -> (Report, Cluster) {
     let mut report = Report::default();
-    let told: Told = match question(connection, QUESTION, at) {
-        Ok(told) => told,
+    let status: Status = match question(connection, QUESTION, at) {
+        Ok(status) => status,
         Err(failure) => {
             report.push(Finding::of_failure(State::Unknown, "connection", OF, &failure));
             return (report, Cluster::default());
         }
     };
-    report.findings.extend(told.findings());
+    report.findings.extend(status.findings());
     report.metrics.extend([
-        Metric::new("archived_total", None, told.archived_count as f64),
-        Metric::new("failed_total", None, told.failed_count as f64),
+        Metric::new("archived_total", None, status.archived_count as f64),
+        Metric::new("failed_total", None, status.failed_count as f64),
     ]);
     // The data directory itself tells more.
-    if told.may_list && request.data_directory.is_none() {
+    if status.may_list && request.data_directory.is_none() {
         report.append(waiting(connection, request, at));
     }
     if request.switch {
-        report.append(arrival(connection, &told, request.places, at));
+        report.append(arrival(connection, &status, request.places, at));
     }
     let cluster = Cluster {
-        system_id: told.system_id.parse().ok().map(SystemId),
-        archived_before: told.archived_count > 0,
+        system_id: status.system_id.parse().ok().map(SystemId),
+        archived_before: status.archived_count > 0,
         // Of a server that archives no more it may long be expired.
-        archived: told
+        archived: status
             .last_archived_wal
             .iter()
-            .filter(|_| told.archives())
+            .filter(|_| status.archives())
             .flat_map(|name| name.parse())
             .collect(),
         without_history: None,
@@ -128,7 +128,7 @@ fn waiting(connection: &str, request: &Check<'_>, at: Instant) -> Report {
                 marks: Marks::NotSeen,
                 ..Backlog::default()
             };
-            report.push(backlog.judge(OF, &request.thresholds, now));
+            report.push(backlog.finding(OF, &request.thresholds, now));
             report.metrics = backlog.metrics(&request.thresholds, now);
         }
         Err(failure) => report.push(Finding::of_failure(State::Unknown, "backlog", OF, &failure)),
@@ -136,7 +136,7 @@ fn waiting(connection: &str, request: &Check<'_>, at: Instant) -> Report {
     report
 }
 
-impl Told {
+impl Status {
     fn setting(&self, name: &str) -> &str {
         self.settings.get(name).map_or("", String::as_str)
     }
@@ -215,7 +215,7 @@ impl Told {
     /// A failure after the last success is one that lasts.
     fn statistics(&self) -> Finding {
         let ago = |seconds: Option<f64>| {
-            seconds.map(|seconds| told(Duration::try_from_secs_f64(seconds.max(0.0)).unwrap_or_default()))
+            seconds.map(|seconds| in_words(Duration::try_from_secs_f64(seconds.max(0.0)).unwrap_or_default()))
         };
         let archived = ago(self.archived_ago)
             .map_or("nothing was archived".to_owned(), |ago| format!("last success {ago} ago"));
@@ -258,7 +258,7 @@ fn command(setting: Setting, text: &str) -> Finding {
 }
 
 /// Finishes a segment and waits for it at every destination.
-fn arrival(connection: &str, server: &Told, places: &[Place], at: Instant) -> Report {
+fn arrival(connection: &str, server: &Status, places: &[Place], at: Instant) -> Report {
     let mut report = Report::default();
     if server.in_recovery {
         let what = "a standby cannot finish a segment";
@@ -297,7 +297,7 @@ fn arrival(connection: &str, server: &Told, places: &[Place], at: Instant) -> Re
                 Finding::fine("arrival", of, format!("\"{name}\" arrived at \"{of}\" in {took:.1?}"))
             }
             Err(why) => {
-                let waited = told(start.elapsed());
+                let waited = in_words(start.elapsed());
                 let what = format!("\"{name}\" did not arrive at \"{of}\" within {waited}{why}");
                 Finding::new(State::Critical, "arrival", of, what).hint(
                     "the server log says why; after a failure PostgreSQL may wait a minute before it asks again (--timeout gives it longer)",
@@ -329,7 +329,7 @@ fn wait_for(place: &Place, name: WalName, at: Instant) -> Result<Instant, String
 mod tests {
     use super::*;
 
-    fn server(settings: &[(&str, &str)]) -> Told {
+    fn server(settings: &[(&str, &str)]) -> Status {
         let healthy = [
             ("archive_mode", "on"),
             ("archive_command", "wal-push %p"),
@@ -338,27 +338,32 @@ mod tests {
         ];
         let settings =
             healthy.iter().chain(settings).map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
-        Told { version: 150_000, settings: settings.collect(), archived_ago: Some(9e6), ..Told::default() }
+        Status {
+            version: 150_000,
+            settings: settings.collect(),
+            archived_ago: Some(9e6),
+            ..Status::default()
+        }
     }
 
     #[track_caller]
-    fn worst(told: &Told) -> Finding {
-        told.findings().into_iter().max_by_key(|finding| finding.kind).unwrap()
+    fn worst(status: &Status) -> Finding {
+        status.findings().into_iter().max_by_key(|finding| finding.kind).unwrap()
     }
 
     #[test]
     fn an_idle_server_is_healthy() {
         assert_eq!(worst(&server(&[])).kind, State::Ok);
-        let failed_once = Told { failed_ago: Some(9.1e6), failed_count: 3, ..server(&[]) };
+        let failed_once = Status { failed_ago: Some(9.1e6), failed_count: 3, ..server(&[]) };
         assert_eq!(worst(&failed_once).kind, State::Ok);
     }
 
     #[test]
     fn a_failure_after_the_last_success_is_critical() {
-        let failing = Told { failed_ago: Some(5.0), last_failed_wal: Some("X".into()), ..server(&[]) };
+        let failing = Status { failed_ago: Some(5.0), last_failed_wal: Some("X".into()), ..server(&[]) };
         let finding = worst(&failing);
         assert_eq!((finding.kind, finding.name.as_str()), (State::Critical, "archiver"));
-        let never = Told { archived_ago: None, ..failing };
+        let never = Status { archived_ago: None, ..failing };
         assert_eq!(worst(&never).kind, State::Critical);
     }
 
@@ -375,7 +380,8 @@ mod tests {
 
     #[test]
     fn a_standby_is_judged_by_what_it_does() {
-        let standby = |settings: &[(&str, &str)]| worst(&Told { in_recovery: true, ..server(settings) }).kind;
+        let standby =
+            |settings: &[(&str, &str)]| worst(&Status { in_recovery: true, ..server(settings) }).kind;
         assert_eq!(standby(&[("archive_command", "")]), State::Ok, "it archives after its promotion only");
         assert_eq!(standby(&[("archive_mode", "always"), ("archive_command", "")]), State::Critical);
         assert_eq!(standby(&[("archive_mode", "off")]), State::Warning);

@@ -4,7 +4,7 @@
 
 use super::names::Named;
 use super::one::{Done, own_trailer};
-use super::{Copy, State};
+use super::{Copier, SharedReport};
 use crate::archive::lookup;
 use crate::archive::object::Verdict;
 use crate::archive::orphans::{COMPARED, Orphan, orphans, was_moved_aside};
@@ -27,14 +27,14 @@ enum Came {
     Descends,
 }
 
-impl Copy<'_> {
+impl Copier<'_> {
     /// Brings the histories one after the other, those of ancestors first, which have lower ids.
     /// `timelines`: all of which the source holds anything.
     pub(super) fn bring_histories(
         &self,
         histories: &[Named],
         timelines: &BTreeSet<Timeline>,
-        state: &State<'_>,
+        state: &SharedReport<'_>,
     ) -> HeldBack {
         let mut held_back = HeldBack::new();
         let mut without: BTreeSet<_> = timelines.iter().filter(|id| **id > Timeline::FIRST).collect();

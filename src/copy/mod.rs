@@ -45,12 +45,12 @@ pub struct Request<'a> {
     /// Files at once, at least 1.
     pub jobs: usize,
     /// Told after each file.
-    pub progress: &'a (dyn Fn(&Report) + Sync),
+    pub progress: &'a (dyn Fn(&Copied) + Sync),
 }
 
 /// What was done.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Report {
+pub struct Copied {
     /// WAL files that the source lists.
     pub listed: u64,
     /// Of these looked at so far.
@@ -81,8 +81,8 @@ pub struct Report {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Outcome {
-    Copied { bytes: u64, encoded: bool },
+enum Brought {
+    Created { bytes: u64, encoded: bool },
     Repaired { bytes: u64 },
     Identical,
     Left,
@@ -92,7 +92,7 @@ enum Outcome {
 const TOO_MANY: usize = 10;
 
 /// What one copy works with.
-struct Copy<'a> {
+struct Copier<'a> {
     from: &'a dyn Storage,
     to: &'a dyn Storage,
     opener: Opener,
@@ -104,7 +104,7 @@ struct Copy<'a> {
 }
 
 /// Runs it. An error is what kept it from beginning; what happened later is in the report.
-pub fn copy(request: &Request<'_>) -> Result<Report, Failure> {
+pub fn copy(request: &Request<'_>) -> Result<Copied, Failure> {
     let Request { checks, .. } = *request;
     let (from, to) = (request.from.as_ref(), request.to.as_ref());
     let failed = |error: Error| Failure::from_storage((), &error);
@@ -127,7 +127,7 @@ pub fn copy(request: &Request<'_>) -> Result<Report, Failure> {
             Refusal::Storage(error) => failed(error),
         })?;
     let in_place = from.address() == to.address();
-    let copy = Copy {
+    let copy = Copier {
         from,
         to,
         opener: Opener { checks, system_id: Some(identity.system_id), segment_size: None },
@@ -136,7 +136,7 @@ pub fn copy(request: &Request<'_>) -> Result<Report, Failure> {
         in_place,
         other_encodings: identity.foreign && !in_place,
     };
-    let state = State { report: Mutex::default(), progress: request.progress };
+    let state = SharedReport { report: Mutex::default(), progress: request.progress };
     let (mut histories, mut timelines) = (Vec::new(), BTreeSet::new());
     for item in names::names(from).map_err(failed)? {
         match item.map_err(failed)? {
@@ -198,13 +198,13 @@ fn is_history(named: &Named) -> bool {
 }
 
 /// The report while several threads write it.
-struct State<'a> {
-    report: Mutex<Report>,
-    progress: &'a (dyn Fn(&Report) + Sync),
+struct SharedReport<'a> {
+    report: Mutex<Copied>,
+    progress: &'a (dyn Fn(&Copied) + Sync),
 }
 
-impl State<'_> {
-    fn report(&self) -> MutexGuard<'_, Report> {
+impl SharedReport<'_> {
+    fn report(&self) -> MutexGuard<'_, Copied> {
         // Every change is a count or a push, so a poisoned lock still guards a whole report.
         self.report.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -226,16 +226,16 @@ impl State<'_> {
         report.seen += 1;
         for outcome in done.outcomes {
             match outcome {
-                Outcome::Copied { bytes, encoded } => {
+                Brought::Created { bytes, encoded } => {
                     *(if encoded { &mut report.encoded } else { &mut report.copied }) += 1;
                     report.bytes += bytes;
                 }
-                Outcome::Repaired { bytes } => {
+                Brought::Repaired { bytes } => {
                     report.repaired += 1;
                     report.bytes += bytes;
                 }
-                Outcome::Identical => report.identical += 1,
-                Outcome::Left => report.left += 1,
+                Brought::Identical => report.identical += 1,
+                Brought::Left => report.left += 1,
             }
         }
         report.findings.extend(done.findings);
@@ -244,14 +244,14 @@ impl State<'_> {
     }
 }
 
-impl Copy<'_> {
+impl Copier<'_> {
     /// Brings the files of a listing, several at once, in its order.
     fn bring_all(
         &self,
         items: impl Iterator<Item = crate::storage::Result<Item>> + Send,
         held_back: &HeldBack,
         jobs: usize,
-        state: &State<'_>,
+        state: &SharedReport<'_>,
     ) {
         let items = Mutex::new(items);
         let next = || match state.goes_on() {

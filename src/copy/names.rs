@@ -32,11 +32,11 @@ pub(super) struct Named {
 }
 
 /// All of them, each once. An error ends it.
-pub(super) fn names(storage: &dyn Storage) -> Result<Names> {
-    Ok(Names { items: inventory::items(storage)?.peekable(), ready: VecDeque::new() })
+pub(super) fn names(storage: &dyn Storage) -> Result<NamedFiles> {
+    Ok(NamedFiles { items: inventory::items(storage)?.peekable(), ready: VecDeque::new() })
 }
 
-pub(super) struct Names {
+pub(super) struct NamedFiles {
     items: Peekable<Items>,
     ready: VecDeque<Item>,
 }
@@ -46,7 +46,7 @@ fn stem(name: WalName) -> String {
     name.segment().map_or_else(|| name.to_string(), |segment| segment.to_string())
 }
 
-impl Names {
+impl NamedFiles {
     /// Takes what belongs to one stem, and the strangers between.
     fn advance(&mut self) -> Result<()> {
         let mut found: BTreeMap<WalName, Named> = BTreeMap::new();
@@ -83,7 +83,7 @@ impl Names {
     }
 }
 
-impl Iterator for Names {
+impl Iterator for NamedFiles {
     type Item = Result<Item>;
 
     fn next(&mut self) -> Option<Result<Item>> {

@@ -1,7 +1,7 @@
 //! One WAL file brought into the destination: read, proved, created, or told why not.
 
 use super::names::Named;
-use super::{Copy, Outcome};
+use super::{Brought, Copier};
 use crate::archive::lookup;
 use crate::archive::object::{Kept, Label, Verdict, label};
 use crate::archive::quarantine;
@@ -14,7 +14,7 @@ use std::io::{self, Write};
 /// What became of one file.
 #[derive(Default)]
 pub(super) struct Done {
-    pub(super) outcomes: Vec<Outcome>,
+    pub(super) outcomes: Vec<Brought>,
     pub(super) findings: Vec<Finding>,
 }
 
@@ -28,7 +28,7 @@ struct Object {
     ours: bool,
 }
 
-impl Copy<'_> {
+impl Copier<'_> {
     /// Brings everything that the source holds of a name.
     pub(super) fn bring(&self, named: &Named, done: &mut Done) -> Result<()> {
         let own = Key::of(named.name);
@@ -54,7 +54,7 @@ impl Copy<'_> {
             && let Some(here) = own_trailer(self.from, first)?
             && self.trailer_at_destination(to)?.is_some_and(|there| same(&here, &there))
         {
-            done.outcomes.push(Outcome::Identical);
+            done.outcomes.push(Brought::Identical);
             return Ok(());
         }
         let mut faults = Vec::new();
@@ -64,7 +64,7 @@ impl Copy<'_> {
                 let before = done.outcomes.len();
                 self.put(name, object, to, done)?;
                 let new = done.outcomes.get(before..).unwrap_or_default();
-                new.iter().any(|outcome| matches!(outcome, Outcome::Repaired { .. }))
+                new.iter().any(|outcome| matches!(outcome, Brought::Repaired { .. }))
             }
             None => false,
         };
@@ -162,18 +162,18 @@ impl Copy<'_> {
     /// Creates the object, or tells how what stands there differs.
     fn put(&self, name: WalName, object: &Object, to: &Key, done: &mut Done) -> Result<()> {
         if self.in_place && object.source == *to {
-            done.outcomes.push(if object.ours { Outcome::Identical } else { Outcome::Left });
+            done.outcomes.push(if object.ours { Brought::Identical } else { Brought::Left });
             return Ok(());
         }
         let mut set_aside = false;
         // Variants are in our own encoding only.
         if self.other_encodings && *to == Key::of(name) {
-            match self.look_beside(name, object, to, done)? {
-                Beside::Settled => return Ok(()),
-                Beside::OtherPartial => {
+            match self.settle_others(name, object, to, done)? {
+                Others::Settled => return Ok(()),
+                Others::OtherPartial => {
                     return self.put(name, object, &Key::variant(name, &object.sha256), done);
                 }
-                Beside::Free(repaired) => set_aside = repaired,
+                Others::Free(repaired) => set_aside = repaired,
             }
         }
         // Again where it vanishes between "exists" and the look at it, or was moved aside.
@@ -181,8 +181,8 @@ impl Copy<'_> {
             match self.to.create(to, &object.body) {
                 Ok(()) => {
                     done.outcomes.push(match set_aside {
-                        true => Outcome::Repaired { bytes: object.body.len() },
-                        false => Outcome::Copied { bytes: object.body.len(), encoded: !object.ours },
+                        true => Brought::Repaired { bytes: object.body.len() },
+                        false => Brought::Created { bytes: object.body.len(), encoded: !object.ours },
                     });
                     return Ok(());
                 }
@@ -191,10 +191,10 @@ impl Copy<'_> {
             }
             let Some(there) = self.opener.keep(self.to, to, &mut io::sink())? else { continue };
             match &there.verdict {
-                Verdict::Intact(decoded) if is(decoded, object) => {
+                Verdict::Intact(decoded) if same_content(decoded, object) => {
                     // Whoever wrote it may have died before it was durable.
                     self.to.make_durable(to)?;
-                    done.outcomes.push(Outcome::Identical);
+                    done.outcomes.push(Brought::Identical);
                     return Ok(());
                 }
                 // Two standbys promoted from one parent leave different ones; push keeps both, too.
@@ -216,33 +216,35 @@ impl Copy<'_> {
     }
 
     /// In an archive that other tools wrote to, the name may stand there in another encoding.
-    fn look_beside(&self, name: WalName, object: &Object, to: &Key, done: &mut Done) -> Result<Beside> {
+    fn settle_others(&self, name: WalName, object: &Object, to: &Key, done: &mut Done) -> Result<Others> {
         let around = lookup::copies(self.to, name, true)?;
         let mut repaired = false;
         for (key, _) in around.copies.iter().filter(|(key, _)| key != to) {
             let Some(there) = self.opener.keep(self.to, key, &mut io::sink())? else { continue };
             match &there.verdict {
-                Verdict::Intact(decoded) if is(decoded, object) => {
+                Verdict::Intact(decoded) if same_content(decoded, object) => {
                     self.to.make_durable(key)?;
-                    done.outcomes.push(Outcome::Identical);
-                    return Ok(Beside::Settled);
+                    done.outcomes.push(Brought::Identical);
+                    return Ok(Others::Settled);
                 }
-                Verdict::Intact(_) if matches!(name, WalName::Partial(_)) => return Ok(Beside::OtherPartial),
+                Verdict::Intact(_) if matches!(name, WalName::Partial(_)) => {
+                    return Ok(Others::OtherPartial);
+                }
                 Verdict::Damaged(_) | Verdict::OtherCluster(_) if self.repair => {
                     quarantine::set_aside(self.to, &there, name, false)?;
                     repaired = true;
                 }
                 verdict => {
                     done.findings.push(self.found_there(name, object, key, verdict));
-                    return Ok(Beside::Settled);
+                    return Ok(Others::Settled);
                 }
             }
         }
         if let Some(key) = around.unknown.as_deref().and_then(Key::parse) {
             done.findings.push(self.found_there(name, object, &key, &Verdict::Unread));
-            return Ok(Beside::Settled);
+            return Ok(Others::Settled);
         }
-        Ok(Beside::Free(repaired))
+        Ok(Others::Free(repaired))
     }
 
     fn found_there(&self, name: WalName, object: &Object, key: &Key, verdict: &Verdict) -> Finding {
@@ -269,7 +271,7 @@ fn not_intact(storage: &dyn Storage, name: WalName, key: &Key, verdict: &Verdict
 }
 
 /// What stands at the destination in other encodings.
-enum Beside {
+enum Others {
     /// It is known what becomes of the file.
     Settled,
     /// A partial segment of another promotion: both are kept.
@@ -282,7 +284,7 @@ fn room() -> BodyWriter {
     BodyWriter::new(vec![std::env::temp_dir()])
 }
 
-fn is(decoded: &Decoded, object: &Object) -> bool {
+fn same_content(decoded: &Decoded, object: &Object) -> bool {
     (decoded.size, decoded.sha256) == (object.size, object.sha256)
 }
 

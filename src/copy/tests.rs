@@ -58,7 +58,7 @@ fn everything(storage: &dyn Storage) -> Vec<(String, Vec<u8>)> {
     all
 }
 
-fn run(from: &Shared, to: &Shared, repair: bool) -> Report {
+fn run(from: &Shared, to: &Shared, repair: bool) -> Copied {
     let request = Request { from, to, checks: Checks::Header, level: 1, repair, jobs: 3, progress: &|_| {} };
     copy(&request).unwrap()
 }
@@ -268,7 +268,7 @@ const PARTIAL: &str = "00000003000000000000000B.partial";
 const THIRD: &[u8] = b"1\t0/0000002\tx\n2\t0/0A00000\tx\n";
 
 /// Runs it without a look at pages, so that any bytes are a segment.
-fn run_blind(source: &Arc<Memory>, target: &Arc<Memory>) -> Report {
+fn run_blind(source: &Arc<Memory>, target: &Arc<Memory>) -> Copied {
     let (from, to) = (source.clone() as Shared, target.clone() as Shared);
     let checks = Checks::NoHeader;
     copy(&Request { from: &from, to: &to, checks, level: 1, repair: false, jobs: 3, progress: &|_| {} })
@@ -377,8 +377,8 @@ fn a_timelines_history_is_given_only_to_files_of_which_one_at_least_is_the_sourc
     let (made, held) = lost(false);
     assert_eq!(held, ["00000001000000000000000A", "00000002000000000000000A"]);
     let words = ["of timeline 2", "no history"];
-    let told = |found: &Finding| words.iter().all(|word| found.reason.contains(word));
-    assert!(made.findings.iter().any(told), "{made:?}");
+    let says = |found: &Finding| words.iter().all(|word| found.reason.contains(word));
+    assert!(made.findings.iter().any(says), "{made:?}");
     assert_eq!((made.findings.len(), made.held_back), (1, 5), "{made:?}");
 }
 

@@ -27,7 +27,7 @@ use crate::storage::deadline::Deadline;
 use crate::storage::{Error, Kind, Shared, Storage, hides_what_is_missing};
 use crate::wal::records::{Start, Walker};
 use crate::wal::{SystemId, WalName};
-use plan::{Branch, Item, Left, Plan};
+use plan::{DrainPlan, Item, Left, TimelineEnd};
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -57,22 +57,22 @@ pub struct Drain<'a> {
 
 /// What was done.
 #[derive(Debug)]
-pub struct Report {
+pub struct Drained {
     /// The files that belong into the archive, in the order of storing.
-    pub files: Vec<Drained>,
+    pub files: Vec<DrainedFile>,
     /// Those that do not.
     pub left: Vec<Left>,
     /// Those that do not, and that somebody should look at.
     pub findings: Vec<Finding>,
     /// Where each timeline ends.
-    pub branches: Vec<Branch>,
+    pub ends: Vec<TimelineEnd>,
     /// Whose WAL it is.
     pub system_id: Option<SystemId>,
 }
 
 /// One file.
 #[derive(Debug)]
-pub struct Drained {
+pub struct DrainedFile {
     /// The file.
     pub item: Item,
     /// What became of it.
@@ -95,7 +95,7 @@ pub enum Became {
 }
 
 /// Runs it. A failure means that nothing was done at all.
-pub fn drain(request: &Drain<'_>) -> Result<Report, Failure> {
+pub fn drain(request: &Drain<'_>) -> Result<Drained, Failure> {
     let system_id = control_system_id(request)?;
     let plan = plan::read(request.pg_wal, request.live, system_id).map_err(|error| {
         Failure::new((), format!("cannot read \"{}\": {error}", request.pg_wal.display()))
@@ -107,9 +107,9 @@ pub fn drain(request: &Drain<'_>) -> Result<Report, Failure> {
         );
     }
     let foreign = prove(request, plan.system_id)?;
-    let Plan { items, left, findings, branches, system_id } = plan;
+    let DrainPlan { items, left, findings, ends, system_id } = plan;
     let files = store_all(request, &foreign, items);
-    Ok(Report { files, left, findings, branches, system_id })
+    Ok(Drained { files, left, findings, ends, system_id })
 }
 
 fn control_system_id(request: &Drain<'_>) -> Result<Option<SystemId>, Failure> {
@@ -150,7 +150,7 @@ fn prove(request: &Drain<'_>, system_id: Option<SystemId>) -> Result<Vec<bool>, 
 }
 
 /// Histories one by one, then everything else on several threads.
-fn store_all(request: &Drain<'_>, foreign: &[bool], items: Vec<Item>) -> Vec<Drained> {
+fn store_all(request: &Drain<'_>, foreign: &[bool], items: Vec<Item>) -> Vec<DrainedFile> {
     let next = AtomicUsize::new(0);
     let done: Mutex<Vec<(usize, Became)>> = Mutex::new(Vec::new());
     let texts = items.iter().take_while(|item| !item.name.is_pages()).count();
@@ -160,7 +160,7 @@ fn store_all(request: &Drain<'_>, foreign: &[bool], items: Vec<Item>) -> Vec<Dra
             let index = next.fetch_add(1, Ordering::Relaxed);
             let Some(item) = items.get(index).filter(|_| index < end) else { return };
             let became = match &mut encoder {
-                Ok(encoder) => one(request, foreign, item, encoder),
+                Ok(encoder) => drain_file(request, foreign, item, encoder),
                 Err(error) => {
                     let what = format!("cannot start the compressor: {error}");
                     Became::Failed(vec![Failure::new(Cause::Source, what)])
@@ -176,10 +176,10 @@ fn store_all(request: &Drain<'_>, foreign: &[bool], items: Vec<Item>) -> Vec<Dra
     by_many(request.jobs, || work(items.len()));
     let mut done = done.into_inner().unwrap_or_else(PoisonError::into_inner);
     done.sort_by_key(|(index, _)| *index);
-    items.into_iter().zip(done).map(|(item, (_, became))| Drained { item, became }).collect()
+    items.into_iter().zip(done).map(|(item, (_, became))| DrainedFile { item, became }).collect()
 }
 
-fn one(request: &Drain<'_>, foreign: &[bool], item: &Item, encoder: &mut Encoder) -> Became {
+fn drain_file(request: &Drain<'_>, foreign: &[bool], item: &Item, encoder: &mut Encoder) -> Became {
     let size = std::fs::metadata(&item.path).map_or(0, |file| file.len());
     let deadline = Instant::now() + request.timeout.unwrap_or_else(|| intake::patience(size));
     let lacking = match lacks(request, foreign, item.name, deadline) {

@@ -42,7 +42,7 @@ pub struct Left {
 
 /// The last records of a timeline.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Branch {
+pub struct TimelineEnd {
     /// Its id.
     pub timeline: Timeline,
     /// Where the last good record ends.
@@ -55,7 +55,7 @@ pub struct Branch {
 
 /// Everything of a `pg_wal`.
 #[derive(Debug, Default)]
-pub struct Plan {
+pub struct DrainPlan {
     /// In the order of storing: history files, backup history files, segments, partial ones.
     pub items: Vec<Item>,
     /// Those that do not, in the order of names.
@@ -63,7 +63,7 @@ pub struct Plan {
     /// Those that somebody should look at, in the order of names.
     pub findings: Vec<Finding>,
     /// One of each timeline that has a segment, in their order.
-    pub branches: Vec<Branch>,
+    pub ends: Vec<TimelineEnd>,
     /// Of the segments.
     pub system_id: Option<SystemId>,
 }
@@ -83,8 +83,8 @@ struct Segment {
 
 /// Reads a `pg_wal`. `live`: a server writes to it, so what is unfinished is left alone.
 /// `system_id`: files of another cluster are left, too.
-pub fn read(pg_wal: &Path, live: bool, system_id: Option<SystemId>) -> io::Result<Plan> {
-    let mut plan = Plan { system_id, ..Plan::default() };
+pub fn read(pg_wal: &Path, live: bool, system_id: Option<SystemId>) -> io::Result<DrainPlan> {
+    let mut plan = DrainPlan { system_id, ..DrainPlan::default() };
     let place = pg_wal.display().to_string();
     let mut segments: BTreeMap<SegmentName, PathBuf> = BTreeMap::new();
     for entry in fs::read_dir(pg_wal)? {
@@ -202,7 +202,7 @@ fn feed(walker: &mut Walker, file: &mut File) -> io::Result<()> {
     }
 }
 
-impl Plan {
+impl DrainPlan {
     fn sort_out(&mut self, walked: &[Segment], live: bool, place: &str) {
         for (index, segment) in walked.iter().enumerate() {
             let next = walked.get(index + 1).filter(|next| next.name.timeline() == segment.name.timeline());
@@ -219,7 +219,7 @@ impl Plan {
                 }
             }
             if let (None, Some(end)) = (next, segment.walk.end) {
-                self.branches.push(Branch {
+                self.ends.push(TimelineEnd {
                     timeline: segment.name.timeline(),
                     end,
                     last_commit: segment.walk.last_commit,

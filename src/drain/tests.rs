@@ -30,17 +30,17 @@ fn status(folder: &TempDir, name: &str) {
     fs::write(folder.path().join("archive_status").join(name), "").unwrap();
 }
 
-fn planned(folder: &TempDir, live: bool) -> Plan {
+fn planned(folder: &TempDir, live: bool) -> DrainPlan {
     plan::read(folder.path(), live, Some(CLUSTER)).unwrap()
 }
 
-fn names(plan: &Plan) -> Vec<String> {
+fn names(plan: &DrainPlan) -> Vec<String> {
     plan.items.iter().map(|item| item.name.to_string()).collect()
 }
 
 /// Each file that stays, whether that is a finding, and a part of the reason.
 #[track_caller]
-fn stays(plan: &Plan, expected: &[(&str, bool, &str)]) {
+fn stays(plan: &DrainPlan, expected: &[(&str, bool, &str)]) {
     let left = plan.left.iter().map(|left| (left.name.to_string(), false, &left.reason));
     let found = plan.findings.iter().map(|finding| (finding.name.clone(), true, &finding.reason));
     let mut all: Vec<_> = left.chain(found).collect();
@@ -84,11 +84,11 @@ fn what_a_pg_wal_holds_is_told_by_its_records_and_ordered_by_need() {
             ("00000002000000000000001E", false, "preallocated"),
         ],
     );
-    let ends: Vec<_> = plan.branches.iter().map(|branch| (branch.timeline.get(), branch.end)).collect();
+    let ends: Vec<_> = plan.ends.iter().map(|last| (last.timeline.get(), last.end)).collect();
     // The first is the switch point in the history file.
     assert_eq!(ends[0], (1, Lsn(0x1B6_BDA0)));
     assert_eq!(ends[1].0, 2);
-    assert!(plan.branches.iter().all(|branch| branch.last_commit.is_some()));
+    assert!(plan.ends.iter().all(|last| last.last_commit.is_some()));
 }
 
 #[test]
@@ -147,7 +147,7 @@ fn archive() -> Arc<Memory> {
     Arc::new(memory)
 }
 
-fn run(pg_wal: &Path, destinations: &[Shared], dry_run: bool) -> Result<Report, Failure> {
+fn run(pg_wal: &Path, destinations: &[Shared], dry_run: bool) -> Result<Drained, Failure> {
     drain(&Drain {
         pg_wal,
         data_directory: None,

@@ -5,7 +5,7 @@
 //! its parent's; so when a child's first file comes, what its parent's walk had reached there is
 //! known already.
 
-use super::names::Names;
+use super::names::ByNames;
 use super::objects::number;
 use crate::finding::{Finding, FindingKind};
 use crate::wal::{SegmentName, SegmentSize, Start, Timeline, Walk, Walker};
@@ -51,7 +51,7 @@ pub(super) struct Chains {
 }
 
 impl Chains {
-    pub(super) fn new(names: &Names) -> Self {
+    pub(super) fn new(names: &ByNames) -> Self {
         let size = names.size();
         let mut forks = Vec::new();
         for timeline in names.union.timelines.keys() {
@@ -180,7 +180,7 @@ impl Chains {
 
     /// Files in which the records end although recovery asks for later ones, and files that do not
     /// continue their timeline.
-    pub(super) fn findings(&self, names: &Names, place: &str) -> Vec<Finding> {
+    pub(super) fn findings(&self, names: &ByNames, place: &str) -> Vec<Finding> {
         let mut findings = Vec::new();
         for stretch in self.stretches.iter().filter(|stretch| stretch.stopped) {
             let cut = names.needs.iter().find(|need| {

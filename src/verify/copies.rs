@@ -4,12 +4,11 @@
 //! alone after that has been said once.
 
 use super::Count;
+use super::examine::{Seen, Wrong, examine};
 use super::files::WalFile;
-use super::look::{Seen, Wrong, look};
 use super::objects::Objects;
 use crate::archive::identity;
 use crate::archive::inventory::Inventory;
-use crate::failure::Failure;
 use crate::finding::{Finding, FindingKind};
 use crate::object::{Key, Sha256Sum, Stored};
 use crate::storage::{Error, Kind, Storage};
@@ -18,7 +17,7 @@ use std::io::{self, Write};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 /// One object of a WAL file.
-pub(super) struct Copy {
+pub(super) struct FileCopy {
     pub(super) destination: usize,
     pub(super) key: Key,
     pub(super) stored: Stored,
@@ -34,11 +33,11 @@ pub(super) enum Piece {
     /// The unfinished segment at hand is over; its name where it was intact.
     Partial(Option<String>),
     /// That is all.
-    Done(Outcome),
+    Done(FileChecked),
 }
 
 #[derive(Default)]
-pub(super) struct Outcome {
+pub(super) struct FileChecked {
     pub(super) count: Count,
     pub(super) findings: Vec<Finding>,
     /// Whether the WAL file itself has an intact copy; a variant is none.
@@ -60,8 +59,8 @@ impl Objects<'_> {
     /// Looks at every copy of one file; says how that went, and hands over what the records are
     /// walked in.
     pub(super) fn look_at(&self, file: &WalFile, with_records: bool, answer: &mut (dyn FnMut(Piece) + Send)) {
-        let mut outcome = Outcome::default();
-        let mut intact: Vec<(&Copy, Sha256Sum)> = Vec::new();
+        let mut outcome = FileChecked::default();
+        let mut intact: Vec<(&FileCopy, Sha256Sum)> = Vec::new();
         for copy in &file.copies {
             let at = copy.destination;
             let (Some(storage), Some(inventory), Some(patience)) =
@@ -76,7 +75,7 @@ impl Objects<'_> {
             let is_segment = matches!(copy.stored, Stored::Wal(WalName::Segment(_), _)) && intact.is_empty();
             let piped = with_records && (is_partial || is_segment);
             let seen = self.read(storage.as_ref(), inventory, file.name, copy, piped.then_some(&mut *answer));
-            let of_object = |found: &mut Outcome| {
+            let of_object = |found: &mut FileChecked| {
                 patience.failures.store(0, Ordering::Relaxed);
                 found.count.objects += 1;
                 found.count.stored += copy.size;
@@ -112,13 +111,13 @@ impl Objects<'_> {
         storage: &dyn Storage,
         inventory: &Inventory,
         name: WalName,
-        copy: &Copy,
+        copy: &FileCopy,
         piped: Option<&mut (dyn FnMut(Piece) + Send)>,
     ) -> crate::storage::Result<Result<Seen, Wrong>> {
         let Some(to) = piped else {
-            return look(storage, inventory, name, copy, self.options, &mut io::sink());
+            return examine(storage, inventory, name, copy, self.options, &mut io::sink());
         };
-        let seen = look(storage, inventory, name, copy, self.options, &mut Pipe(&mut *to));
+        let seen = examine(storage, inventory, name, copy, self.options, &mut Pipe(&mut *to));
         let intact = matches!(seen, Ok(Ok(_)));
         to(match copy.stored.partial() {
             Some(_) => Piece::Partial(copy.stored.title().filter(|_| intact)),
@@ -127,7 +126,7 @@ impl Objects<'_> {
         seen
     }
 
-    fn wrong(&self, inventory: &Inventory, name: WalName, copy: &Copy, (kind, reason): Wrong) -> Finding {
+    fn wrong(&self, inventory: &Inventory, name: WalName, copy: &FileCopy, (kind, reason): Wrong) -> Finding {
         let aside = copy.key.to_quarantine();
         let hint = match kind {
             FindingKind::OtherCluster => format!(
@@ -146,10 +145,10 @@ impl Objects<'_> {
 
     /// Intact copies of one file must be equal; a variant is what differs on purpose. Destinations may
     /// have got the partial segments of two promoted servers in different order.
-    fn compare(&self, name: WalName, intact: &[(&Copy, Sha256Sum)]) -> Option<Finding> {
+    fn compare(&self, name: WalName, intact: &[(&FileCopy, Sha256Sum)]) -> Option<Finding> {
         let (first, sum) = intact.first()?;
         let (other, _) = intact.iter().find(|(_, other)| other != sum)?;
-        let place = |copy: &Copy| self.inventories.get(copy.destination).map_or("", |i| i.place.as_str());
+        let place = |copy: &FileCopy| self.inventories.get(copy.destination).map_or("", |i| i.place.as_str());
         let kind =
             if first.destination == other.destination { FindingKind::Conflict } else { FindingKind::Differs };
         if kind == FindingKind::Differs && matches!(name, WalName::Partial(_)) {
@@ -171,14 +170,19 @@ impl Objects<'_> {
 impl Patience {
     /// What is to be said of an object that could not be read. A store that refuses even
     /// `archive.json` now refuses everything: that is said once, and not of every object.
-    fn failed(&self, storage: &dyn Storage, name: WalName, copy: &Copy, error: &Error) -> Option<Finding> {
+    fn failed(
+        &self,
+        storage: &dyn Storage,
+        name: WalName,
+        copy: &FileCopy,
+        error: &Error,
+    ) -> Option<Finding> {
         let refused = error.kind() == Kind::Denied
             && identity::identity(storage).is_err_and(|error| error.kind() == Kind::Denied);
         let failures = self.failures.fetch_add(1, Ordering::Relaxed).saturating_add(1);
         let finding = |name: &str, what: String| {
-            let failure = Failure { message: what, ..Failure::from_storage((), error) };
-            Finding::of_failure(FindingKind::NotRead, name, storage.place(), &failure)
-                .or_hint("verify it again")
+            let hint = error.hint_text().unwrap_or("verify it again");
+            Finding::new(FindingKind::NotRead, name, storage.place(), what).hint(hint)
         };
         if !refused && failures < TOO_MANY {
             let what = format!("\"{}\" could not be read: {error}", copy.key);

@@ -1,7 +1,7 @@
 //! The files of all destinations in the order of their names, all copies of one together, so that
 //! memory does not grow with the archive.
 
-use super::copies::Copy;
+use super::copies::FileCopy;
 use super::objects::Objects;
 use crate::archive::inventory::{Item, Items, items};
 use crate::finding::{Finding, FindingKind};
@@ -15,7 +15,7 @@ use std::iter::Peekable;
 pub(super) struct WalFile {
     pub(super) name: WalName,
     /// In the order in which fetch believes them; variants, which it believes never, last.
-    pub(super) copies: Vec<Copy>,
+    pub(super) copies: Vec<FileCopy>,
 }
 
 /// Lists every destination once more.
@@ -55,7 +55,7 @@ impl<'a> Files<'a> {
         let stem = |item: &Item| stem_of(&item.key).to_owned();
         let next =
             streams.iter_mut().filter_map(|(_, stream)| stream.peek()?.as_ref().ok().map(stem)).min()?;
-        let mut group: BTreeMap<WalName, Vec<Copy>> = BTreeMap::new();
+        let mut group: BTreeMap<WalName, Vec<FileCopy>> = BTreeMap::new();
         for (destination, stream) in streams {
             while let Some(Ok(item)) =
                 stream.next_if(|item| item.as_ref().is_ok_and(|item| stem(item) == next))
@@ -68,8 +68,8 @@ impl<'a> Files<'a> {
         for (name, mut copies) in group {
             let places: Vec<Key> = Key::all_of(name).map(|(key, _)| key).collect();
             let place =
-                |copy: &Copy| places.iter().position(|place| *place == copy.key).unwrap_or(places.len());
-            let is_variant = |copy: &Copy| matches!(copy.stored, Stored::Variant(..));
+                |copy: &FileCopy| places.iter().position(|place| *place == copy.key).unwrap_or(places.len());
+            let is_variant = |copy: &FileCopy| matches!(copy.stored, Stored::Variant(..));
             copies.sort_by_key(|copy| (is_variant(copy), copy.destination, place(copy)));
             self.ready.push_back(WalFile { name, copies });
         }
@@ -90,11 +90,11 @@ impl Iterator for Files<'_> {
 
 impl Objects<'_> {
     /// A listed object, where it is to be looked at.
-    fn wanted(&self, destination: usize, item: Item) -> Option<(WalName, Copy)> {
+    fn wanted(&self, destination: usize, item: Item) -> Option<(WalName, FileCopy)> {
         let (name, key) = (item.stored.name()?, item.key()?);
         let is_read = self.inventories.get(destination)?.reads(&item.key);
         (is_read && self.is_wanted(name) && !matches!(item.stored, Stored::Unknown(..)))
-            .then_some((name, Copy { destination, key, stored: item.stored, size: item.size }))
+            .then_some((name, FileCopy { destination, key, stored: item.stored, size: item.size }))
     }
 
     /// Whether the scope holds it.

@@ -8,12 +8,12 @@
 mod chains;
 mod copies;
 mod files;
-mod look;
+mod examine;
 mod names;
 mod objects;
 mod recovery;
 
-pub use names::{Names, Scope, by_names, range};
+pub use names::{ByNames, Scope, by_names, range};
 pub use objects::Depth;
 pub use recovery::{Recoverable, Unfinished};
 
@@ -72,7 +72,7 @@ pub struct Count {
 
 /// The answer.
 #[derive(Debug)]
-pub struct Report {
+pub struct Verified {
     /// What each destination holds, in the order given; those that could not be listed are missing.
     pub inventories: Vec<Inventory>,
     /// What was looked at.
@@ -94,7 +94,7 @@ pub fn verify(
     options: &Options,
     now: SystemTime,
     progress: Progress<'_>,
-) -> Result<Report, Failure> {
+) -> Result<Verified, Failure> {
     if storages.is_empty() {
         return Err(Failure::new((), "no destination is named"));
     }
@@ -102,7 +102,7 @@ pub fn verify(
     let mut mixed = names::two_clusters(&inventories);
     if inventories.is_empty() || !mixed.is_empty() {
         mixed.append(&mut findings);
-        return Ok(Report::of_findings(inventories, mixed));
+        return Ok(Verified::of_findings(inventories, mixed));
     }
     let since = since(options.since, &inventories, &storages, now)?;
     let scope = Scope {
@@ -150,22 +150,21 @@ pub fn verify(
     }
     let order = |finding: &Finding| inventories.iter().position(|i| i.place == finding.place);
     findings.sort_by_cached_key(|finding| (order(finding), finding.name.clone(), finding.kind));
-    Ok(Report { checked: count, accepted: names.accepted, inventories, findings, recoverable })
+    Ok(Verified { checked: count, accepted: names.accepted, inventories, findings, recoverable })
 }
 
-impl Report {
+impl Verified {
     /// Nothing was looked at beyond what the findings say.
     fn of_findings(inventories: Vec<Inventory>, findings: Vec<Finding>) -> Self {
         let (accepted, recoverable) = (Vec::new(), Vec::new());
-        Report { inventories, checked: Count::default(), findings, accepted, recoverable }
+        Verified { inventories, checked: Count::default(), findings, accepted, recoverable }
     }
 }
 
 /// A destination that could not be listed.
 pub fn not_listed(storage: &dyn Storage, error: &storage::Error) -> Finding {
-    let failure = Failure::from_storage((), error);
-    Finding::of_failure(FindingKind::NotRead, "archive.json", storage.place(), &failure)
-        .or_hint("try it again once it can be reached")
+    let hint = error.hint_text().unwrap_or("try it again once it can be reached");
+    Finding::new(FindingKind::NotRead, "archive.json", storage.place(), error.to_string()).hint(hint)
 }
 
 /// The destinations that can be listed, and why others cannot.

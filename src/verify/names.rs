@@ -21,7 +21,7 @@ pub struct Scope {
 }
 
 /// What names told.
-pub struct Names {
+pub struct ByNames {
     /// Everything that is wrong.
     pub findings: Vec<Finding>,
     /// What was accepted and is indeed missing: `FROM..TO`, or the name of a history file.
@@ -33,13 +33,13 @@ pub struct Names {
 }
 
 /// Compares what should be there with what is. `None` where there is no destination.
-pub fn by_names(inventories: &[Inventory], scope: &Scope) -> Option<Names> {
+pub fn by_names(inventories: &[Inventory], scope: &Scope) -> Option<ByNames> {
     let (first, others) = inventories.split_first()?;
     let mut union = first.clone();
     let mixed = two_clusters(inventories);
     if !mixed.is_empty() {
         // Whatever else would be said follows from that.
-        return Some(Names { findings: mixed, accepted: Vec::new(), union, needs: Vec::new() });
+        return Some(ByNames { findings: mixed, accepted: Vec::new(), union, needs: Vec::new() });
     }
     others.iter().for_each(|other| union.absorb(other));
     let wanted = |index: usize| match (&scope.label, union.backups.get(index)) {
@@ -55,7 +55,7 @@ pub fn by_names(inventories: &[Inventory], scope: &Scope) -> Option<Names> {
         }
         needs.dedup();
     }
-    let mut names = Names { findings: Vec::new(), accepted: Vec::new(), union, needs };
+    let mut names = ByNames { findings: Vec::new(), accepted: Vec::new(), union, needs };
     for inventory in inventories {
         names.look_at_the_whole(inventory);
         names.look_at_histories(inventory, inventories, &scope.accepted_histories);
@@ -106,7 +106,7 @@ fn count(gap: Gap) -> String {
     }
 }
 
-impl Names {
+impl ByNames {
     /// How a message names where a need begins.
     pub fn origin(&self, need: &Need) -> String {
         match need.backup.and_then(|index| self.union.backups.get(index)) {
@@ -127,10 +127,9 @@ impl Names {
     fn look_at_the_whole(&mut self, inventory: &Inventory) {
         if inventory.segment_size.is_none() && inventory.total.objects > 0 {
             let what = "the segment size is not known: there is no \"archive.json\", and no segment that can be read";
-            self.findings.push(
-                Finding::new(FindingKind::NotRead, "archive.json", &inventory.place, what)
-                    .hint("decrypt or decode the archive with the tool that wrote it"),
-            );
+            let hint = "decrypt or decode the archive with the tool that wrote it";
+            let finding = Finding::new(FindingKind::NotRead, "archive.json", &inventory.place, what);
+            self.findings.push(finding.hint(hint));
         }
         if let (Some(first), objects) = (inventory.misplaced.first(), inventory.misplaced_total.objects) {
             let (are, ends) = if objects == 1 { ("WAL file is", "s") } else { ("WAL files are", "") };
@@ -141,19 +140,17 @@ impl Names {
             let what = format!(
                 "{objects} {are} directly under the prefix; wal-push stores nothing there{unseen}: another archive_command write{ends} to it"
             );
-            self.findings.push(
-                Finding::new(FindingKind::Misplaced, &first.key, &inventory.place, what).key(&first.key).hint(
-                    "find the server that still archives with cp or another tool and set its archive_command to wal-push",
-                ),
-            );
+            let hint = "find the server that still archives with cp or another tool and set its archive_command to wal-push";
+            let finding = Finding::new(FindingKind::Misplaced, &first.key, &inventory.place, what);
+            self.findings.push(finding.hint(hint));
         }
         for record in &inventory.unreadable_records {
             let what = format!(
                 "the record of what was expired cannot be used, so that may look lost: {}",
                 record.reason
             );
-            let hint = "restore the object from another destination";
-            self.findings.push(unreadable(inventory, &record.key, record, what).hint(hint));
+            let finding = unreadable(inventory, &record.key, record, what);
+            self.findings.push(finding.hint("restore the object from another destination"));
         }
     }
 
@@ -179,7 +176,8 @@ impl Names {
                     "archive the file again from pg_wal of a server of that timeline; if it is lost, --accept-gap {name}"
                 ),
             };
-            self.findings.push(Finding::new(FindingKind::NoHistory, name, &inventory.place, what).hint(hint));
+            let finding = Finding::new(FindingKind::NoHistory, name, &inventory.place, what);
+            self.findings.push(finding.hint(hint));
         }
         for backup in &inventory.backups {
             self.look_at_content(inventory, backup.name(), &backup.content);
@@ -211,8 +209,8 @@ impl Names {
     fn look_at_content<T>(&mut self, inventory: &Inventory, name: WalName, content: &Content<T>) {
         let Err(file) = content else { return };
         let what = format!("\"{}\" cannot be used: {}", file.key, file.reason);
-        let hint = "restore the object from another destination or server";
-        self.findings.push(unreadable(inventory, name, file, what).hint(hint));
+        let finding = unreadable(inventory, name, file, what);
+        self.findings.push(finding.hint("restore the object from another destination or server"));
     }
 
     fn look_at_unread(&mut self, inventory: &Inventory) {

@@ -4,9 +4,9 @@
 //! records of one segment after the other can be walked on the way.
 
 use super::chains::Chains;
-use super::copies::{Outcome, Patience, Piece};
+use super::copies::{FileChecked, Patience, Piece};
 use super::files::{Files, WalFile};
-use super::names::{Names, Scope};
+use super::names::{ByNames, Scope};
 use super::{Count, Options, Progress};
 use crate::archive::inventory::{Inventory, Runs};
 use crate::finding::Finding;
@@ -32,7 +32,7 @@ pub enum Depth {
 pub(super) struct Objects<'a> {
     pub(super) storages: &'a [Shared],
     pub(super) inventories: &'a [Inventory],
-    pub(super) names: &'a Names,
+    pub(super) names: &'a ByNames,
     pub(super) scope: &'a Scope,
     pub(super) options: &'a Options,
     /// One for each destination.
@@ -152,7 +152,7 @@ impl Tally<'_> {
 }
 
 impl Checked {
-    fn add(&mut self, name: WalName, outcome: Outcome, size: SegmentSize) {
+    fn add(&mut self, name: WalName, outcome: FileChecked, size: SegmentSize) {
         self.count.objects += outcome.count.objects;
         self.count.stored += outcome.count.stored;
         self.count.raw += outcome.count.raw;

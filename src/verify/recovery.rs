@@ -1,7 +1,7 @@
 //! How far recovery would go, from each backup along each branch.
 
 use super::chains::{Chains, Stretch};
-use super::names::Names;
+use super::names::ByNames;
 use crate::archive::inventory::{Need, Runs};
 use crate::wal::{Lsn, SegmentName, Timeline, Walk};
 use std::collections::BTreeMap;
@@ -45,15 +45,15 @@ pub struct Unfinished {
 }
 
 pub(super) fn recoverable(
-    names: &Names,
+    names: &ByNames,
     intact: &BTreeMap<Timeline, Runs>,
     chains: Option<&Chains>,
 ) -> Vec<Recoverable> {
-    names.needs.iter().filter(|need| need.is_begun).map(|need| one(names, need, intact, chains)).collect()
+    names.needs.iter().filter(|need| need.is_begun).map(|need| along(names, need, intact, chains)).collect()
 }
 
-fn one(
-    names: &Names,
+fn along(
+    names: &ByNames,
     need: &Need,
     intact: &BTreeMap<Timeline, Runs>,
     chains: Option<&Chains>,
@@ -93,7 +93,7 @@ fn one(
 
 /// Whether an unfinished segment may be given for the segment: not where a child leaves the timeline in
 /// or before it, since then the child's file counts (as wal-fetch `--partial` has it).
-fn may_be_given(names: &Names, need: &Need, number: u64) -> bool {
+fn may_be_given(names: &ByNames, need: &Need, number: u64) -> bool {
     let end = number.saturating_add(1).saturating_mul(names.size().bytes());
     let mut leaves = names.union.histories().flat_map(|history| &history.ancestors);
     need.branch.serving(number, names.size()) == need.target()
@@ -101,7 +101,7 @@ fn may_be_given(names: &Names, need: &Need, number: u64) -> bool {
 }
 
 /// The unfinished segments of that number, by their names.
-fn by_partials(names: &Names, need: &Need, number: u64) -> Vec<Unfinished> {
+fn by_partials(names: &ByNames, need: &Need, number: u64) -> Vec<Unfinished> {
     if !may_be_given(names, need, number) {
         return Vec::new();
     }
@@ -118,7 +118,7 @@ fn by_partials(names: &Names, need: &Need, number: u64) -> Vec<Unfinished> {
 
 /// The same by their records, which must continue those before.
 fn by_tails(
-    names: &Names,
+    names: &ByNames,
     need: &Need,
     number: u64,
     chains: &Chains,
@@ -141,7 +141,7 @@ fn by_tails(
 }
 
 /// The last segment before the first that is not there or not intact.
-fn by_files(names: &Names, need: &Need, intact: &BTreeMap<Timeline, Runs>) -> Option<u64> {
+fn by_files(names: &ByNames, need: &Need, intact: &BTreeMap<Timeline, Runs>) -> Option<u64> {
     let size = names.size();
     let mut from = need.first;
     loop {
@@ -160,7 +160,7 @@ fn by_files(names: &Names, need: &Need, intact: &BTreeMap<Timeline, Runs>) -> Op
 }
 
 /// The last segment that the serving timeline of this one serves.
-fn part_end(names: &Names, need: &Need, from: u64) -> u64 {
+fn part_end(names: &ByNames, need: &Need, from: u64) -> u64 {
     let bytes = names.size().bytes();
     let next = need.branch.parts().map(|(_, begin)| begin.0 / bytes).filter(|begin| *begin > from).min();
     next.map_or(need.last, |next| (next - 1).min(need.last))
@@ -176,7 +176,7 @@ struct ByRecords {
     stretch: Option<usize>,
 }
 
-fn by_records(names: &Names, need: &Need, chains: &Chains) -> ByRecords {
+fn by_records(names: &ByNames, need: &Need, chains: &Chains) -> ByRecords {
     let size = names.size();
     let mut from = need.first;
     let mut before: Option<(usize, &Stretch)> = None;

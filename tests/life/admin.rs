@@ -12,7 +12,7 @@ use std::time::{Duration, SystemTime};
 use wal_archive::check::State;
 use wal_archive::finding::{Finding, FindingKind};
 use wal_archive::object::Stored;
-use wal_archive::verify::{Recoverable, Report};
+use wal_archive::verify::{Recoverable, Verified};
 use wal_archive::wal::{Lsn, SegmentName, SegmentSize, WalName};
 
 impl World {
@@ -45,7 +45,7 @@ impl World {
         Ok(())
     }
 
-    fn damage_is_found(&self, index: usize, report: &Report) -> Result<(), Violation> {
+    fn damage_is_found(&self, index: usize, report: &Verified) -> Result<(), Violation> {
         let place = self.place(index);
         let found = |finding: &&Finding| finding.kind == FindingKind::Damaged && finding.place == place;
         let damaged: Vec<&Finding> = report.findings.iter().filter(found).collect();
@@ -77,7 +77,7 @@ impl World {
     }
 
     /// What is missing between a backup and a later segment of its timeline.
-    fn losses_are_found(&self, index: usize, report: &Report) -> Result<(), Violation> {
+    fn losses_are_found(&self, index: usize, report: &Verified) -> Result<(), Violation> {
         let (place, size) = (self.place(index), SegmentSize::MIN);
         let of_kind = |kind| {
             let here = move |finding: &&Finding| finding.kind == kind;
@@ -148,7 +148,7 @@ impl World {
         Ok(())
     }
 
-    fn end_is_reached(&mut self, said: &Recoverable, report: &Report) -> Result<(), Violation> {
+    fn end_is_reached(&mut self, said: &Recoverable, report: &Verified) -> Result<(), Violation> {
         let Some(label) = &said.label else { return Ok(()) };
         let Some(backup) = self.backups.iter().position(|backup| backup.base.label == *label) else {
             return Ok(());

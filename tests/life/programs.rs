@@ -17,7 +17,7 @@ use wal_archive::object::Checks;
 use wal_archive::push::{self, Cause, Push};
 use wal_archive::spool::Spool;
 use wal_archive::storage::Shared;
-use wal_archive::verify::{self, Depth, Options, Report};
+use wal_archive::verify::{self, Depth, Options, Verified};
 use wal_archive::wal::{SegmentSize, SystemId, WalName};
 
 /// What a program is run with: the settings of one node.
@@ -137,7 +137,7 @@ pub fn spool_of(data: &Path) -> PathBuf {
 }
 
 /// `wal-archive verify --records`.
-pub fn verify(storages: &[Shared], now: SystemTime) -> Result<Report, String> {
+pub fn verify(storages: &[Shared], now: SystemTime) -> Result<Verified, String> {
     let options = Options {
         depth: Depth::Records,
         since: None,
@@ -193,7 +193,7 @@ pub fn drain(site: &Site) -> Vec<WalName> {
         timeout: None,
     };
     let Ok(report) = drain::drain(&request) else { return Vec::new() };
-    let there = |file: &drain::Drained| matches!(file.became, Became::Stored | Became::There);
+    let there = |file: &drain::DrainedFile| matches!(file.became, Became::Stored | Became::There);
     report.files.into_iter().filter(there).map(|file| file.item.name).collect()
 }
 

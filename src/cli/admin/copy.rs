@@ -7,7 +7,7 @@ use super::findings;
 use super::patience;
 use super::progress::Progress;
 use crate::config::Layers;
-use crate::copy::{Report, Request, copy};
+use crate::copy::{Copied, Request, copy};
 use crate::failure::Failure;
 use crate::storage::Destination;
 use clap::{Arg, ArgAction, ArgMatches, Command};
@@ -114,7 +114,7 @@ fn pairs(layers: &Layers, urls: &[String]) -> Result<Vec<(Destination, Destinati
     }
 }
 
-fn table(from: &Destination, to: &Destination, made: &Report) -> String {
+fn table(from: &Destination, to: &Destination, made: &Copied) -> String {
     let mut text = format!("from       {from}\nto         {to}\n");
     for (label, count) in [
         ("files", made.listed),
@@ -138,7 +138,7 @@ fn table(from: &Destination, to: &Destination, made: &Report) -> String {
     text
 }
 
-fn object(from: &Destination, to: &Destination, made: &Report) -> Value {
+fn object(from: &Destination, to: &Destination, made: &Copied) -> Value {
     json!({
         "from": from.to_string(),
         "to": to.to_string(),

@@ -7,8 +7,8 @@ use super::findings;
 use super::table::{Align, Cell, Table, Tone, colour};
 use crate::archive::intake::Cause;
 use crate::config::{Caller, Program, duration};
-use crate::drain::plan::Branch;
-use crate::drain::{Became, Drain, Drained, Report, drain};
+use crate::drain::plan::TimelineEnd;
+use crate::drain::{Became, Drain, Drained, DrainedFile, drain};
 use crate::failure::{Failure, exact_time};
 use crate::host::data_directory::DataDirectory;
 use crate::object::Checks;
@@ -116,8 +116,8 @@ fn failures(became: &Became) -> &[Failure<Cause>] {
     }
 }
 
-fn exit(report: &Report) -> AdminExit {
-    let any = |wanted: fn(&Drained) -> bool| report.files.iter().any(wanted);
+fn exit(report: &Drained) -> AdminExit {
+    let any = |wanted: fn(&DrainedFile) -> bool| report.files.iter().any(wanted);
     if any(|file| matches!(file.became, Became::Failed(_))) {
         AdminExit::CouldNotTell
     } else if any(|file| matches!(file.became, Became::Refused(_))) || !report.findings.is_empty() {
@@ -139,14 +139,14 @@ fn word(became: &Became) -> &'static str {
 }
 
 /// The steps that follow, for a person.
-fn recipe(report: &Report, live: bool) -> Vec<String> {
+fn recipe(report: &Drained, live: bool) -> Vec<String> {
     if live {
         return vec![
             "Repeat this until it stores nothing more, then promote at once.".to_owned(),
             "A promoted standby archives the rest itself.".to_owned(),
         ];
     }
-    let Some(Branch { timeline, end, last_commit, .. }) = report.branches.last() else { return Vec::new() };
+    let Some(TimelineEnd { timeline, end, last_commit, .. }) = report.ends.last() else { return Vec::new() };
     let partial = report.files.iter().any(|file| {
         matches!(file.item.name, WalName::Partial(segment) if segment.timeline() == *timeline)
             && file.item.end == Some(*end)
@@ -175,9 +175,9 @@ fn recipe(report: &Report, live: bool) -> Vec<String> {
     steps
 }
 
-fn as_text(report: &Report, recipe: &[String]) -> String {
+fn as_text(report: &Drained, recipe: &[String]) -> String {
     let mut table = Table::new(&[("", Align::Left), ("", Align::Left), ("", Align::Left)]);
-    for Drained { item, became } in &report.files {
+    for DrainedFile { item, became } in &report.files {
         let detail = match (item.name, item.end, failures(became).first()) {
             (_, _, Some(failure)) => failure.message.clone(),
             (WalName::Partial(_), Some(end), None) => format!("unfinished, up to {end}"),
@@ -194,7 +194,7 @@ fn as_text(report: &Report, recipe: &[String]) -> String {
         table.row(["left".into(), format!("{idle} recycled or preallocated").into(), "".into()]);
     }
     let mut text = table.render(colour()) + &findings::text(&report.findings) + "\n";
-    for Branch { timeline, end, last_commit, stop } in &report.branches {
+    for TimelineEnd { timeline, end, last_commit, stop } in &report.ends {
         let commit = last_commit
             .and_then(exact_time)
             .map_or("no commit here".to_owned(), |time| format!("last commit {time}"));
@@ -210,9 +210,9 @@ fn as_text(report: &Report, recipe: &[String]) -> String {
 }
 
 /// Described in `docs/json.md`.
-fn as_json(report: &Report, recipe: &[String]) -> Value {
+fn as_json(report: &Drained, recipe: &[String]) -> Value {
     let path = |path: &Path| path.display().to_string();
-    let file = |Drained { item, became }: &Drained| {
+    let file = |DrainedFile { item, became }: &DrainedFile| {
         let failures: Vec<String> = failures(became).iter().map(ToString::to_string).collect();
         json!({
             "name": item.name.to_string(), "path": path(&item.path), "end": item.end.map(|end| end.to_string()),
@@ -226,12 +226,12 @@ fn as_json(report: &Report, recipe: &[String]) -> Value {
         .map(|left| json!({"name": left.name.to_string(), "reason": left.reason}))
         .collect();
     let timelines: Vec<Value> = report
-        .branches
+        .ends
         .iter()
-        .map(|branch| {
+        .map(|last| {
             json!({
-                "timeline": branch.timeline.get(), "end": branch.end.to_string(),
-                "last_commit": branch.last_commit.and_then(exact_time), "stop": branch.stop.to_string(),
+                "timeline": last.timeline.get(), "end": last.end.to_string(),
+                "last_commit": last.last_commit.and_then(exact_time), "stop": last.stop.to_string(),
             })
         })
         .collect();

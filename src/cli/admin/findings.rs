@@ -4,7 +4,6 @@ use super::super::exit::AdminExit;
 use super::table::{Cell, Tone, colour, paint};
 use crate::archive::inventory::{Gap, Inventory};
 use crate::finding::{Finding, FindingKind};
-use crate::verify::range;
 use serde_json::{Value, json};
 
 /// What is known to be wrong counts more than what is not known.
@@ -38,9 +37,4 @@ pub(super) fn gap(inventory: &Inventory, gap: Gap) -> Value {
         "to": inventory.name(gap.timeline, gap.last).to_string(),
         "segments": gap.last - gap.first + 1,
     })
-}
-
-/// A gap for people.
-pub(super) fn gap_text(inventory: &Inventory, gap: Gap) -> String {
-    range(inventory, gap)
 }

@@ -10,7 +10,7 @@ use crate::config::duration;
 use crate::failure::{Failure, exact_time, size};
 use crate::object::Checks;
 use crate::storage::Shared;
-use crate::verify::{Depth, Options, Recoverable, Report, Since, Unfinished, verify};
+use crate::verify::{Depth, Options, Recoverable, Since, Unfinished, Verified, verify};
 use crate::wal::{SegmentName, Timeline, WalName};
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use log::Level;
@@ -144,7 +144,7 @@ fn accepted(text: &str) -> Result<Lost, Failure> {
     }
 }
 
-fn as_text(report: &Report, options: &Options, exit: AdminExit) -> String {
+fn as_text(report: &Verified, options: &Options, exit: AdminExit) -> String {
     let colour = colour();
     let mut text = findings::text(&report.findings);
     for gap in &report.accepted {
@@ -183,7 +183,7 @@ fn as_text(report: &Report, options: &Options, exit: AdminExit) -> String {
     )
 }
 
-fn recoverable(report: &Report, options: &Options) -> Table {
+fn recoverable(report: &Verified, options: &Options) -> Table {
     let mut heading = vec![
         ("recoverable from", Align::Left),
         ("segment", Align::Left),
@@ -228,7 +228,7 @@ fn with(partial: &Unfinished) -> String {
     format!("; with {file}{end}{commit}")
 }
 
-fn as_json(report: &Report, options: &Options, exit: AdminExit) -> Value {
+fn as_json(report: &Verified, options: &Options, exit: AdminExit) -> Value {
     let ways: Value = report.recoverable.iter().map(way).collect();
     let destinations: Vec<&str> =
         report.inventories.iter().map(|inventory| inventory.place.as_str()).collect();

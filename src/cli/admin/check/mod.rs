@@ -22,12 +22,12 @@ use std::time::{Duration, SystemTime};
 const TIMEOUT: &str = "check-timeout";
 
 pub(super) fn command() -> Command {
-    let one = |name: &'static str, value: &'static str, help: &'static str| {
+    let option = |name: &'static str, value: &'static str, help: &'static str| {
         // The last one counts, so that a wrapper can append its own.
         Arg::new(name).long(name).overrides_with(name).value_name(value).help(help)
     };
-    let path = |name, value, help| one(name, value, help).value_parser(clap::value_parser!(PathBuf));
-    let limit = |name, value, default, help| one(name, value, help).default_value(default);
+    let path = |name, value, help| option(name, value, help).value_parser(clap::value_parser!(PathBuf));
+    let limit = |name, value, default, help| option(name, value, help).default_value(default);
     let time = |name, default, help| limit(name, "DURATION", default, help).value_parser(duration);
     let count =
         |name, default, help| limit(name, "FILES", default, help).value_parser(clap::value_parser!(u64));
@@ -38,12 +38,12 @@ pub(super) fn command() -> Command {
         .about("Tells whether archiving works, for cron, Nagios and Prometheus: 0 OK, 1 warning, 2 critical, 3 unknown")
         .args([
             path("pgdata", "DIRECTORY", "Look at what waits to be archived in this data directory, too (default: pgdata of the configuration file)"),
-            one("connection", "STRING", "Ask this server, too, through psql: a libpq connection string, such as \"service=main\""),
+            option("connection", "STRING", "Ask this server, too, through psql: a libpq connection string, such as \"service=main\""),
             Arg::new("switch").long("switch").action(ArgAction::SetTrue).requires("connection")
                 .help("Finish a WAL segment on that server and wait until it is at every destination"),
             limit("rights", "WHOSE", "all", "all; push (nothing is listed), for a server that only archives; or fetch (nothing is created)")
                 .value_parser(["all", "push", "fetch"]),
-            one(TIMEOUT, "DURATION", "The longest the check may take (default: 30s; with --switch 2min)")
+            option(TIMEOUT, "DURATION", "The longest the check may take (default: 30s; with --switch 2min)")
                 .long("timeout")
                 .value_parser(duration),
             time("age-warning", "5min", "The oldest file waits longer: warning"),
@@ -55,7 +55,7 @@ pub(super) fn command() -> Command {
             time("clock-warning", "1min", "A destination's clock is further from this machine's: warning"),
             json_flag().help("As JSON, instead of a plugin's lines"),
             path("prometheus", "FILE", "Write the result to this file, too, for node_exporter's textfile collector"),
-            one("name", "NAME", "The label \"cluster\" in that file (default: the name of the cluster in the configuration file)"),
+            option("name", "NAME", "The label \"cluster\" in that file (default: the name of the cluster in the configuration file)"),
             super::all_flag().conflicts_with_all(["pgdata", "connection", "switch", "name"])
                 .help("Every cluster of the configuration file, side by side"),
         ])

@@ -5,6 +5,7 @@ use super::super::table::{Align, Cell, Table, Tone, colour, counted, paint, time
 use crate::archive::inventory::{Backup, Content, Gap, Gaps, Inventory, Item, TimelineFiles, Total};
 use crate::failure::size;
 use crate::object::Stored;
+use crate::verify::range;
 use crate::wal::{Timeline, TimelineHistory};
 use serde_json::{Value, json};
 
@@ -130,7 +131,7 @@ fn gaps(inventory: &Inventory) -> Table {
             table.row([
                 gap.timeline.to_string().into(),
                 (gap.last - gap.first + 1).to_string().into(),
-                Cell::new(tone, format!("{}{note}", findings::gap_text(inventory, *gap))),
+                Cell::new(tone, format!("{}{note}", range(inventory, *gap))),
             ]);
         }
     };

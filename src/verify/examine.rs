@@ -1,7 +1,7 @@
 //! One object looked at: decoded and proved, or its label only; and whether it belongs to the
 //! archive that it is in.
 
-use super::copies::Copy;
+use super::copies::FileCopy;
 use super::{Depth, Options};
 use crate::archive::inventory::Inventory;
 use crate::archive::object::{Label, Opener, Verdict, label};
@@ -22,18 +22,18 @@ pub(super) struct Seen {
 pub(super) type Wrong = (FindingKind, String);
 
 /// Reads one object as closely as asked.
-pub(super) fn look(
+pub(super) fn examine(
     storage: &dyn Storage,
     inventory: &Inventory,
     name: WalName,
-    copy: &Copy,
+    copy: &FileCopy,
     options: &Options,
     output: &mut (dyn Write + Send),
 ) -> storage::Result<Result<Seen, Wrong>> {
     let Inventory { system_id, segment_size, .. } = *inventory;
     let opener = Opener { checks: options.checks, system_id, segment_size };
     if options.depth == Depth::Quick {
-        return look_at_label(storage, inventory, &opener, name, copy);
+        return examine_label(storage, inventory, &opener, name, copy);
     }
     let opened = opener.open(storage, &copy.key, output)?;
     let gone = || Error::new(storage::Kind::NotFound, format!("\"{}\" is not there any more", copy.key));
@@ -56,12 +56,12 @@ fn wrong(verdict: Verdict) -> Wrong {
 /// `--quick`: what the label says against the name and the length. Another tool's object has none;
 /// where only this program writes, an object without one was cut. (What is left of it may still be the
 /// whole frame: only decoding tells.)
-fn look_at_label(
+fn examine_label(
     storage: &dyn Storage,
     inventory: &Inventory,
     opener: &Opener,
     name: WalName,
-    copy: &Copy,
+    copy: &FileCopy,
 ) -> storage::Result<Result<Seen, Wrong>> {
     let damaged = |reason: &str| Ok(Err((FindingKind::Damaged, reason.to_owned())));
     if copy.size == 0 {
