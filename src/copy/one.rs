@@ -258,16 +258,24 @@ impl Copier<'_> {
             object.size,
             object.sha256.short()
         );
-        Finding::new(FindingKind::Conflict, name, self.to.place(), what).key(key)
+        Finding::new(FindingKind::Conflict, name, self.to.place(), what).key(key).hint(
+            "find out which of both belongs to this history; \"wal-archive quarantine --force\" moves the other one aside",
+        )
     }
 }
 
 fn not_intact(storage: &dyn Storage, name: WalName, key: &Key, verdict: &Verdict) -> Finding {
-    let kind = match verdict {
-        Verdict::Unread => FindingKind::UnknownEncoding,
-        _ => FindingKind::Damaged,
+    let (kind, hint) = match verdict {
+        Verdict::Unread => (
+            FindingKind::UnknownEncoding,
+            "decrypt or decode it with the tool that stored it, and put the plain file beside it",
+        ),
+        _ => (
+            FindingKind::Damaged,
+            "\"wal-archive copy --repair\" from an archive that has it intact moves it aside and creates it anew",
+        ),
     };
-    Finding::new(kind, name, storage.place(), format!("\"{key}\" is {verdict}")).key(key)
+    Finding::new(kind, name, storage.place(), format!("\"{key}\" is {verdict}")).key(key).hint(hint)
 }
 
 /// What stands at the destination in other encodings.

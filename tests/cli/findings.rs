@@ -49,6 +49,7 @@ fn findings_of_every_command_have_the_same_fields() {
         assert_eq!(found["kind"], kind, "{command}");
         if name == SEGMENT {
             assert_eq!(found["key"], format!("wal_005/{SEGMENT}.zst"), "{command}");
+            assert!(found["hint"].is_string(), "{command}: {found}");
         }
     }
 }
