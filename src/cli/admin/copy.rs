@@ -51,7 +51,7 @@ pub(super) fn command() -> Command {
 
 pub(super) fn run(matches: &ArgMatches) -> Result<AdminExit, Failure> {
     let urls: Vec<_> = matches.get_many::<String>("urls").unwrap_or_default().cloned().collect();
-    let layers = super::layers_for(matches, urls.len() == 2)?;
+    let layers = super::layers_for(matches, None, urls.len() == 2)?;
     let pairs = pairs(&layers, &urls)?;
     let (checks, level) = (layers.admin_checks()?, layers.level()?);
     let mut outcome = AdminExit::Fine;

@@ -4,7 +4,7 @@ use super::super::args;
 use super::super::exit::AdminExit;
 use super::answer::{VERSION, json_flag, show, show_json};
 use crate::archive::identity::{self, Made, Refusal};
-use crate::config::{Caller, Layers, Program, check_directories, duration};
+use crate::config::{Layers, check_directories, duration};
 use crate::failure::Failure;
 use crate::host::data_directory::{self, DataDirectory};
 use crate::object::Checks;
@@ -75,7 +75,7 @@ pub(super) fn command() -> Command {
 }
 
 pub(super) fn run(matches: &ArgMatches) -> Result<AdminExit, Failure> {
-    let layers = layers(matches)?;
+    let layers = super::layers_for(matches, matches.get_one("pgdata"), matches.contains_id("urls"))?;
     let destinations = destinations(&layers, matches)?;
     let cluster = cluster(&layers, matches)?;
     check_directories(&destinations, cluster.data_directory.as_ref())?;
@@ -104,18 +104,6 @@ pub(super) fn run(matches: &ArgMatches) -> Result<AdminExit, Failure> {
         false => show(&rows.iter().filter_map(|row| row.line(&cluster)).collect::<String>()),
     }
     Ok(outcome)
-}
-
-/// Of the cluster that has the named data directory, else of the one that the call runs in.
-fn layers(matches: &ArgMatches) -> Result<Layers, Failure> {
-    let names_destinations = matches.contains_id("urls");
-    match matches.get_one::<PathBuf>("pgdata") {
-        Some(path) => {
-            let caller = Caller { data_directory: Some(path), names_destinations };
-            args::layers(matches, Program::Archive, caller)
-        }
-        None => super::layers_for(matches, names_destinations),
-    }
 }
 
 /// Those named, else those configured; each once.

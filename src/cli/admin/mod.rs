@@ -60,13 +60,19 @@ const SUBCOMMANDS: [Subcommand; 9] = [
 
 /// The settings of the cluster that a call is for, where nothing but its surroundings tells which.
 fn layers(matches: &ArgMatches) -> Result<Layers, Failure> {
-    args::layers(matches, Program::Archive, Caller::of(surrounding_data_directory().as_ref()))
+    layers_for(matches, None, false)
 }
 
-/// The same for a call whose arguments may name all the destinations that it needs.
-fn layers_for(matches: &ArgMatches, names_destinations: bool) -> Result<Layers, Failure> {
-    let directory = surrounding_data_directory();
-    args::layers(matches, Program::Archive, Caller { names_destinations, ..Caller::of(directory.as_ref()) })
+/// Of the cluster that has the data directory `named` in the arguments, else of the one that the call
+/// runs in. The arguments may name all the destinations that it needs.
+fn layers_for(
+    matches: &ArgMatches,
+    named: Option<&PathBuf>,
+    names_destinations: bool,
+) -> Result<Layers, Failure> {
+    let surrounding = if named.is_none() { surrounding_data_directory() } else { None };
+    let data_directory = named.map(PathBuf::as_path).or(surrounding.as_ref().map(DataDirectory::path));
+    args::layers(matches, Program::Archive, Caller { data_directory, names_destinations })
 }
 
 /// `--all`, of the commands that go over all clusters.

@@ -40,7 +40,7 @@ pub(super) fn command() -> Command {
 }
 
 pub(super) fn run(matches: &ArgMatches) -> Result<AdminExit, Failure> {
-    let layers = super::layers_for(matches, matches.contains_id("from"))?;
+    let layers = super::layers_for(matches, None, matches.contains_id("from"))?;
     let force = matches.get_flag("force");
     let text = matches.get_one::<String>("name").cloned().unwrap_or_default();
     let subject = Subject::parse(&text).ok_or_else(|| {

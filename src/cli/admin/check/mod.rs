@@ -6,7 +6,7 @@ use super::super::args;
 use super::super::exit::AdminExit;
 use super::answer::{self, json_flag};
 use crate::check::{Check, Finding, Least, Place, Report, Rights, State, Thresholds, check};
-use crate::config::{Caller, Common, Layers, Program, duration};
+use crate::config::{Common, Layers, Program, duration};
 use crate::failure::Failure;
 use crate::host::data_directory::DataDirectory;
 use crate::host::durable;
@@ -65,7 +65,7 @@ pub(super) fn run(matches: &ArgMatches) -> Result<AdminExit, Failure> {
     let all = matches.get_flag("all");
     let clusters = match all {
         true => args::layers_of_all(matches, Program::Archive)?.into_iter().map(Ok).collect(),
-        false => vec![layers(matches)],
+        false => vec![super::layers_for(matches, matches.get_one("pgdata"), false)],
     };
     if rustix::process::geteuid().is_root() {
         log::warn!(
@@ -85,17 +85,6 @@ pub(super) fn run(matches: &ArgMatches) -> Result<AdminExit, Failure> {
         (false, checked) => answer::show(&show::plugin(checked)),
     }
     Ok(AdminExit::Checked(show::state(&checked)))
-}
-
-/// Of the cluster that has the named data directory, else of the one that the call runs in.
-fn layers(matches: &ArgMatches) -> Result<Layers, Failure> {
-    match matches.get_one::<PathBuf>("pgdata") {
-        Some(path) => {
-            let caller = Caller { data_directory: Some(path), names_destinations: false };
-            args::layers(matches, Program::Archive, caller)
-        }
-        None => super::layers(matches),
-    }
 }
 
 /// What was found of a cluster.
