@@ -16,9 +16,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 use wal_archive::archive::inventory::Inventory;
-use wal_archive::fetch::{Answer, Cause, Fetch, Patience, fetch};
+use wal_archive::fetch::{Answer, Cause, Context, Fetch, fetch};
 use wal_archive::finding::FindingKind;
-use wal_archive::object::{Checks, Identity, Key, Sha256Sum, encode};
+use wal_archive::object::{Identity, Key, Sha256Sum, encode};
 use wal_archive::storage::memory::Memory;
 use wal_archive::storage::{Body, Nature, Shared, Storage};
 use wal_archive::verify::{Scope, by_names};
@@ -198,21 +198,9 @@ impl Archive {
 
 /// What a fetch says of a file that is nowhere: whether it is missing. Else the archive ends.
 fn is_missing(stores: &[Shared], folder: &std::path::Path, name: WalName) -> bool {
-    let request = Fetch {
-        name,
-        path: &folder.join("RECOVERYXLOG"),
-        destinations: stores,
-        data_directory: None,
-        spool: None,
-        checks: Checks::Header,
-        allow_empty: false,
-        accept_gap: &[],
-        partial: false,
-        timeout: Duration::from_secs(600),
-        patience: Patience::NONE,
-        prefetch: None,
-    };
-    match fetch(&request) {
+    let path = folder.join("RECOVERYXLOG");
+    let context = Context::of(stores.to_vec());
+    match fetch(&Fetch::new(name, &path, &context, Duration::from_secs(600))) {
         Ok(Answer::Absent) => false,
         Err(failures) if failures.iter().all(|failure| failure.kind == Cause::Hole) => true,
         Ok(Answer::Delivered) => panic!("{name} is nowhere"),

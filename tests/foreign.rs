@@ -7,7 +7,7 @@ use std::io::{Cursor, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use wal_archive::fetch::{Answer, Fetch, Patience, fetch};
+use wal_archive::fetch::{Answer, Context, Fetch, fetch};
 use wal_archive::object::{Checks, DecodeError, Encoding, Identity, Key, decode_as, encode};
 use wal_archive::storage::faulty::{Fault, Faulty};
 use wal_archive::storage::memory::Memory;
@@ -200,20 +200,9 @@ impl Noted {
     /// Fetches, and tells what was asked; the content is proved by the fetch itself.
     fn fetch(&self, name: &str) -> (Option<Answer>, Vec<String>) {
         let folder = tempfile::tempdir().unwrap();
-        let answer = fetch(&Fetch {
-            name: name.parse().unwrap(),
-            path: &folder.path().join("RECOVERYXLOG"),
-            destinations: &[Arc::clone(&self.storage)],
-            data_directory: None,
-            spool: None,
-            checks: Checks::Header,
-            allow_empty: false,
-            accept_gap: &[],
-            partial: false,
-            timeout: Duration::from_secs(60),
-            patience: Patience::NONE,
-            prefetch: None,
-        });
+        let path = folder.path().join("RECOVERYXLOG");
+        let context = Context::of(vec![Arc::clone(&self.storage)]);
+        let answer = fetch(&Fetch::new(name.parse().unwrap(), &path, &context, Duration::from_secs(60)));
         if matches!(answer, Ok(Answer::Delivered)) {
             let mut content = Vec::new();
             fs::File::open(folder.path().join("RECOVERYXLOG")).unwrap().read_to_end(&mut content).unwrap();

@@ -8,7 +8,7 @@ use super::{guarded, open_spool, prefetcher, server_adopts_orphans};
 use crate::config::{Caller, FetchSettings, ON_ERROR, OnError, Program};
 use crate::failure::Failure;
 use crate::fetch::{
-    self, Answer, Begun, Cause, Fetch, Patience, Prefetcher, ask_for, fetch, hint_in_promotion,
+    self, Answer, Begun, Cause, Context, Fetch, Patience, Prefetcher, ask_for, fetch, hint_in_promotion,
 };
 use crate::host::data_directory::DataDirectory;
 use crate::spool::Spool;
@@ -203,8 +203,8 @@ impl Call {
 
     fn supervise(&self, start: Instant) -> FetchExit {
         let destinations: Vec<_> = self.settings.common.archive.iter().map(Destination::open).collect();
-        let spool = self.spool();
-        let request = self.request(&destinations, spool.as_ref(), self.timeout());
+        let context = self.context(destinations, self.spool());
+        let request = self.request(&context, self.timeout());
         let call = match fetch::Call::begin(&request, start) {
             Ok(Begun::Open(call)) => call,
             Ok(Begun::Answered(answer)) => return self.end(Ok(answer)),
@@ -265,10 +265,10 @@ impl Call {
             failure.log(Level::Error);
             return FetchExit::Usage;
         }
-        let shared = destinations.shared();
+        let context = self.context(destinations.shared(), spool);
         let left = timeout.saturating_sub(start.elapsed());
-        let outcome = ask(&self.request(&shared, spool.as_ref(), left));
-        destinations.settle(spool.as_ref(), SystemTime::now());
+        let outcome = ask(&self.request(&context, left));
+        destinations.settle(context.spool.as_ref(), SystemTime::now());
         self.end(outcome)
     }
 
@@ -286,30 +286,28 @@ impl Call {
         }
     }
 
-    fn request<'a>(
-        &'a self,
-        destinations: &'a [Shared],
-        spool: Option<&'a Spool>,
-        timeout: Duration,
-    ) -> Fetch<'a> {
+    fn context(&self, destinations: Vec<Shared>, spool: Option<Spool>) -> Context {
+        Context {
+            destinations,
+            data_directory: self.data_directory.clone(),
+            spool,
+            checks: self.settings.common.checks,
+        }
+    }
+
+    fn request<'a>(&'a self, context: &'a Context, timeout: Duration) -> Fetch<'a> {
         let settings = &self.settings;
         Fetch {
-            name: self.name,
-            path: &self.path,
-            destinations,
-            data_directory: self.data_directory.as_ref(),
-            spool,
-            checks: settings.common.checks,
             allow_empty: settings.allow_empty,
             accept_gap: &settings.accept_gap,
             partial: settings.partial,
-            timeout,
             patience: match self.form {
                 Form::Abort => Patience::ABORT,
                 Form::Retry => Patience::RETRY,
             },
             prefetch: (settings.prefetch > 0)
                 .then(|| Prefetcher { start: &prefetcher::start, terms: settings.terms() }),
+            ..Fetch::new(self.name, &self.path, context, timeout)
         }
     }
 }

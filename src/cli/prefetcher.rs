@@ -9,7 +9,7 @@ use super::destinations::Destinations;
 use super::{fetch, guarded, open_spool};
 use crate::cli::args::{self, Parsed};
 use crate::config::{Caller, Program};
-use crate::fetch::{Prefetching, prefetch};
+use crate::fetch::{Context, Prefetching, prefetch};
 use crate::host::data_directory::DataDirectory;
 use nix::sys::signal::{SigSet, Signal};
 use std::ffi::OsString;
@@ -104,16 +104,17 @@ fn run(args: Vec<OsString>) -> Option<()> {
     let settings = args::layers(&matches, Program::Fetch, caller).ok()?.fetch().ok()?;
     log::set_max_level(log::LevelFilter::Off); // whatever -v says
     let spool = open_spool(settings.common.spool_dir.clone(), Some(&data_directory))?;
-    let terms = settings.terms();
     let destinations = Destinations::open(&settings.common.archive, Some(&spool)).shared();
     // What was relative has been read; no directory of the server's is kept busy.
     env::set_current_dir(spool.folder()).ok()?;
-    prefetch(&Prefetching {
-        data_directory,
-        spool,
-        destinations,
-        checks: settings.common.checks,
-        terms,
+    prefetch(Prefetching {
+        terms: settings.terms(),
+        context: Context {
+            destinations,
+            data_directory: Some(data_directory),
+            spool: Some(spool),
+            checks: settings.common.checks,
+        },
         window: settings.prefetch,
         timeout: settings.common.timeout.unwrap_or(TIMEOUT),
     })

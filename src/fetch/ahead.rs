@@ -2,7 +2,7 @@
 //!
 //! Whatever fails in here is a miss, and the file is fetched as ever.
 
-use super::{Fetch, Prefetcher};
+use super::{Context, Fetch, Prefetcher};
 use crate::host::data_directory::{DataDirectory, RunningServer};
 use crate::host::target::{Target, TargetError};
 use crate::object::Sha256Sum;
@@ -48,9 +48,13 @@ impl<'a> Ahead<'a> {
         if request.path.file_name()?.to_str()? == name.to_string() {
             return None;
         }
-        let (directory, server, system_id) = (request.data_directory?, server?, control?);
-        let spool = request.spool?;
-        let prefetched = place(spool, directory, &server, system_id, request.destinations, prefetcher.terms)?;
+        let (server, system_id) = (server?, control?);
+        let Context { data_directory: Some(directory), spool: Some(spool), destinations, .. } =
+            request.context
+        else {
+            return None;
+        };
+        let prefetched = place(spool, directory, &server, system_id, destinations, prefetcher.terms)?;
         Some(Ahead {
             request,
             prefetcher,
@@ -99,7 +103,7 @@ impl<'a> Ahead<'a> {
         let patience = deadline.saturating_duration_since(start) / 2;
         let (mut progress, mut grown) = (None, start);
         loop {
-            let checks = self.request.checks;
+            let checks = self.request.context.checks;
             if let Some(hit) = self.prefetched.hit(self.name, checks, self.system_id, SystemTime::now()) {
                 return Some(hit);
             }
@@ -157,9 +161,7 @@ fn put(target: &Target, hit: &mut Hit) -> Result<(), TargetError> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Patience;
     use super::*;
-    use crate::object::Checks;
     use std::sync::atomic::{AtomicBool, Ordering};
 
     const HOUR: Duration = Duration::from_secs(3600);
@@ -174,27 +176,17 @@ mod tests {
         let directory = DataDirectory::at(&data).unwrap();
         let server = directory.server().unwrap();
         let spool = Spool::open(base.path().join("spool")).unwrap();
-        let (system_id, checks, terms) = (SystemId(7), Checks::Header, Sha256Sum::of(b"terms"));
+        let (system_id, terms) = (SystemId(7), Sha256Sum::of(b"terms"));
         let purpose = Purpose { addresses: Vec::new(), terms, system_id, server: &server };
         let prefetched = spool.prefetched(&purpose).unwrap();
         prefetched.create().unwrap();
         let name: SegmentName = "000000010000000000000002".parse().unwrap();
         fs::write(prefetched.part(name), "half").unwrap();
         let _prefetcher = spool.be_prefetcher().unwrap().unwrap();
-        let request = Fetch {
-            name: WalName::Segment(name),
-            path: &data.join("RECOVERYXLOG"),
-            destinations: &[],
-            data_directory: Some(&directory),
-            spool: Some(&spool),
-            checks,
-            allow_empty: false,
-            accept_gap: &[],
-            partial: false,
-            timeout: HOUR,
-            patience: Patience::NONE,
-            prefetch: None,
-        };
+        let (data_directory, kept) = (Some(directory.clone()), Some(spool.clone()));
+        let context = Context { data_directory, spool: kept, ..Context::of(Vec::new()) };
+        let path = data.join("RECOVERYXLOG");
+        let request = Fetch::new(WalName::Segment(name), &path, &context, HOUR);
         let ahead = Ahead {
             request: &request,
             prefetcher: Prefetcher { start: &|_| {}, terms },

@@ -1,7 +1,7 @@
 //! One destination asked: our own object by its key, then what other tools stored, then what its
 //! listings show of a file that is not there.
 
-use super::search::Search;
+use super::asking::{Asker, Asking};
 use super::{Cause, Failures, explain, failed, local};
 use crate::archive::absent::{Evidence, Lack, Seen, Shape};
 use crate::archive::identity;
@@ -33,10 +33,10 @@ pub(super) struct Proof {
     pub warnings: Vec<Failure>,
 }
 
-impl Search<'_> {
+impl Asking<'_> {
     /// Asks one destination. A hit in an archive of our own is one request.
     pub(super) fn ask(&self, storage: &dyn Storage) -> Result<Said, Failures> {
-        let name = self.request.name;
+        let name = self.name;
         for _ in 0..ATTEMPTS {
             let mut copies = Copies::default();
             self.try_copy(storage, &Key::of(name), &mut copies).map_err(|failure| vec![failure])?;
@@ -78,18 +78,18 @@ impl Search<'_> {
     /// Whether it is of this cluster, by its own word, where the cluster is known. That it is of
     /// another one is damage.
     fn is_ours(&self, decoded: &Decoded) -> bool {
-        self.control.is_none() || decoded.system_id().is_some()
+        self.system_id.is_none() || decoded.system_id().is_some()
     }
 
     /// Looks for what other tools may have stored, and for what stands around it.
     fn look_further(&self, storage: &dyn Storage, copies: &mut Copies) -> Result<Beyond, Failure<Cause>> {
-        let name = self.request.name;
+        let name = self.name;
         let identity = self.identity(storage).map_err(|error| failed(&error))?;
         self.refuse_nameless(storage, copies, identity.map(|found| found.system_id))?;
         let ours = copies.good.as_ref().is_some_and(|good| good.decoded.trailer.is_some());
         // A copy without our trailer tells by itself that other tools were at work.
         let foreign = copies.good.is_some() || identity.is_none_or(|identity| identity.foreign);
-        if ours || (self.unasked && !foreign) {
+        if ours || (self.asker == Asker::Prefetcher && !foreign) {
             return Ok(Beyond { identity, ..Beyond::default() });
         }
         if foreign && storage.nature().is_directory() {
@@ -110,7 +110,7 @@ impl Search<'_> {
         }
         let held_by = match identity {
             Some(identity) => Some(identity.system_id),
-            None if self.control.is_none()
+            None if self.system_id.is_none()
                 || copies.good.as_ref().is_some_and(|good| self.is_ours(&good.decoded)) =>
             {
                 None
@@ -123,12 +123,12 @@ impl Search<'_> {
 
     /// The cluster by the WAL files that stand there: those around the name, else the first.
     fn held_by(&self, storage: &dyn Storage, around: &Around) -> crate::storage::Result<Option<SystemId>> {
-        let checks = self.request.checks;
-        match lookup::system_id(storage, &around.samples, self.control, checks)? {
-            Some(id) if self.control.is_none_or(|ours| ours == id) => Ok(Some(id)),
+        let checks = self.context.checks;
+        match lookup::system_id(storage, &around.samples, self.system_id, checks)? {
+            Some(id) if self.system_id.is_none_or(|ours| ours == id) => Ok(Some(id)),
             other => {
                 let (samples, _) = lookup::sample(storage, true)?;
-                Ok(lookup::system_id(storage, &samples, self.control, checks)?.or(other))
+                Ok(lookup::system_id(storage, &samples, self.system_id, checks)?.or(other))
             }
         }
     }
@@ -140,23 +140,23 @@ impl Search<'_> {
         copies: &mut Copies,
         owner: Option<SystemId>,
     ) -> Result<(), Failure<Cause>> {
-        let Some(theirs) = owner.filter(|theirs| self.control.is_some_and(|ours| ours != *theirs)) else {
+        let Some(theirs) = owner.filter(|theirs| self.system_id.is_some_and(|ours| ours != *theirs)) else {
             return Ok(());
         };
         if copies.good.take_if(|good| !self.is_ours(&good.decoded)).is_none() {
             return Ok(());
         }
-        let refusal = explain::lack(storage.place(), Lack::Cluster(theirs), self.control);
+        let refusal = explain::lack(storage.place(), Lack::Cluster(theirs), self.system_id);
         refusal.map_or(Ok(()), Err)
     }
 
     /// Whose archive it is. For nobody who asked, of a bucket, what the spool remembers is enough; an
     /// answer is given only by what stands there.
     fn identity(&self, storage: &dyn Storage) -> crate::storage::Result<Option<Identity>> {
-        let (spool, now) = (self.request.spool, SystemTime::now());
-        match self.unasked {
-            true => identity::known_identity(storage, self.control, spool, now),
-            false => identity::identity_now(storage, spool, now),
+        let (spool, now) = (self.context.spool.as_ref(), SystemTime::now());
+        match self.asker {
+            Asker::Prefetcher => identity::known_identity(storage, self.system_id, spool, now),
+            Asker::PostgreSql => identity::identity_now(storage, spool, now),
         }
     }
 
@@ -195,10 +195,10 @@ impl Search<'_> {
     fn try_copy(&self, storage: &dyn Storage, key: &Key, copies: &mut Copies) -> Result<(), Failure<Cause>> {
         let mut temporary = None;
         let opened = if copies.good.is_some() {
-            self.open(storage, key, self.request.checks, &mut io::sink())
+            self.open(storage, key, self.context.checks, &mut io::sink())
         } else {
             let temporary = temporary.insert(self.target.temporary().map_err(|error| local(&error))?);
-            self.open(storage, key, self.request.checks, &mut temporary.file)
+            self.open(storage, key, self.context.checks, &mut temporary.file)
         };
         let decoded = match opened {
             Ok(Some(decoded)) => decoded,
@@ -231,7 +231,7 @@ impl Search<'_> {
         checks: Checks,
         output: &mut (dyn Write + Send),
     ) -> Result<Option<Decoded>, Failure<Cause>> {
-        let opener = Opener { checks, system_id: self.control, segment_size: self.segment_size };
+        let opener = Opener { checks, system_id: self.system_id, segment_size: self.segment_size };
         let opened = opener.open(storage, key, output).map_err(|error| match error {
             OpenError::Storage(error) => failed(&error),
             OpenError::Output(error) => local(&self.target.unwritable(error)),
@@ -243,7 +243,7 @@ impl Search<'_> {
             Some(Verdict::OtherCluster(reason)) => Err(explain::damaged(storage.place(), key, &reason)
                 .hint("name the archive of this cluster in restore_command")),
             Some(Verdict::Unread) => {
-                let name = Stored::of(key).name().unwrap_or(self.request.name);
+                let name = Stored::of(key).name().unwrap_or(self.name);
                 Err(explain::unknown(storage.place(), name, key.as_str()))
             }
         }
@@ -254,8 +254,7 @@ impl Search<'_> {
         let Some(good) = copies.good else { return Err(copies.faults) };
         let Decoded { size, sha256, page, .. } = good.decoded;
         let oddities = page.map(|page| page.oddities()).unwrap_or_default();
-        let oddities =
-            oddities.iter().map(|oddity| Failure::new((), format!("\"{}\": {oddity}", self.request.name)));
+        let oddities = oddities.iter().map(|oddity| Failure::new((), format!("\"{}\": {oddity}", self.name)));
         let warnings = copies.faults.iter().map(Failure::remark).chain(oddities).collect();
         self.publish(good.temporary).map_err(|failure| vec![failure])?;
         Ok(Said::Delivered(Proof { size, sha256, warnings }))

@@ -11,6 +11,8 @@
 //! fsynced: PostgreSQL fsyncs what it keeps.
 
 mod ahead;
+mod asking;
+mod context;
 mod destination;
 mod explain;
 mod own_copy;
@@ -19,22 +21,23 @@ mod patience;
 mod prefetch;
 mod search;
 
+pub use context::Context;
 pub use patience::{Patience, TO_THE_DEADLINE};
 pub use prefetch::{Prefetching, prefetch};
 
 use crate::failure::Failure;
 use crate::host::data_directory::{DataDirectory, RunningServer};
 use crate::host::target::{Target, TargetError};
-use crate::object::{Checks, Sha256Sum};
-use crate::spool::Spool;
-use crate::storage::{Error, Kind, Shared};
+use crate::object::Sha256Sum;
+use crate::storage::{Error, Kind};
 use crate::wal::{ControlFile, SegmentSize, Timeline, TimelineHistory, WalName};
 use ahead::Ahead;
+use asking::{Asker, Asking};
 use log::Level;
 use search::{End, Search};
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 /// What a fetch can fail of, gravest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -70,14 +73,7 @@ pub struct Fetch<'a> {
     pub name: WalName,
     /// `%p`.
     pub path: &'a Path,
-    /// In the order in which they are asked.
-    pub destinations: &'a [Shared],
-    /// The cluster that recovers, where it is known.
-    pub data_directory: Option<&'a DataDirectory>,
-    /// Where it can be had.
-    pub spool: Option<&'a Spool>,
-    /// Whether pages are looked at.
-    pub checks: Checks,
+    pub context: &'a Context,
     /// Believe an empty destination.
     pub allow_empty: bool,
     /// Segments and timeline histories that are known to be lost for good.
@@ -90,6 +86,23 @@ pub struct Fetch<'a> {
     pub patience: Patience,
     /// `None`: nothing is prefetched.
     pub prefetch: Option<Prefetcher<'a>>,
+}
+
+impl<'a> Fetch<'a> {
+    /// With no gap or empty destination accepted, nothing waited for, nothing prefetched.
+    pub fn new(name: WalName, path: &'a Path, context: &'a Context, timeout: Duration) -> Self {
+        Fetch {
+            name,
+            path,
+            context,
+            allow_empty: false,
+            accept_gap: &[],
+            partial: false,
+            timeout,
+            patience: Patience::NONE,
+            prefetch: None,
+        }
+    }
 }
 
 /// The process that brings segments ahead.
@@ -132,9 +145,10 @@ pub fn fetch(request: &Fetch<'_>) -> Result<Answer, Failures> {
 /// The part of a worker: asks the destinations, and leaves the proved file to its supervisor.
 pub fn ask_for(request: &Fetch<'_>, supervisor: u32) -> Result<Answer, Failures> {
     let deadline = Instant::now() + request.timeout;
-    let asked_by = request.data_directory.and_then(DataDirectory::server);
+    let asked_by = request.context.server();
     let target = Target::of_worker(request.path, supervisor);
-    match search(request, control(request)?, target, asked_by, deadline)? {
+    let control = request.context.control().map_err(|failure| vec![failure])?;
+    match search(request, control, target, asked_by, deadline)? {
         Found::File(_) | Found::Otherwise => Ok(Answer::Delivered),
         Found::Absent => Ok(Answer::Absent),
     }
@@ -156,9 +170,9 @@ fn search(
     asked_by: Option<RunningServer>,
     deadline: Instant,
 ) -> Result<Found, Failures> {
-    let ordered = request.spool.map(|spool| spool.healthy_first(request.destinations, SystemTime::now()));
-    let request = Fetch { destinations: ordered.as_deref().unwrap_or(request.destinations), ..*request };
-    let proof = match Search::new(&request, target, control, asked_by).run(deadline)? {
+    let Fetch { context, name, .. } = *request;
+    let asking = Asking::new(context, name, Asker::PostgreSql, target, control, asked_by);
+    let proof = match (Search { request, asking }).run(deadline)? {
         End::Archived(proof) => proof,
         End::Otherwise => return Ok(Found::Otherwise),
         End::Absent => return Ok(Found::Absent),
@@ -167,15 +181,6 @@ fn search(
         warning.log(Level::Warn);
     }
     Ok(Found::File(proof.size))
-}
-
-/// What the control file says of the cluster that recovers.
-fn control(request: &Fetch<'_>) -> Result<Option<ControlFile>, Failures> {
-    let Some(directory) = request.data_directory else { return Ok(None) };
-    directory.control().map_err(|error| {
-        let what = format!("cannot read \"{}/global/pg_control\": {error}", directory.path().display());
-        vec![Failure::new(Cause::Local, what)]
-    })
 }
 
 /// A request that was begun.
@@ -205,9 +210,9 @@ impl<'a> Call<'a> {
         }
         let mut deadline = start + request.timeout;
         // Before the wait for the folder: whoever asked then is whom the answer is for.
-        let asked_by = request.data_directory.and_then(DataDirectory::server);
+        let asked_by = request.context.server();
         let target = Target::take(request.path, deadline).map_err(|error| vec![local(&error)])?;
-        let control = control(request)?;
+        let control = request.context.control().map_err(|failure| vec![failure])?;
         let ahead = Ahead::of(request, control.map(|control| control.system_id), asked_by.clone());
         if ahead.as_ref().is_some_and(|ahead| ahead.deliver(&target, deadline)) {
             return Ok(Begun::Answered(Answer::Delivered));
@@ -226,7 +231,7 @@ impl<'a> Call<'a> {
 
     /// A worker proved the file.
     pub fn take_over(&self) -> Result<Answer, Failures> {
-        still_asked(self.request, self.asked_by.as_ref()).map_err(|failure| vec![failure])?;
+        self.still_asked()?;
         let size = self.target.take_over().map_err(|error| vec![local(&error)])?;
         self.go_on(size);
         Ok(Answer::Delivered)
@@ -246,7 +251,7 @@ impl<'a> Call<'a> {
         let mut temporary = self.target.temporary().map_err(failed)?;
         let written = temporary.file.write_all(&content);
         written.map_err(|error| failed(self.target.unwritable(error)))?;
-        still_asked(self.request, self.asked_by.as_ref()).map_err(|failure| vec![failure])?;
+        self.still_asked()?;
         self.target.publish(temporary).map_err(failed)?;
         let name = self.request.name;
         if !absent {
@@ -255,6 +260,10 @@ impl<'a> Call<'a> {
             );
         }
         Ok(true)
+    }
+
+    fn still_asked(&self) -> Result<(), Failures> {
+        self.request.context.still_asked(self.asked_by.as_ref()).map_err(|failure| vec![failure])
     }
 
     /// Removes what a worker left.
@@ -274,20 +283,9 @@ fn shows_a_file(failure: &Failure<Cause>) -> bool {
     matches!(failure.kind, Cause::Damaged | Cause::Local)
 }
 
-/// An orphan of an earlier server must not put its file where a newer one reads its own.
-fn still_asked(request: &Fetch<'_>, asked_by: Option<&RunningServer>) -> Result<(), Failure<Cause>> {
-    match request.data_directory {
-        Some(directory) if directory.is_abandoned_by(asked_by) => Err(Failure::new(
-            Cause::Refused,
-            "the server that asked is gone, so nothing was put in its place",
-        )),
-        _ => Ok(()),
-    }
-}
-
 fn is_promoting(request: &Fetch<'_>) -> bool {
     let is_history = matches!(request.name, WalName::TimelineHistory(_));
-    is_history && request.data_directory.is_some_and(DataDirectory::is_past_recovery)
+    is_history && request.context.data_directory.as_ref().is_some_and(DataDirectory::is_past_recovery)
 }
 
 /// PostgreSQL's own file of the name, which it uses where the archive has none.

@@ -50,7 +50,7 @@ impl Search<'_> {
         deadline: Instant,
     ) -> std::result::Result<bool, Failures> {
         let destinations: Vec<Deadline> = self
-            .request
+            .asking
             .destinations
             .iter()
             .map(|destination| Deadline::new(Arc::clone(destination), deadline))
@@ -100,11 +100,11 @@ impl Search<'_> {
             found.key,
             found.end
         );
-        self.publish(temporary)
+        self.asking.publish(temporary)
     }
 
     fn spool_for_partials(&self) -> Result<&Spool> {
-        self.request.spool.ok_or_else(|| {
+        self.request.context.spool.as_ref().ok_or_else(|| {
             Failure::new(Cause::Local, "--partial needs a spool, and none can be had").hint(
                 "what is given is no whole segment, and without the spool's memory of it wal-push would archive it as one: \
                  name a directory for the spool with --spool-dir",
@@ -154,7 +154,7 @@ impl Search<'_> {
         let common = offset(shorter.end, segment, shorter.size);
         let same = shorter.size == longer.size
             && begin_alike(&shorter.file, &longer.file, common)
-                .map_err(|error| local(&self.target.unwritable(error)))?;
+                .map_err(|error| local(&self.asking.target.unwritable(error)))?;
         if same {
             return Ok(longer);
         }
@@ -180,9 +180,11 @@ impl Search<'_> {
         walker.begin(segment);
         let folder = self.request.path.parent().filter(|folder| !folder.as_os_str().is_empty());
         let file = tempfile::tempfile_in(folder.unwrap_or(Path::new(".")));
-        let file = file.map_err(|error| local(&self.target.unwritable(error)))?;
+        let file = file.map_err(|error| local(&self.asking.target.unwritable(error)))?;
         let mut output = Both { file: &file, walker: &mut walker };
-        let Some(decoded) = self.open(storage, key, Checks::Header, &mut output)? else { return Ok(None) };
+        let Some(decoded) = self.asking.open(storage, key, Checks::Header, &mut output)? else {
+            return Ok(None);
+        };
         let size = SegmentSize::new(decoded.size).ok_or_else(|| damaged("its size is that of no segment"))?;
         let walk = walker.walk();
         let end = walk.end.or(walk.stop.position()).ok_or_else(|| damaged("it holds no record"))?;
@@ -192,7 +194,7 @@ impl Search<'_> {
     /// Copies it up to its last record and makes what follows zeros: a recycled segment's old pages
     /// are no records of this history, whatever they look like. The sum of the result.
     fn cut(&self, found: &Found, segment: SegmentName) -> Result<(Temporary, Sha256Sum)> {
-        let mut temporary = self.target.temporary().map_err(|error| local(&error))?;
+        let mut temporary = self.asking.target.temporary().map_err(|error| local(&error))?;
         let kept = offset(found.end, segment, found.size);
         let (mut source, output) = (&found.file, &mut temporary.file);
         let copied = source
@@ -201,7 +203,7 @@ impl Search<'_> {
             .and_then(|_| output.set_len(found.size.bytes()))
             .and_then(|()| output.rewind())
             .and_then(|()| Sha256Sum::of_reader(output));
-        let sha256 = copied.map_err(|error| local(&self.target.unwritable(error)))?;
+        let sha256 = copied.map_err(|error| local(&self.asking.target.unwritable(error)))?;
         Ok((temporary, sha256))
     }
 

@@ -5,13 +5,12 @@
 //! an archive costs one question and no storm. Does not know processes: who starts it, and what
 //! becomes of its exit code, is the edge's.
 
-use super::search::{Asked, Search};
-use super::{Fetch, Patience, ahead};
+use super::asking::{Asked, Asker, Asking};
+use super::{Context, ahead};
 use crate::host::data_directory::{DataDirectory, RunningServer};
 use crate::host::target::Target;
-use crate::object::{Checks, Sha256Sum};
+use crate::object::Sha256Sum;
 use crate::spool::{Prefetched, Spool};
-use crate::storage::Shared;
 use crate::wal::{ControlFile, SegmentName, SegmentSize, WalName};
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -45,27 +44,24 @@ const LOCK_PATIENCE: Duration = Duration::from_millis(500);
 /// What the prefetcher needs.
 #[derive(Clone)]
 pub struct Prefetching {
-    /// Of the server that recovers.
-    pub data_directory: DataDirectory,
-    /// To put the segments in.
-    pub spool: Spool,
-    /// In the order in which they are asked.
-    pub destinations: Vec<Shared>,
-    /// Whether pages are looked at.
-    pub checks: Checks,
+    /// With the data directory of the server that recovers, and the spool that segments are put in.
+    pub context: Context,
     /// See [`super::Prefetcher::terms`].
     pub terms: Sha256Sum,
     /// How many segments to be ahead.
     pub window: usize,
+    /// Of one segment.
     pub timeout: Duration,
 }
 
 /// Runs until the server recovers no more; `None` where there was nothing to do from the start.
-pub fn prefetch(request: &Prefetching) -> Option<()> {
-    let Prefetching { data_directory, spool, destinations, terms, .. } = request;
-    let server = data_directory.server()?;
-    let control = data_directory.control().ok()??;
-    let prefetched = ahead::place(spool, data_directory, &server, control.system_id, destinations, *terms)?;
+pub fn prefetch(request: Prefetching) -> Option<()> {
+    let Prefetching { context, terms, window, timeout } = request;
+    let (directory, spool) = (context.data_directory.clone()?, context.spool.clone()?);
+    let server = directory.server()?;
+    let control = directory.control().ok()??;
+    let prefetched =
+        ahead::place(&spool, &directory, &server, control.system_id, &context.destinations, terms)?;
     let tried = Instant::now();
     let lock = loop {
         match spool.be_prefetcher().ok()? {
@@ -75,33 +71,37 @@ pub fn prefetch(request: &Prefetching) -> Option<()> {
         }
     };
     let _ = spool.clear_prefetched(Some(&prefetched)); // the next one tries again
-    let source = Downloads { request: request.clone(), server, control, prefetched, lock: Arc::new(lock) };
-    source.run();
+    let downloads =
+        Downloads { context, directory, spool, server, control, prefetched, timeout, lock: Arc::new(lock) };
+    downloads.run(window);
     Some(())
 }
 
 /// Everything that does not change.
 #[derive(Clone)]
 struct Downloads {
-    request: Prefetching,
+    context: Context,
+    directory: DataDirectory,
+    spool: Spool,
     server: RunningServer,
     control: ControlFile,
     prefetched: Prefetched,
+    timeout: Duration,
     lock: Arc<File>,
 }
 
 impl Downloads {
-    fn run(self) {
+    fn run(self, window: usize) {
         let source = Arc::new(self);
         let (send, finished) = mpsc::channel();
-        let mut plan = Window::new(source.request.window);
+        let mut plan = Window::new(window);
         let (mut moved, mut watched) = (Instant::now(), Instant::now());
         loop {
             if watched.elapsed() > WATCH {
-                if !source.request.spool.is_locked_by(&source.lock) {
+                if !source.spool.is_locked_by(&source.lock) {
                     return; // the spool was deleted, and what is there now is another one's
                 }
-                if source.request.spool.has_other_purpose(&source.prefetched) {
+                if source.spool.has_other_purpose(&source.prefetched) {
                     return; // the settings were changed; the next request starts one that has them
                 }
                 if source.is_over() {
@@ -141,8 +141,7 @@ impl Downloads {
 
     /// The server is gone, is another one, or recovers no more.
     fn is_over(&self) -> bool {
-        let directory = &self.request.data_directory;
-        directory.is_abandoned_by(Some(&self.server)) || !directory.is_in_archive_recovery()
+        self.directory.is_abandoned_by(Some(&self.server)) || !self.directory.is_in_archive_recovery()
     }
 
     /// Deletes what is of no use, and finds what is there.
@@ -158,7 +157,7 @@ impl Downloads {
             plan.wanted.iter().filter(|name| !plan.running.contains(name)).copied().collect();
         plan.held.clear();
         for name in unknown {
-            match self.prefetched.hit(name, self.request.checks, self.control.system_id, SystemTime::now()) {
+            match self.prefetched.hit(name, self.context.checks, self.control.system_id, SystemTime::now()) {
                 Some(_) => drop(plan.held.insert(name)),
                 None => self.prefetched.discard(name),
             }
@@ -167,7 +166,7 @@ impl Downloads {
 
     fn has_room(&self, plan: &Window) -> bool {
         let Some((_, size)) = plan.position else { return false };
-        let Ok(system) = rustix::fs::statvfs(self.request.spool.folder()) else { return false };
+        let Ok(system) = rustix::fs::statvfs(self.spool.folder()) else { return false };
         let (free, whole) = (system.f_bavail * system.f_frsize, system.f_blocks * system.f_frsize);
         let running = u64::try_from(plan.running.len() + 1).unwrap_or(u64::MAX);
         let window = u64::try_from(plan.wanted.len()).unwrap_or(u64::MAX);
@@ -188,29 +187,14 @@ impl Downloads {
 
     /// Brings and seals one segment.
     fn bring(&self, name: SegmentName) -> Option<()> {
-        let Prefetching { data_directory, spool, destinations, checks, timeout, .. } = &self.request;
-        let path = self.prefetched.path(name);
-        let target = Target::private(path.clone(), self.prefetched.part(name));
+        let target = Target::private(self.prefetched.path(name), self.prefetched.part(name));
         // From now on a wal-fetch that wants this segment waits for it.
         let _claim = target.temporary().ok()?;
-        let ordered = spool.healthy_first(destinations, SystemTime::now());
-        let request = Fetch {
-            name: WalName::Segment(name),
-            path: &path,
-            destinations: &ordered,
-            data_directory: Some(data_directory),
-            spool: Some(spool),
-            checks: *checks,
-            allow_empty: true,
-            partial: false,
-            accept_gap: &[],
-            timeout: *timeout,
-            patience: Patience::NONE,
-            prefetch: None,
-        };
-        let mut search = Search::new(&request, target, Some(self.control), Some(self.server.clone()));
-        search.unasked = true;
-        match search.ask_all(Instant::now() + *timeout) {
+        let asked_by = Some(self.server.clone());
+        let name_asked = WalName::Segment(name);
+        let asking =
+            Asking::new(&self.context, name_asked, Asker::Prefetcher, target, Some(self.control), asked_by);
+        match asking.ask_all(Instant::now() + self.timeout) {
             Ok(Asked::Delivered(proof)) => {
                 let sealed = self.prefetched.seal(name, proof.sha256, proof.warnings, SystemTime::now());
                 sealed.ok()

@@ -1,25 +1,22 @@
-//! All destinations asked for one file, as often as patience allows, and what their answers mean.
+//! The answer for PostgreSQL: all destinations asked as often as patience allows, and what they say
+//! together.
 //!
-//! Knows: the order of asking, what their failures say together, what PostgreSQL's own copies in
-//! pg_wal are worth. Does not know: what makes a file absent ([`crate::archive::absent`]), how long to wait
+//! Knows: what their failures say together, what PostgreSQL's own copies in
+//! pg_wal are worth. Does not know: how
+//! destinations are asked ([`super::asking`]), what makes a file absent ([`crate::archive::absent`]), how long to wait
 //! ([`super::patience`]), exit codes, prefetched files, who waits for the answer.
 
-use super::destination::{Proof, Said};
+use super::asking::{Asked, Asking, Round};
+use super::destination::Proof;
 use super::patience::{Next, Reason, Waits};
 use super::{
-    Cause, Failures, Fetch, explain, hint_in_promotion, is_promoting, local, own_copy, own_history, own_path,
-    still_asked,
+    Cause, Failures, Fetch, explain, hint_in_promotion, is_promoting, own_copy, own_history, own_path,
 };
-use crate::archive::absent::{self, Asked as Question, Excuse, Gap, OwnCopy, Shape};
+use crate::archive::absent::{self, Asked as Question, Excuse, Gap, OwnCopy};
 use crate::failure::Failure;
-use crate::host::data_directory::{self, RunningServer};
-use crate::host::target::{Target, Temporary};
-use crate::storage::Shared;
-use crate::storage::deadline::Deadline;
-use crate::wal::{ControlFile, SegmentSize, SystemId, TimelineHistory, WalName};
+use crate::wal::{TimelineHistory, WalName};
 use log::Level;
 use std::fs;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// How long nobody looks whether the server that asked is still there.
@@ -34,49 +31,18 @@ pub(super) enum End {
     Absent,
 }
 
-/// What came of asking all destinations.
-pub(super) enum Asked {
-    /// The proved file is at the path.
-    Delivered(Proof),
-    Nobody(Round),
-}
-
-/// What all destinations said, none of them having the file.
-pub(super) struct Round {
-    /// One for each destination; `None` where it failed.
-    shapes: Vec<Option<Shape>>,
-    faults: Failures,
-}
-
 pub(super) struct Search<'a> {
     pub(super) request: &'a Fetch<'a>,
-    pub(super) target: Target,
-    pub(super) control: Option<SystemId>,
-    /// The cluster's, where it is known.
-    pub(super) segment_size: Option<SegmentSize>,
-    asked_by: Option<RunningServer>,
-    /// Nobody asked yet: that it is not there needs no proof.
-    pub(super) unasked: bool,
+    pub(super) asking: Asking<'a>,
 }
 
-impl<'a> Search<'a> {
-    pub(super) fn new(
-        request: &'a Fetch<'a>,
-        target: Target,
-        control: Option<ControlFile>,
-        asked_by: Option<RunningServer>,
-    ) -> Self {
-        let segment_size = segment_size(request, control);
-        let control = control.map(|control| control.system_id);
-        Search { request, target, control, segment_size, asked_by, unasked: false }
-    }
-
+impl Search<'_> {
     /// Asks until there is an answer.
     pub(super) fn run(self, deadline: Instant) -> Result<End, Failures> {
         let mut waits = Waits::new(self.request.patience);
         let mut before = Vec::new();
         loop {
-            let round = match self.ask_all(deadline)? {
+            let round = match self.asking.ask_all(deadline)? {
                 Asked::Nobody(round) => round,
                 Asked::Delivered(proof) => return Ok(End::Archived(proof)),
             };
@@ -93,9 +59,9 @@ impl<'a> Search<'a> {
                 absent::Conclusion::Unproved(lacks, gap) => {
                     let lacks = lacks.iter().filter_map(|(index, lack)| {
                         Some(explain::lack(
-                            self.request.destinations.get(*index)?.place(),
+                            self.asking.destinations.get(*index)?.place(),
                             *lack,
-                            self.control,
+                            self.asking.system_id,
                         ))
                     });
                     (round.faults.into_iter().chain(lacks.flatten()).collect(), gap)
@@ -125,38 +91,13 @@ impl<'a> Search<'a> {
         }
     }
 
-    /// Asks the destinations in order, going on past every fault.
-    pub(super) fn ask_all(&self, deadline: Instant) -> Result<Asked, Failures> {
-        let destinations = self.request.destinations;
-        let mut round = Round { shapes: Vec::new(), faults: Vec::new() };
-        for (index, destination) in destinations.iter().enumerate() {
-            let storage = share(destination, destinations.len() - index, deadline);
-            match self.ask(&storage) {
-                Ok(Said::Delivered(mut proof)) => {
-                    let faults = round.faults.iter().map(Failure::remark);
-                    proof.warnings.splice(..0, faults);
-                    return Ok(Asked::Delivered(proof));
-                }
-                Ok(Said::Nothing(shape)) => round.shapes.push(Some(*shape)),
-                Err(failures) if failures.iter().any(|failure| failure.kind == Cause::Local) => {
-                    return Err(failures);
-                }
-                Err(failures) => {
-                    round.shapes.push(None);
-                    round.faults.extend(failures);
-                }
-            }
-        }
-        Ok(Asked::Nobody(round))
-    }
-
     /// What a round proves. The files of pg_wal are read only where they matter.
     fn conclude(&self, round: &Round) -> absent::Conclusion {
         let request = self.request;
         let mut question = Question {
             name: request.name,
-            system_id: self.control,
-            segment_size: self.segment_size,
+            system_id: self.asking.system_id,
+            segment_size: self.asking.segment_size,
             own_timeline: None,
             own_copy: OwnCopy::None,
             histories: &[],
@@ -172,7 +113,8 @@ impl<'a> Search<'a> {
         if !matches!(verdict, absent::Conclusion::Missing(_) | absent::Conclusion::Unproved(_, Some(_))) {
             return verdict;
         }
-        question.own_timeline = request.data_directory.and_then(|directory| directory.timeline().ok()?);
+        question.own_timeline =
+            request.context.data_directory.as_ref().and_then(|directory| directory.timeline().ok()?);
         question.own_copy = self.own_copy();
         absent::conclude(&question, &round.shapes)
     }
@@ -186,7 +128,7 @@ impl<'a> Search<'a> {
             _ if any(&[Cause::NothingThere]) => Reason::NothingThere { history },
             Some(gap) if faults.is_empty() => {
                 let name = self.request.name;
-                let known = self.request.spool.is_some_and(|spool| spool.knows_hole(name));
+                let known = self.request.context.spool.as_ref().is_some_and(|spool| spool.knows_hole(name));
                 Reason::Hole { age: gap.evidence().age, known }
             }
             _ => Reason::Final,
@@ -203,17 +145,11 @@ impl<'a> Search<'a> {
         }
     }
 
-    /// An orphan of an earlier server must not put its file where a newer one reads its own.
-    pub(super) fn publish(&self, temporary: Temporary) -> Result<(), Failure<Cause>> {
-        still_asked(self.request, self.asked_by.as_ref())?;
-        self.target.publish(temporary).map_err(|error| local(&error))
-    }
-
     /// A restart of the server waits for this process: its shared memory is in use.
     fn pause(&self, pause: Duration) -> Result<(), Failures> {
         let end = Instant::now() + pause;
         loop {
-            still_asked(self.request, self.asked_by.as_ref()).map_err(|failure| vec![failure])?;
+            self.asking.still_asked().map_err(|failure| vec![failure])?;
             let left = end.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return Ok(());
@@ -226,7 +162,7 @@ impl<'a> Search<'a> {
     pub(super) fn own_copy(&self) -> OwnCopy {
         match (self.request.name, own_path(self.request)) {
             (WalName::Segment(segment), Some(path)) => {
-                own_copy::of_segment(&path, segment, self.control, self.segment_size)
+                own_copy::of_segment(&path, segment, self.asking.system_id, self.asking.segment_size)
             }
             (WalName::TimelineHistory(_), _) if own_history(self.request).is_some() => OwnCopy::Complete,
             _ => OwnCopy::None,
@@ -257,7 +193,7 @@ impl<'a> Search<'a> {
 
     /// The next call that asks for it in the retry form need not wait again.
     fn remember_hole(&self) {
-        if let Some(spool) = self.request.spool
+        if let Some(spool) = &self.request.context.spool
             && let Err(error) = spool.note_hole(self.request.name)
         {
             log::debug!("cannot write to the spool \"{}\": {error}", spool.folder().display());
@@ -278,19 +214,4 @@ impl<'a> Search<'a> {
             )
         });
     }
-}
-
-/// A slow destination must not eat the next ones' part of the time.
-fn share(destination: &Shared, remaining: usize, deadline: Instant) -> Deadline {
-    let left = deadline.saturating_duration_since(Instant::now());
-    let share = left / u32::try_from(remaining).unwrap_or(u32::MAX);
-    Deadline::new(Arc::clone(destination), Instant::now() + share)
-}
-
-/// By the control file, else by a segment that lies in pg_wal.
-fn segment_size(request: &Fetch<'_>, control: Option<ControlFile>) -> Option<SegmentSize> {
-    let (directory, control) = (request.data_directory?, control?);
-    control
-        .segment_size
-        .or_else(|| data_directory::segment_size_in(&directory.path().join("pg_wal"), control.system_id))
 }

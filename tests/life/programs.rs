@@ -11,7 +11,7 @@ use wal_archive::copy;
 use wal_archive::drain::{self, Became, Drain};
 use wal_archive::expire;
 use wal_archive::expire::plan::{Plan, Rules};
-use wal_archive::fetch::{self, Answer, Fetch, Patience};
+use wal_archive::fetch::{self, Answer, Context, Fetch};
 use wal_archive::host::data_directory::DataDirectory;
 use wal_archive::object::Checks;
 use wal_archive::push::{self, Cause, Push};
@@ -85,23 +85,10 @@ impl Site {
     }
 
     pub fn fetch(&self, name: WalName, to: &str, timeout: Duration) -> Fetched {
-        let (directory, spool) = (self.directory(), self.spool());
         let path = self.data.join("pg_wal").join(to);
-        let request = Fetch {
-            name,
-            path: &path,
-            destinations: &self.destinations,
-            data_directory: directory.as_ref(),
-            spool: spool.as_ref(),
-            checks: Checks::Header,
-            allow_empty: false,
-            accept_gap: &[],
-            partial: false,
-            timeout,
-            patience: Patience::NONE,
-            prefetch: None,
-        };
-        match fetch::fetch(&request) {
+        let (data_directory, spool) = (self.directory(), self.spool());
+        let context = Context { data_directory, spool, ..Context::of(self.destinations.clone()) };
+        match fetch::fetch(&Fetch::new(name, &path, &context, timeout)) {
             Ok(Answer::Delivered) => Fetched::Delivered,
             Ok(Answer::Absent) => Fetched::Absent,
             Err(failures) => {
