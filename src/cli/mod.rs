@@ -6,7 +6,6 @@ mod destinations;
 pub mod exit;
 pub mod fetch;
 mod log;
-mod prefetcher;
 pub mod push;
 mod supervise;
 

@@ -5,9 +5,10 @@
 //! that is the first process of its container adopts it, and takes any other for a crash of its
 //! own.
 
-use super::destinations::Destinations;
-use super::{fetch, guarded, open_spool};
+use super::command;
 use crate::cli::args::{self, Parsed};
+use crate::cli::destinations::Destinations;
+use crate::cli::{guarded, open_spool};
 use crate::config::{Caller, Program};
 use crate::fetch::{Context, Prefetching, prefetch};
 use crate::host::data_directory::DataDirectory;
@@ -97,7 +98,7 @@ fn detach() -> io::Result<()> {
 }
 
 fn run(args: Vec<OsString>) -> Option<()> {
-    let Parsed::Run(matches) = args::parse(fetch::command(), args) else { return None };
+    let Parsed::Run(matches) = args::parse(command(), args) else { return None };
     let data_directory = DataDirectory::at(matches.get_one::<PathBuf>(FLAG)?)?;
     // The data directory chooses the cluster, as it did for the wal-fetch that started this.
     let caller = Caller::of(Some(&data_directory));
