@@ -11,9 +11,9 @@ use crate::object::proof::MAX_TEXT;
 use crate::object::{Checks, EncodeError, Encoder, Trailer};
 use crate::spool::{Spool, Stamp};
 use crate::storage::{Body, BodyWriter, body};
-use crate::wal::{BackupHistory, FirstPage, SegmentSize, SystemId, TimelineHistory, WalName};
+use crate::wal::{BackupHistory, FirstPage, SegmentName, SegmentSize, SystemId, TimelineHistory, WalName};
 use rustix::fs::{Mode, OFlags};
-use std::fs::File;
+use std::fs::{self, File, Metadata};
 use std::io::{self, Cursor, Read};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
@@ -80,65 +80,36 @@ pub struct Source {
 impl Source {
     /// Reads it once and encodes it.
     pub fn read(name: WalName, path: &Path, intake: &Intake, encoder: &mut Encoder) -> Result<Self> {
-        let unreadable = |error: io::Error| {
-            Failure::new(Cause::Source, format!("cannot read \"{}\": {error}", path.display()))
-        };
-        // A pipe would be waited for until somebody writes to it.
-        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let file = rustix::fs::open(path, flags, Mode::empty());
-        let mut file = file.map(File::from).map_err(|error| unreadable(error.into()))?;
-        let before = file.metadata().map_err(unreadable)?;
-        if !before.is_file() {
-            return Err(Failure::new(Cause::Source, format!("\"{}\" is not a regular file", path.display())));
-        }
+        let (mut file, before) = open(path)?;
+        let incoming = Incoming { name, path, intake, len: before.len() };
         let control = control_system_id(intake.data_directory.as_ref())?;
         let mut head = Vec::new();
         let head_len = if name.is_pages() { FirstPage::LEN as u64 } else { MAX_TEXT };
-        file.by_ref().take(head_len).read_to_end(&mut head).map_err(unreadable)?;
-        let checked = check(name, path, intake, before.len(), &head, control)?;
-
-        let folders = body::overflow_folders(intake.spool.as_ref().map(Spool::folder));
-        let mut body = if intake.urgent { BodyWriter::new(folders) } else { BodyWriter::sharing(folders) };
-        let mut content = Cursor::new(&head).chain(file.by_ref());
-        let encoded = encoder.encode(name, before.len(), checked.system_id, &mut content, &mut body);
-        let trailer = encoded.map_err(|error| match error {
-            EncodeError::Read(error) => unreadable(error),
-            EncodeError::Length(read) => {
-                changed(path, &format!("{read} bytes were read of {}", before.len()))
-            }
-            EncodeError::Write(error) => {
-                let hint = match error.kind() {
-                    std::io::ErrorKind::WouldBlock => {
-                        "raise the limits of processes and threads (ulimit -u, TasksMax)"
-                    }
-                    _ => "make room for a temporary file in the spool directory, $TMPDIR, /var/tmp or /tmp",
-                };
-                let what = format!("cannot keep the compressed form of \"{}\": {error}", path.display());
-                Failure::new(Cause::Source, what).hint(hint)
-            }
-        })?;
-        let after = file.metadata().and_then(|open| Ok((open, std::fs::metadata(path)?)));
-        let (open, named) = after.map_err(unreadable)?;
-        let stamp = Stamp::of(&before);
-        if stamp != Stamp::of(&open) || stamp != Stamp::of(&named) {
-            return Err(changed(path, "its size, times or inode differ"));
-        }
+        file.by_ref().take(head_len).read_to_end(&mut head).map_err(|error| unreadable(path, &error))?;
+        let Checked { page, segment_size, system_id } = incoming.check(&head, control)?;
+        let content = Cursor::new(&head).chain(file.by_ref());
+        let (trailer, body) = incoming.encode(content, system_id, encoder)?;
+        let stamp = incoming.unchanged(&before, &file)?;
         if intake.drop_cache
             && let Err(error) = rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed)
         {
             log::debug!("\"{}\" stays in the page cache: {error}", path.display());
         }
-        Ok(Source {
-            name,
-            path: path.to_owned(),
-            trailer,
-            body: body.finish(),
-            page: checked.page,
-            segment_size: checked.segment_size,
-            modified: before.modified().unwrap_or(SystemTime::UNIX_EPOCH),
-            stamp,
-        })
+        let modified = before.modified().unwrap_or(SystemTime::UNIX_EPOCH);
+        Ok(Source { name, path: path.to_owned(), trailer, body, page, segment_size, modified, stamp })
     }
+}
+
+fn open(path: &Path) -> Result<(File, Metadata)> {
+    // A pipe would be waited for until somebody writes to it.
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let opened = rustix::fs::open(path, flags, Mode::empty()).map_err(io::Error::from);
+    let opened = opened.map(File::from).and_then(|file| Ok((file.metadata()?, file)));
+    let (metadata, file) = opened.map_err(|error| unreadable(path, &error))?;
+    if !metadata.is_file() {
+        return Err(Failure::new(Cause::Source, format!("\"{}\" is not a regular file", path.display())));
+    }
+    Ok((file, metadata))
 }
 
 /// What the content proves.
@@ -148,69 +119,125 @@ struct Checked {
     system_id: Option<SystemId>,
 }
 
-fn check(
+/// One file while it is read.
+struct Incoming<'a> {
     name: WalName,
-    path: &Path,
-    intake: &Intake,
+    path: &'a Path,
+    intake: &'a Intake,
     len: u64,
-    head: &[u8],
-    control: Option<SystemId>,
-) -> Result<Checked> {
-    let invalid = |reason: String| {
-        Failure::new(Cause::Invalid, format!("\"{}\" is not a valid \"{name}\": {reason}", path.display()))
-    };
-    let odd = |oddities: Vec<String>| {
-        for oddity in oddities {
-            log::warn!("\"{}\": {oddity}; archived all the same", path.display());
-        }
-    };
-    match name {
-        WalName::Segment(segment) | WalName::Partial(segment) => {
-            if intake.checks == Checks::NoHeader {
-                let size = SegmentSize::new(len)
-                    .ok_or_else(|| invalid(format!("{len} bytes is no size of a segment")))?;
-                return Ok(Checked { page: None, segment_size: Some(size), system_id: control });
+}
+
+impl Incoming<'_> {
+    fn check(&self, head: &[u8], control: Option<SystemId>) -> Result<Checked> {
+        match self.name {
+            WalName::Segment(segment) | WalName::Partial(segment) => {
+                return self.check_pages(segment, head, control);
             }
-            let page = FirstPage::read(head).ok_or_else(|| invalid(format!("it has only {len} bytes")))?;
-            let size = page.check(segment, len).map_err(|bad| {
-                invalid(bad.to_string()).hint(
-                    "PostgreSQL never archives such a file; if somebody put it into pg_wal, remove it and its .ready file",
-                )
-            })?;
-            if let Some(control) = control
-                && control != page.system_id()
-            {
-                let own = intake.data_directory.as_ref().filter(|directory| directory.holds(path));
-                return Err(invalid(format!(
-                    "it is of the cluster with system identifier {}, the data directory {}has {control}",
-                    page.system_id(),
-                    intake.data_directory.as_ref().map_or_else(String::new, |directory| {
-                        format!("\"{}\" ", directory.path().display())
-                    })
-                ))
-                .hint(match own {
-                    Some(_) => "a file of another cluster, or from before pg_upgrade or initdb, lies in pg_wal: remove it and its .ready file",
-                    None => "the file lies elsewhere and may be good: run wal-push in the data directory that it comes from, or correct PGDATA",
-                }));
+            WalName::TimelineHistory(timeline) => {
+                let history =
+                    TimelineHistory::parse(timeline, head).map_err(|bad| self.invalid(bad.to_string()))?;
+                self.warn(history.oddities());
             }
-            odd(page.oddities());
-            Ok(Checked { page: Some(page), segment_size: Some(size), system_id: Some(page.system_id()) })
-        }
-        WalName::TimelineHistory(timeline) => {
-            let history = TimelineHistory::parse(timeline, head).map_err(|bad| invalid(bad.to_string()))?;
-            odd(history.oddities());
-            Ok(Checked { page: None, segment_size: None, system_id: control })
-        }
-        WalName::BackupHistory(segment, _) => {
             // PostgreSQL writes it without fsync and never reads it, so nothing in it may block archiving.
-            match BackupHistory::parse(head) {
+            WalName::BackupHistory(segment, _) => match BackupHistory::parse(head) {
                 Some(backup) if backup.start_segment == segment => {}
-                Some(backup) => odd(vec![format!("it speaks of segment \"{}\"", backup.start_segment)]),
-                None => odd(vec!["it is not a backup history file that can be understood".to_owned()]),
+                Some(backup) => self.warn([format!("it speaks of segment \"{}\"", backup.start_segment)]),
+                None => self.warn(["it is not a backup history file that can be understood".to_owned()]),
+            },
+        }
+        Ok(Checked { page: None, segment_size: None, system_id: control })
+    }
+
+    fn check_pages(&self, segment: SegmentName, head: &[u8], control: Option<SystemId>) -> Result<Checked> {
+        let len = self.len;
+        if self.intake.checks == Checks::NoHeader {
+            let size = SegmentSize::new(len)
+                .ok_or_else(|| self.invalid(format!("{len} bytes is no size of a segment")))?;
+            return Ok(Checked { page: None, segment_size: Some(size), system_id: control });
+        }
+        let page = FirstPage::read(head).ok_or_else(|| self.invalid(format!("it has only {len} bytes")))?;
+        let size = page.check(segment, len).map_err(|bad| {
+            self.invalid(bad.to_string()).hint(
+                "PostgreSQL never archives such a file; if somebody put it into pg_wal, remove it and its .ready file",
+            )
+        })?;
+        if let Some(control) = control.filter(|control| *control != page.system_id()) {
+            return Err(self.other_cluster(page.system_id(), control));
+        }
+        self.warn(page.oddities());
+        Ok(Checked { page: Some(page), segment_size: Some(size), system_id: Some(page.system_id()) })
+    }
+
+    /// Reads the rest of the file into the body of its object.
+    fn encode(
+        &self,
+        mut content: impl Read,
+        system_id: Option<SystemId>,
+        encoder: &mut Encoder,
+    ) -> Result<(Trailer, Body)> {
+        let Incoming { name, path, intake, len } = *self;
+        let folders = body::overflow_folders(intake.spool.as_ref().map(Spool::folder));
+        let mut body = if intake.urgent { BodyWriter::new(folders) } else { BodyWriter::sharing(folders) };
+        let encoded = encoder.encode(name, len, system_id, &mut content, &mut body);
+        let trailer = encoded.map_err(|error| match error {
+            EncodeError::Read(error) => unreadable(path, &error),
+            EncodeError::Length(read) => self.changed(&format!("{read} bytes were read of {len}")),
+            EncodeError::Write(error) => {
+                let hint = match error.kind() {
+                    io::ErrorKind::WouldBlock => {
+                        "raise the limits of processes and threads (ulimit -u, TasksMax)"
+                    }
+                    _ => "make room for a temporary file in the spool directory, $TMPDIR, /var/tmp or /tmp",
+                };
+                let what = format!("cannot keep the compressed form of \"{}\": {error}", path.display());
+                Failure::new(Cause::Source, what).hint(hint)
             }
-            Ok(Checked { page: None, segment_size: None, system_id: control })
+        })?;
+        Ok((trailer, body.finish()))
+    }
+
+    /// Proves that the path still names the file that was opened, and that it is as it was then.
+    fn unchanged(&self, before: &Metadata, file: &File) -> Result<Stamp> {
+        let after = file.metadata().and_then(|open| Ok((open, fs::metadata(self.path)?)));
+        let (open, named) = after.map_err(|error| unreadable(self.path, &error))?;
+        let stamp = Stamp::of(before);
+        match stamp == Stamp::of(&open) && stamp == Stamp::of(&named) {
+            true => Ok(stamp),
+            false => Err(self.changed("its size, times or inode differ")),
         }
     }
+
+    fn warn(&self, oddities: impl IntoIterator<Item = String>) {
+        for oddity in oddities {
+            log::warn!("\"{}\": {oddity}; archived all the same", self.path.display());
+        }
+    }
+
+    fn invalid(&self, reason: String) -> Failure<Cause> {
+        let what = format!("\"{}\" is not a valid \"{}\": {reason}", self.path.display(), self.name);
+        Failure::new(Cause::Invalid, what)
+    }
+
+    fn other_cluster(&self, theirs: SystemId, control: SystemId) -> Failure<Cause> {
+        let directory = self.intake.data_directory.as_ref();
+        let shown = directory.map_or_else(String::new, |it| format!("\"{}\" ", it.path().display()));
+        let failure = self.invalid(format!(
+            "it is of the cluster with system identifier {theirs}, the data directory {shown}has {control}"
+        ));
+        failure.hint(match directory.is_some_and(|directory| directory.holds(self.path)) {
+            true => "a file of another cluster, or from before pg_upgrade or initdb, lies in pg_wal: remove it and its .ready file",
+            false => "the file lies elsewhere and may be good: run wal-push in the data directory that it comes from, or correct PGDATA",
+        })
+    }
+
+    fn changed(&self, how: &str) -> Failure<Cause> {
+        let what = format!("\"{}\" changed while it was read ({how})", self.path.display());
+        Failure::new(Cause::Source, what).hint("nothing was stored; PostgreSQL asks again by itself")
+    }
+}
+
+fn unreadable(path: &Path, error: &io::Error) -> Failure<Cause> {
+    Failure::new(Cause::Source, format!("cannot read \"{}\": {error}", path.display()))
 }
 
 fn control_system_id(data_directory: Option<&DataDirectory>) -> Result<Option<SystemId>> {
@@ -224,9 +251,4 @@ fn control_system_id(data_directory: Option<&DataDirectory>) -> Result<Option<Sy
             ),
         )
     })
-}
-
-fn changed(path: &Path, how: &str) -> Failure<Cause> {
-    Failure::new(Cause::Source, format!("\"{}\" changed while it was read ({how})", path.display()))
-        .hint("nothing was stored; PostgreSQL asks again by itself")
 }

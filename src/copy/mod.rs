@@ -19,9 +19,9 @@ use crate::archive::object::Opener;
 use crate::failure::Failure;
 use crate::finding::Finding;
 use crate::host::side_by_side::by_many;
-use crate::object::{Checks, Expired};
+use crate::object::{Checks, Expired, Identity};
 use crate::storage::{Body, Error, Kind, Shared, Storage};
-use crate::wal::WalName;
+use crate::wal::{Timeline, WalName};
 use histories::HeldBack;
 use names::{Item, Named};
 use one::Done;
@@ -105,57 +105,20 @@ struct Copier<'a> {
 
 /// Runs it. An error is what kept it from beginning; what happened later is in the report.
 pub fn copy(request: &Request<'_>) -> Result<Copied, Failure> {
-    let Request { checks, .. } = *request;
     let (from, to) = (request.from.as_ref(), request.to.as_ref());
-    let failed = |error: Error| Failure::from_storage((), &error);
-    let Owner { system_id, segment_size } = identity::owner(from, checks).map_err(failed)?;
-    let claimant = Claimant { system_id, segment_size, checks };
-    let identity =
-        identity::claim(to, &claimant, None, SystemTime::now()).map_err(|refusal| match refusal {
-            Refusal::OtherCluster { message, hint } => Failure::new((), message).hint(hint),
-            Refusal::NoArchive(error) => {
-                let failure = failed(error);
-                match (system_id, segment_size) {
-                    (Some(id), Some(size)) => failure.hint(format!(
-                        "correct the path; for a new archive run: wal-archive init {} --system-id {id} --segment-size {}",
-                        to.place(),
-                        size.bytes()
-                    )),
-                    _ => failure,
-                }
-            }
-            Refusal::Storage(error) => failed(error),
-        })?;
+    let identity = claim(from, to, request.checks)?;
     let in_place = from.address() == to.address();
     let copy = Copier {
         from,
         to,
-        opener: Opener { checks, system_id: Some(identity.system_id), segment_size: None },
+        opener: Opener { system_id: Some(identity.system_id), ..Opener::of_any_cluster(request.checks) },
         level: request.level,
         repair: request.repair,
         in_place,
         other_encodings: identity.foreign && !in_place,
     };
     let state = SharedReport { report: Mutex::default(), progress: request.progress };
-    let (mut histories, mut timelines) = (Vec::new(), BTreeSet::new());
-    for item in names::names(from).map_err(failed)? {
-        match item.map_err(failed)? {
-            Item::Stranger(key) => {
-                let mut report = state.report();
-                report.strangers_total += 1;
-                if report.strangers.len() < STRANGERS_KEPT {
-                    report.strangers.push(key);
-                }
-            }
-            Item::Wal(named) => {
-                state.report().listed += 1;
-                timelines.insert(named.name.timeline());
-                if is_history(&named) {
-                    histories.push(named);
-                }
-            }
-        }
-    }
+    let (histories, timelines) = state.count(from)?;
     let held_back = copy.bring_histories(&histories, &timelines, &state);
     if state.goes_on() {
         match names::names(from) {
@@ -163,17 +126,41 @@ pub fn copy(request: &Request<'_>) -> Result<Copied, Failure> {
                 let rest = names.filter(|item| !matches!(item, Ok(Item::Wal(named)) if is_history(named)));
                 copy.bring_all(rest, &held_back, request.jobs, &state);
             }
-            Err(error) => state.report().failures.push(failed(error)),
+            Err(error) => state.report().failures.push(failed(&error)),
         }
     }
-    if !in_place && state.goes_on() {
-        let carried = carry_records(from, to);
-        state.report().failures.extend(carried.err().map(failed));
+    if !in_place
+        && state.goes_on()
+        && let Err(error) = carry_records(from, to)
+    {
+        state.report().failures.push(failed(&error));
     }
     let mut report = state.report.into_inner().unwrap_or_else(PoisonError::into_inner);
     // Several threads found them in no order.
     report.findings.sort_by(|one, other| (&one.key, &one.place).cmp(&(&other.key, &other.place)));
     Ok(report)
+}
+
+/// Makes sure that the destination is an archive of the source's cluster.
+fn claim(from: &dyn Storage, to: &dyn Storage, checks: Checks) -> Result<Identity, Failure> {
+    let Owner { system_id, segment_size } = identity::owner(from, checks).map_err(|error| failed(&error))?;
+    let claimant = Claimant { system_id, segment_size, checks };
+    identity::claim(to, &claimant, None, SystemTime::now()).map_err(|refusal| match refusal {
+        Refusal::OtherCluster { message, hint } => Failure::new((), message).hint(hint),
+        Refusal::Storage(error) => failed(&error),
+        Refusal::NoArchive(error) => match system_id.zip(segment_size) {
+            None => failed(&error),
+            Some((id, size)) => failed(&error).hint(format!(
+                "correct the path; for a new archive run: wal-archive init {} --system-id {id} --segment-size {}",
+                to.place(),
+                size.bytes()
+            )),
+        },
+    })
+}
+
+fn failed(error: &Error) -> Failure {
+    Failure::from_storage((), error)
 }
 
 /// Brings the records of what was expired on purpose, which is as little at the destination.
@@ -209,6 +196,30 @@ impl SharedReport<'_> {
         self.report.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Counts what the source lists; its histories, and the timelines of all its files.
+    fn count(&self, from: &dyn Storage) -> Result<(Vec<Named>, BTreeSet<Timeline>), Failure> {
+        let (mut histories, mut timelines) = (Vec::new(), BTreeSet::new());
+        for item in names::names(from).map_err(|error| failed(&error))? {
+            let mut report = self.report();
+            match item.map_err(|error| failed(&error))? {
+                Item::Stranger(key) => {
+                    report.strangers_total += 1;
+                    if report.strangers.len() < STRANGERS_KEPT {
+                        report.strangers.push(key);
+                    }
+                }
+                Item::Wal(named) => {
+                    report.listed += 1;
+                    timelines.insert(named.name.timeline());
+                    if is_history(&named) {
+                        histories.push(named);
+                    }
+                }
+            }
+        }
+        Ok((histories, timelines))
+    }
+
     fn goes_on(&self) -> bool {
         self.report().failures.len() < TOO_MANY
     }
@@ -239,7 +250,7 @@ impl SharedReport<'_> {
             }
         }
         report.findings.extend(done.findings);
-        report.failures.extend(failure.map(|error| Failure::from_storage((), &error)));
+        report.failures.extend(failure.map(|error| failed(&error)));
         (self.progress)(&report);
     }
 }
@@ -268,7 +279,7 @@ impl Copier<'_> {
                         state.add(done, failure);
                     }
                     Ok(Item::Stranger(_)) => {} // counted before
-                    Err(error) => state.report().failures.push(Failure::from_storage((), &error)),
+                    Err(error) => state.report().failures.push(failed(&error)),
                 }
             }
         };

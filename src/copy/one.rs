@@ -28,6 +28,14 @@ struct Object {
     ours: bool,
 }
 
+/// An intact copy at the source.
+struct Good {
+    kept: Kept,
+    decoded: Decoded,
+    /// What it holds, where it was kept while it was read.
+    raw: Option<Body>,
+}
+
 impl Copier<'_> {
     /// Brings everything that the source holds of a name.
     pub(super) fn bring(&self, named: &Named, done: &mut Done) -> Result<()> {
@@ -84,8 +92,8 @@ impl Copier<'_> {
         Ok(self.opener.intact(self.to, key)?.and_then(|decoded| decoded.trailer))
     }
 
-    /// Reads the first intact copy, as wal-fetch would: our own object is believed alone, others
-    /// must be the same. `None`: there is none, or it was deleted meanwhile.
+    /// Reads the first intact copy, in our own encoding. `None`: there is none, or it was deleted
+    /// meanwhile.
     fn read(
         &self,
         name: WalName,
@@ -93,41 +101,11 @@ impl Copier<'_> {
         to: &Key,
         faults: &mut Vec<Finding>,
     ) -> Result<Option<Object>> {
-        let mut good: Option<(Kept, Decoded, Option<Body>)> = None;
-        for key in from {
-            // Our own object is passed on as it is, and a further copy only compared.
-            let mut raw = (good.is_none() && key != to).then(room);
-            let mut nowhere = io::sink();
-            let output = raw.as_mut().map_or(&mut nowhere as &mut (dyn Write + Send), |raw| raw);
-            let Some(kept) = self.opener.keep(self.from, key, output)? else { continue };
-            let decoded = match &kept.verdict {
-                Verdict::Intact(decoded) => decoded.clone(),
-                verdict => {
-                    faults.push(not_intact(self.from, name, key, verdict));
-                    continue;
-                }
-            };
-            match &good {
-                Some((first, other, _)) if other.sha256 != decoded.sha256 => {
-                    let what =
-                        format!("\"{key}\" is intact and differs from \"{}\", which is, too", first.key);
-                    let finding = Finding::new(FindingKind::Conflict, name, self.from.place(), what);
-                    faults.push(finding.key(key));
-                    return Ok(None);
-                }
-                Some(_) => {}
-                None => {
-                    let ours = decoded.trailer.is_some();
-                    good = Some((kept, decoded, raw.map(BodyWriter::finish)));
-                    if ours {
-                        break;
-                    }
-                }
-            }
-        }
-        let Some((kept, decoded, raw)) = good else { return Ok(None) };
-        let Decoded { size, sha256, .. } = decoded;
-        let (source, ours) = (kept.key.clone(), decoded.trailer.is_some());
+        let Some(Good { kept, decoded, raw }) = self.first_intact(name, from, to, faults)? else {
+            return Ok(None);
+        };
+        let (size, sha256, source) = (decoded.size, decoded.sha256, kept.key);
+        let ours = decoded.trailer.is_some();
         // Another tool's zstd under our own key cannot be replaced, and need not be.
         if ours || self.in_place && source == *to {
             return Ok(Some(Object { body: kept.body, size, sha256, source, ours }));
@@ -143,20 +121,70 @@ impl Copier<'_> {
                 }
             }
         };
+        let body = self.encode(name, &decoded, &raw)?;
+        Ok(Some(Object { body, size, sha256, source, ours }))
+    }
+
+    /// As wal-fetch would: our own object is believed alone, others must be the same.
+    fn first_intact(
+        &self,
+        name: WalName,
+        from: &[Key],
+        to: &Key,
+        faults: &mut Vec<Finding>,
+    ) -> Result<Option<Good>> {
+        let mut good: Option<Good> = None;
+        for key in from {
+            // Our own object is passed on as it is, and a further copy only compared.
+            let mut raw = (good.is_none() && key != to).then(room);
+            let mut nowhere = io::sink();
+            let output = raw.as_mut().map_or(&mut nowhere as &mut (dyn Write + Send), |raw| raw);
+            let Some(kept) = self.opener.keep(self.from, key, output)? else { continue };
+            let decoded = match &kept.verdict {
+                Verdict::Intact(decoded) => decoded.clone(),
+                verdict => {
+                    faults.push(not_intact(self.from, name, key, verdict));
+                    continue;
+                }
+            };
+            match &good {
+                Some(first) if first.decoded.sha256 != decoded.sha256 => {
+                    let what =
+                        format!("\"{key}\" is intact and differs from \"{}\", which is, too", first.kept.key);
+                    let finding = Finding::new(FindingKind::Conflict, name, self.from.place(), what);
+                    faults.push(finding.key(key));
+                    return Ok(None);
+                }
+                Some(_) => {}
+                None => {
+                    let ours = decoded.trailer.is_some();
+                    good = Some(Good { kept, decoded, raw: raw.map(BodyWriter::finish) });
+                    if ours {
+                        break;
+                    }
+                }
+            }
+        }
+        Ok(good)
+    }
+
+    /// Our own object of what another tool stored.
+    fn encode(&self, name: WalName, decoded: &Decoded, raw: &Body) -> Result<Body> {
         let system_id = decoded.system_id().or(self.opener.system_id);
         let mut body = room();
-        encode(name, size, system_id, self.level, &mut raw.reader(), &mut body).map_err(|error| {
+        let encoded = encode(name, decoded.size, system_id, self.level, &mut raw.reader(), &mut body);
+        encoded.map_err(|error| {
             let what = format!("cannot encode \"{name}\" anew");
             match error {
                 EncodeError::Read(error) | EncodeError::Write(error) => {
                     Error::new(Kind::Invalid, what).caused_by(error).hint("make room in $TMPDIR")
                 }
                 EncodeError::Length(read) => {
-                    Error::new(Kind::Invalid, format!("{what}: {read} bytes of {size}"))
+                    Error::new(Kind::Invalid, format!("{what}: {read} bytes of {}", decoded.size))
                 }
             }
         })?;
-        Ok(Some(Object { body: body.finish(), size, sha256, source, ours }))
+        Ok(body.finish())
     }
 
     /// Creates the object, or tells how what stands there differs.

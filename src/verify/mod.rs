@@ -96,7 +96,7 @@ pub fn verify(
     progress: Progress<'_>,
 ) -> Result<Verified, Failure> {
     if storages.is_empty() {
-        return Err(Failure::new((), "no destination is named"));
+        return Err(no_destination());
     }
     let (mut inventories, storages, mut findings) = list(storages);
     let mut mixed = names::two_clusters(&inventories);
@@ -104,25 +104,12 @@ pub fn verify(
         mixed.append(&mut findings);
         return Ok(Verified::of_findings(inventories, mixed));
     }
-    let since = since(options.since, &inventories, &storages, now)?;
-    let scope = Scope {
-        since,
-        label: options.label.clone(),
-        accepted: options.accepted.clone(),
-        accepted_histories: options.accepted_histories.clone(),
-    };
+    let scope = options.scope(since(options.since, &inventories, &storages, now)?);
     await_arrivals(&storages, &mut inventories, now);
-    let Some(names) = by_names(&inventories, &scope) else {
-        return Err(Failure::new((), "no destination is named"));
-    };
-    if let Some(label) = &options.label
-        && names.needs.is_empty()
-    {
-        return Err(Failure::new(
-            (),
-            format!("no backup with the label \"{label}\" can be recovered from here"),
-        )
-        .hint("\"wal-archive list\" shows the backups and their labels"));
+    let names = by_names(&inventories, &scope).ok_or_else(no_destination)?;
+    if let (Some(label), true) = (&options.label, names.needs.is_empty()) {
+        let what = format!("no backup with the label \"{label}\" can be recovered from here");
+        return Err(Failure::new((), what).hint("\"wal-archive list\" shows the backups and their labels"));
     }
     let mut chains = (options.depth == Depth::Records).then(|| Chains::new(&names));
     let patience: Vec<_> = storages.iter().map(|_| Patience::default()).collect();
@@ -137,20 +124,35 @@ pub fn verify(
     let Checked { count, findings: found, intact } = objects.check(chains.as_mut(), progress);
     findings.extend(names.findings.iter().cloned());
     // A history file that cannot be read was found by the inventory already.
-    let known = |finding: &Finding| {
-        findings.iter().any(|f| f.kind == finding.kind && f.name == finding.name && f.place == finding.place)
+    let same = |one: &Finding, other: &Finding| {
+        one.kind == other.kind && one.name == other.name && one.place == other.place
     };
-    let found: Vec<Finding> = found.into_iter().filter(|finding| !known(finding)).collect();
-    findings.extend(found);
+    let new: Vec<_> =
+        found.into_iter().filter(|new| !findings.iter().any(|known| same(known, new))).collect();
+    findings.extend(new);
     let recoverable = recovery::recoverable(&names, &intact, chains.as_ref());
     if let Some(chains) = chains {
-        let place =
-            inventories.iter().map(|inventory| inventory.place.as_str()).collect::<Vec<_>>().join(", ");
-        findings.extend(chains.findings(&names, &place));
+        let places: Vec<_> = inventories.iter().map(|inventory| inventory.place.as_str()).collect();
+        findings.extend(chains.findings(&names, &places.join(", ")));
     }
     let order = |finding: &Finding| inventories.iter().position(|i| i.place == finding.place);
     findings.sort_by_cached_key(|finding| (order(finding), finding.name.clone(), finding.kind));
     Ok(Verified { checked: count, accepted: names.accepted, inventories, findings, recoverable })
+}
+
+fn no_destination() -> Failure {
+    Failure::new((), "no destination is named")
+}
+
+impl Options {
+    fn scope(&self, since: Option<u64>) -> Scope {
+        Scope {
+            since,
+            label: self.label.clone(),
+            accepted: self.accepted.clone(),
+            accepted_histories: self.accepted_histories.clone(),
+        }
+    }
 }
 
 impl Verified {
