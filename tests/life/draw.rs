@@ -21,9 +21,23 @@ pub fn destinations(rng: &mut Rng) -> Vec<Sort> {
 
 /// What happens in a life in this order, with whatever else between, so that what takes many steps
 /// in a row is not left to chance alone.
-pub fn plot(rng: &mut Rng) -> Vec<Step> {
+pub fn plot(rng: &mut Rng, destinations: &[Sort]) -> Vec<Step> {
     let mut steps = vec![Step::Backup('A'), Step::Write('A', 2)];
-    match rng.below(8) {
+    let plot = match destinations {
+        [Sort::Careless] if rng.percent(60) => 6,
+        _ => rng.below(9),
+    };
+    match plot {
+        // A timeline whose history is lost.
+        8 => steps.extend([
+            Step::Standby { of: 'A', name: 'B', archiving: Archiving::On },
+            Step::Archive { server: 'A', files: 9, look_ahead: 0 },
+            Step::Promote { server: 'B', archiving: Archiving::On, blind: false },
+            Step::Switch('B'),
+            Step::Archive { server: 'B', files: 9, look_ahead: 0 },
+            Step::RemoveEverywhere { object: 2 },
+            Step::Recover { backup: 0, snapshot: Snapshot::Nothing, target: Target::Latest },
+        ]),
         // A snapshot with half of a segment.
         7 => steps.extend([
             Step::CopyWal { of: 'A', backup: 0 },
@@ -110,6 +124,13 @@ pub fn step(rng: &mut Rng, world: &World) -> Step {
         1 => Target::Timeline(1 + rng.below(3) as u32),
         _ => Target::Latest,
     };
+    let object = |rng: &mut Rng| {
+        // Histories are few, and others live by them.
+        let objects = world.destinations[0].objects();
+        let is_history = |key: &&String| key.ends_with(".history.zst");
+        let history = objects.keys().position(|key| is_history(&key)).filter(|_| rng.percent(30));
+        history.map_or_else(|| rng.below(256), |index| index as u64) as u8
+    };
     let primary = if primaries.is_empty() { 'A' } else { rng.pick(&primaries) };
     let any = if servers.is_empty() { 'A' } else { rng.pick(&servers) };
     match rng.below(100) {
@@ -163,10 +184,10 @@ pub fn step(rng: &mut Rng, world: &World) -> Step {
             6 | 7 => Step::Unconditional(byte(rng), rng.percent(50)),
             _ => Step::DropSpool(any),
         },
-        91..92 => Step::Damage { destination: byte(rng), object: byte(rng) },
-        92..93 => Step::Remove { destination: byte(rng), object: byte(rng) },
-        93..95 => Step::RemoveEverywhere { object: byte(rng) },
-        95..97 => Step::Quarantine { destination: byte(rng), object: byte(rng) },
+        91..92 => Step::Damage { destination: byte(rng), object: object(rng) },
+        92..93 => Step::Remove { destination: byte(rng), object: object(rng) },
+        93..95 => Step::RemoveEverywhere { object: object(rng) },
+        95..97 => Step::Quarantine { destination: byte(rng), object: object(rng) },
         97..98 => Step::Verify,
         _ => match rng.below(6) {
             0 => Step::Jump(-1),

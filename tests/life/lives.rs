@@ -27,7 +27,7 @@ pub fn live(programs: Programs, seed: u64) -> Result<(), Broken> {
     let count = 8 + rng.below(STEPS - 8);
     let outcome = guarded(|| {
         let mut world = World::new(&life);
-        let mut plot = draw::plot(&mut rng).into_iter();
+        let mut plot = draw::plot(&mut rng, &life.destinations).into_iter();
         for _ in 0..count {
             let planned = if rng.percent(60) { plot.next() } else { None };
             let step = planned.unwrap_or_else(|| draw::step(&mut rng, &world));
