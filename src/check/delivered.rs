@@ -130,8 +130,10 @@ fn lost(storage: &dyn Storage, missing: Vec<WalName>, rights: Rights) -> Result<
         return Ok(missing);
     }
     let inventory = Inventory::read(storage)?;
-    let runs = || inventory.timelines.values().map(|files| &files.segments);
-    let oldest = runs().filter_map(|segments| segments.first()).min();
+    let segments = inventory.timelines.values().filter_map(|files| files.segments.first());
+    // A backup needs every segment from its first one on.
+    let backups = inventory.backups.iter().filter_map(|backup| inventory.number(backup.start_segment));
+    let oldest = segments.chain(backups).min();
     let is_lost = |name: &WalName| {
         let Some((segment, number)) = name.segment().and_then(|s| Some((s, inventory.number(s)?))) else {
             return true;

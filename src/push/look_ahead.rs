@@ -6,6 +6,11 @@
 //! call finds the same fault and reports it. The `.ready` and `.done` files are PostgreSQL's, and
 //! are only read.
 //!
+//! PostgreSQL never asks for a file before the one before it is archived, and whoever archives to a place
+//! of another server stops at the first file in which the two differ. Looking ahead keeps to that: from a
+//! segment, along its timeline, and nothing is created before that segment was, by this call. Otherwise
+//! the loser of a split brain would leave its later segments behind the winner's.
+//!
 //! Compressing takes cores, so only a few files are compressed at once; storing takes patience, so
 //! as many are being stored as their bodies find memory.
 
@@ -22,7 +27,7 @@ use std::collections::{BTreeSet, VecDeque};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 /// How long after the requested file is settled another one may be begun.
@@ -55,6 +60,9 @@ struct Ahead {
     marks: Marks,
     jobs: usize,
     deadline: Instant,
+    /// Whether the others may be created; nobody knows until the requested file is settled.
+    may_create: Mutex<Option<bool>>,
+    settled: Condvar,
 }
 
 /// What is still to be begun, and until when.
@@ -89,6 +97,8 @@ impl LookAhead {
             marks,
             jobs: at_once,
             deadline,
+            may_create: Mutex::default(),
+            settled: Condvar::new(),
         });
         // The first push of a day proves the destinations, and once is enough.
         let now = if destinations_are_proved(request) { workers } else { 0 };
@@ -106,12 +116,14 @@ impl LookAhead {
         }
     }
 
-    /// Waits for the rest, now that the requested file is settled. Where it failed, nothing more
-    /// is begun.
-    pub(super) fn finish(self, durable: bool) {
-        let begin = Instant::now() + if durable { BEGIN } else { Duration::ZERO };
+    /// Waits for the rest, now that the requested file is settled. Where it failed, or was there already,
+    /// nothing else is created.
+    pub(super) fn finish(self, created: bool) {
+        let begin = Instant::now() + if created { BEGIN } else { Duration::ZERO };
         self.ahead.stop_at(begin);
-        if durable {
+        *self.ahead.may_create() = Some(created);
+        self.ahead.settled.notify_all();
+        if created {
             self.add_workers(self.held_back);
         }
         let LookAhead { ahead, running, ended, .. } = self;
@@ -142,11 +154,12 @@ pub(super) fn destinations_are_proved(request: &Push<'_>) -> bool {
     request.destinations.iter().all(fresh)
 }
 
-/// The files that PostgreSQL will ask for after this one, in its order, as far as the window
-/// reaches and without those that have a mark.
+/// The files of a segment's timeline that PostgreSQL will ask for after it, in its order, as far as the
+/// window reaches and without those that have a mark.
 fn waiting(folder: &Path, asked: WalName, marks: &Marks, window: usize) -> VecDeque<WalName> {
     let status = folder.join("archive_status");
-    if window == 0 || !status.join(format!("{asked}.ready")).exists() {
+    let is_segment = matches!(asked, WalName::Segment(_));
+    if window == 0 || !is_segment || !status.join(format!("{asked}.ready")).exists() {
         return VecDeque::new();
     }
     let mut names: Option<BTreeSet<WalName>> = None;
@@ -156,10 +169,10 @@ fn waiting(folder: &Path, asked: WalName, marks: &Marks, window: usize) -> VecDe
         let Some(name) = file.to_str().and_then(|file| file.strip_suffix(".ready")) else { continue };
         let Ok(name) = name.parse::<WalName>() else { continue };
         let marked = names.get_or_insert_with(|| marks.names(SystemTime::now()));
-        if name == asked || marked.contains(&name) {
+        if name.timeline() != asked.timeline() || name == asked || marked.contains(&name) {
             continue;
         }
-        // pgarch.c, `ready_file_comparator`: histories first, then by name.
+        // pgarch.c, `ready_file_comparator`: by name, histories before all.
         let is_history = matches!(name, WalName::TimelineHistory(_));
         first.insert((!is_history, name.to_string(), name));
         if first.len() > window {
@@ -170,6 +183,17 @@ fn waiting(folder: &Path, asked: WalName, marks: &Marks, window: usize) -> VecDe
 }
 
 impl Ahead {
+    fn may_create(&self) -> std::sync::MutexGuard<'_, Option<bool>> {
+        self.may_create.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until the requested file is settled; whether this one may be created then.
+    fn is_allowed(&self) -> bool {
+        let left = self.deadline.saturating_duration_since(Instant::now());
+        let waited = self.settled.wait_timeout_while(self.may_create(), left, |settled| settled.is_none());
+        waited.unwrap_or_else(PoisonError::into_inner).0.unwrap_or(false)
+    }
+
     fn queue(&self) -> std::sync::MutexGuard<'_, Queue> {
         // Every change is whole, so a poisoned lock still guards a whole queue.
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
@@ -218,6 +242,9 @@ impl Ahead {
     }
 
     fn store(&self, source: Source) {
+        if !self.is_allowed() {
+            return;
+        }
         let (name, stamp) = (source.name, source.stamp);
         let stored = source.store_everywhere(&self.intake, &self.destinations, self.deadline);
         drop(source); // its memory is somebody's room
@@ -237,8 +264,8 @@ impl Ahead {
         for failure in failures {
             log::debug!("looked ahead: {failure}");
         }
-        // The next file would meet the same fault.
-        let general = |cause| !matches!(cause, Cause::Source | Cause::Invalid | Cause::Conflict);
+        // The next file would meet the same fault, or follow another server's.
+        let general = |cause| !matches!(cause, Cause::Source | Cause::Invalid);
         if failures.iter().any(|failure| general(failure.kind)) {
             self.stop_at(Instant::now());
         }
@@ -273,6 +300,8 @@ mod tests {
             marks: spool.marks(folder.path(), &[]).unwrap(),
             jobs: 1,
             deadline: until,
+            may_create: Mutex::default(),
+            settled: Condvar::new(),
         });
         let hung = Body::from(vec![1; 64 << 20]);
         let waiter = Arc::clone(&ahead);

@@ -17,7 +17,7 @@ pub use crate::archive::intake::Cause;
 use crate::archive::intake::{self, Intake, Source};
 use crate::failure::Failure;
 use crate::object::Encoder;
-use crate::spool::Marks;
+use crate::spool::{Marks, Stored};
 use crate::storage::Shared;
 use crate::storage::deadline::Deadline;
 use crate::wal::WalName;
@@ -73,12 +73,13 @@ pub fn push_and_tell(request: &Push<'_>, durable: &dyn Fn()) -> Result<(), Vec<F
         durable();
     }
     if let Some(look_ahead) = look_ahead {
-        look_ahead.finish(outcome.is_ok());
+        let created = |stored: &Vec<Stored>| stored.iter().all(|stored| stored.created);
+        look_ahead.finish(outcome.as_ref().is_ok_and(created));
     }
     if outcome.is_ok() && !proved {
         sweep(request, deadline);
     }
-    outcome
+    outcome.map(drop)
 }
 
 /// Once a day is often enough to look for what a kill left behind, and never before the file is
@@ -118,10 +119,10 @@ fn tidy(request: &Push<'_>) {
     }
 }
 
-fn store(request: &Push<'_>, deadline: Instant) -> Result<(), Vec<Failure<Cause>>> {
+fn store(request: &Push<'_>, deadline: Instant) -> Result<Vec<Stored>, Vec<Failure<Cause>>> {
     let source = Encoder::new(request.intake.level)
         .map_err(|error| Failure::new(Cause::Source, format!("cannot start the compressor: {error}")))
         .and_then(|mut encoder| Source::read(request.name, request.path, &request.intake, &mut encoder))
         .map_err(|failure| vec![failure])?;
-    source.store_everywhere(&request.intake, request.destinations, deadline).map(drop)
+    source.store_everywhere(&request.intake, request.destinations, deadline)
 }

@@ -165,8 +165,8 @@ impl Destination {
                 fs::create_dir(&self.root).unwrap();
                 fs::create_dir(&folder).unwrap();
                 let _ = fs::copy(self.aside().join("archive.json"), self.root.join("archive.json"));
-                let first = fs::read_dir(self.aside().join("wal_005")).unwrap().flatten().next();
-                if let Some(first) = first {
+                let objects = fs::read_dir(self.aside().join("wal_005")).unwrap().flatten();
+                if let Some(first) = objects.min_by_key(fs::DirEntry::file_name) {
                     fs::copy(first.path(), folder.join(first.file_name())).unwrap();
                 }
             }

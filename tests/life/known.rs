@@ -271,3 +271,94 @@ fn where_only_a_timelines_history_is_archived_verify_tells_no_end_of_a_recovery_
     ];
     holds(Programs::Library, &[Bucket], &steps);
 }
+
+#[test]
+fn the_history_of_a_server_that_archived_nothing_else_is_not_replaced_by_another_ones() {
+    let steps = [
+        Backup('A'),
+        Write('A', 2),
+        Archive { server: 'A', files: 4, look_ahead: 0 },
+        Standby { of: 'A', name: 'B', archiving: On },
+        Standby { of: 'A', name: 'C', archiving: On },
+        Write('A', 1),
+        Stream { server: 'C', replay: true },
+        Promote { server: 'B', archiving: On, blind: false },
+        Promote { server: 'C', archiving: On, blind: true },
+        Archive { server: 'B', files: 4, look_ahead: 0 },
+        Damage { destination: 76, object: 3 },
+    ];
+    holds(Programs::Library, &[Directory, Directory], &steps);
+}
+#[test]
+fn check_misses_the_segment_in_which_a_backup_begins() {
+    let steps = [
+        Backup('A'),
+        Write('A', 2),
+        Switch('A'),
+        Write('A', 1),
+        Switch('A'),
+        Archive { server: 'A', files: 2, look_ahead: 4 },
+        RemoveEverywhere { object: 17 },
+        Check('A'),
+    ];
+    holds(Programs::Library, &[Bucket], &steps);
+}
+#[test]
+fn verify_tells_no_end_along_a_timeline_that_another_one_left_before_it_began() {
+    let steps = [
+        Backup('A'),
+        Standby { of: 'A', name: 'B', archiving: On },
+        Standby { of: 'B', name: 'C', archiving: Always },
+        Archive { server: 'A', files: 3, look_ahead: 0 },
+        Promote { server: 'B', archiving: On, blind: false },
+        Stream { server: 'C', replay: true },
+        Archive { server: 'C', files: 4, look_ahead: 0 },
+        Write('A', 1),
+        Switch('A'),
+        Restore { backup: 212, name: 'D', snapshot: Nothing, target: Target::Latest, archiving: Always },
+        Archive { server: 'A', files: 4, look_ahead: 0 },
+        Archive { server: 'D', files: 4, look_ahead: 0 },
+        Verify,
+    ];
+    holds(Programs::Library, &[Bucket], &steps);
+}
+#[test]
+fn a_segment_that_was_moved_aside_is_not_replaced_by_a_clones_while_another_destination_has_it() {
+    let steps = [
+        Backup('A'),
+        Write('A', 2),
+        Switch('A'),
+        Standby { of: 'A', name: 'B', archiving: Off },
+        Write('A', 1),
+        Stream { server: 'B', replay: true },
+        Write('A', 1),
+        Switch('A'),
+        Archive { server: 'A', files: 4, look_ahead: 0 },
+        Damage { destination: 132, object: 187 },
+        Standby { of: 'B', name: 'E', archiving: On },
+        Lose('B'),
+        Clone { of: 'E', name: 'B', spool: true, standby: false },
+        Switch('B'),
+    ];
+    holds(Programs::Library, &[Directory, Directory], &steps);
+}
+#[test]
+fn the_loser_of_a_split_brain_leaves_no_segment_behind_the_winners() {
+    let steps = [
+        Backup('A'),
+        Write('A', 2),
+        Clone { of: 'A', name: 'B', spool: false, standby: false },
+        Standby { of: 'A', name: 'D', archiving: Off },
+        Switch('B'),
+        Write('A', 3),
+        Switch('A'),
+        Write('A', 1),
+        Switch('A'),
+        Archive { server: 'B', files: 4, look_ahead: 0 },
+        Stream { server: 'D', replay: true },
+        Archive { server: 'A', files: 4, look_ahead: 4 },
+        Promote { server: 'D', archiving: Always, blind: false },
+        Switch('D'),
+    ];
+    holds(Programs::Library, &[Bucket], &steps);
+}

@@ -31,7 +31,7 @@ pub struct World {
     pub backups: Vec<Backup>,
     pub oracle: Oracle,
     kill_next: Option<(usize, u8)>,
-    /// What others removed: destination, key, content.
+    /// What others removed, while it was intact: destination, key, content.
     removed: Vec<(usize, String, Vec<u8>)>,
     /// Seconds, so that no two commits are the same.
     clock: u64,
@@ -45,6 +45,13 @@ pub struct Backup {
     pub files: Vec<(WalName, Arc<Content>, Option<Status>)>,
     /// The segment that was being written.
     pub current: Option<(SegmentName, Image)>,
+}
+
+/// Says what happens, where `WAL_ARCHIVE_LIFE_TRACE` is set.
+fn trace(what: impl FnOnce() -> String) {
+    if std::env::var_os("WAL_ARCHIVE_LIFE_TRACE").is_some() {
+        eprintln!("{}", what());
+    }
 }
 
 /// Memory where there is some: no test of a life is about a disk.
@@ -92,17 +99,21 @@ impl World {
 
     fn push(&self, server: char, name: WalName, look_ahead: u8) -> Pushed {
         let node = &self.nodes[&server];
-        match self.life.programs {
+        let outcome = match self.life.programs {
             Programs::Library => self.site(node).push(name, look_ahead.into()),
             Programs::Real => Commands::new(&node.data, &self.destinations).push(name, look_ahead.into()),
-        }
+        };
+        trace(|| format!("  push by {server}: {name}: {outcome:?}"));
+        outcome
     }
 
     fn ask(&self, node: &Node, name: WalName, to: &str, timeout: Duration) -> Fetched {
-        match self.life.programs {
+        let outcome = match self.life.programs {
             Programs::Library => self.site(node).fetch(name, to, timeout),
             Programs::Real => Commands::new(&node.data, &self.destinations).fetch(name, to, timeout),
-        }
+        };
+        trace(|| format!("  fetch: {name}: {outcome:?}"));
+        outcome
     }
 
     pub fn site(&self, node: &Node) -> Site {
@@ -115,6 +126,7 @@ impl World {
 
     /// Runs a step; a violation ends the life.
     pub fn apply(&mut self, step: &Step) -> Result<(), Violation> {
+        trace(|| format!("{step:?}"));
         match *step {
             Step::Write(server, count) => self.write(server, |log, now| {
                 (0..count).for_each(|_| {
@@ -380,6 +392,8 @@ impl World {
             if node.received.is_beginning_of(&parent) {
                 self.receive_segments(node, &parent);
                 node.received = parent;
+            } else if !parent.is_beginning_of(&node.received) {
+                return; // the upstream has no WAL from there on, so the timeline's end is not reached
             }
             // The receiver ends in the middle of a segment, and closes it.
             if let Some(image) = node.received.current_image() {
@@ -576,7 +590,9 @@ impl World {
     }
 
     fn take_away(&mut self, index: usize, key: &str) {
-        if let Some(bytes) = self.destinations[index].read(key) {
+        if let Some(bytes) = self.destinations[index].read(key)
+            && !self.oracle.is_damaged(index, key)
+        {
             self.removed.push((index, key.to_owned(), bytes));
         }
         self.destinations[index].remove(key);
@@ -666,6 +682,7 @@ impl World {
         let Some(words) = said.split("\"wal-archive quarantine ").nth(1) else { return false };
         let subject = words.split('"').next().unwrap_or_default();
         let mut changed = false;
+        trace(|| format!("  wal-archive quarantine {subject}"));
         for index in 0..self.destinations.len() {
             let moved = programs::quarantine(&self.destinations[index].open(), subject);
             for (key, name) in moved.unwrap_or_default() {

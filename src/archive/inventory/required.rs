@@ -47,8 +47,10 @@ pub fn needs(inventory: &Inventory, wanted: &dyn Fn(usize) -> bool) -> Vec<Need>
     for (timeline, files) in &inventory.timelines {
         let Ok(branch) = inventory.branch(*timeline) else { continue };
         let own = files.segments.last().max(inventory.newest_shown(*timeline));
-        let is_begun = own.is_some();
-        let Some(last) = own.max(before(inventory, &branch)) else { continue };
+        let before = before(inventory, &branch);
+        // A server that stopped short of where the timeline begins leaves it there, too.
+        let is_begun = own > before;
+        let Some(last) = own.max(before) else { continue };
         for (index, backup) in inventory.backups.iter().enumerate().filter(|(index, _)| wanted(*index)) {
             let Ok(content) = &backup.content else { continue };
             let range = inventory.number(content.start_segment).zip(inventory.number(content.stop_segment));

@@ -14,7 +14,7 @@ use crate::archive::identity::{self, Claimant, Refusal};
 use crate::archive::intake::{Cause, Intake, Source};
 use crate::failure::Failure;
 use crate::host::side_by_side::side_by_side;
-use crate::object::{Identity, Key};
+use crate::object::{Decoded, Identity, Key};
 use crate::spool::Stored;
 use crate::storage::deadline::Deadline;
 use crate::storage::{Error, Kind, Shared, Storage};
@@ -37,6 +37,9 @@ impl Source {
         deadline: Instant,
     ) -> std::result::Result<Vec<Stored>, Vec<Failure<Cause>>> {
         let shape = self.shape(intake).map_err(|failure| vec![failure])?;
+        if shape == Shape::Whole && destinations.len() > 1 {
+            self.may_be_created(intake, destinations, deadline)?;
+        }
         let store = |destination: &Shared| {
             self.store(&shape, intake, &Deadline::new(Arc::clone(destination), deadline))
         };
@@ -49,6 +52,31 @@ impl Source {
             }
         }
         if failures.is_empty() { Ok(stored) } else { Err(failures) }
+    }
+
+    /// Refuses a file of which one destination holds another content, before any other destination
+    /// stores it: where that one was lost, the archive would be of two servers.
+    fn may_be_created(
+        &self,
+        intake: &Intake,
+        destinations: &[Shared],
+        deadline: Instant,
+    ) -> std::result::Result<(), Vec<Failure<Cause>>> {
+        if matches!(self.name, WalName::Partial(_)) {
+            return Ok(());
+        }
+        let key = Key::of(self.name);
+        let by = Instant::now() + deadline.saturating_duration_since(Instant::now()) / 4;
+        let other = |destination: &Shared| {
+            let storage = Deadline::new(Arc::clone(destination), by);
+            // What is damaged, or does not answer, says so when it is to be stored.
+            match self.compare(intake, &storage, &key) {
+                Ok(Some(Stood::Different(other))) => Some(self.refused(intake, &storage, &key, &other)),
+                _ => None,
+            }
+        };
+        let refused: Vec<_> = side_by_side(destinations, other).into_iter().flatten().collect();
+        if refused.is_empty() { Ok(()) } else { Err(refused) }
     }
 
     /// Puts it into one destination.
@@ -98,10 +126,7 @@ impl Source {
             Stood::Different(other) => other,
         };
         if !matches!(self.name, WalName::Partial(_)) {
-            return Err(match self.stored_one_is_cut(intake, storage, &key)? {
-                Some(end) => self.conflict_with_cut(storage, &key, end),
-                None => self.conflict(storage, &key, &other),
-            });
+            return Err(self.refused(intake, storage, &key, &other));
         }
         let stored = self.put_variant(intake, storage)?;
         log::warn!(
@@ -111,6 +136,21 @@ impl Source {
             stored.key
         );
         Ok(stored)
+    }
+
+    /// The conflict with another content of its name.
+    fn refused(
+        &self,
+        intake: &Intake,
+        storage: &dyn Storage,
+        key: &Key,
+        other: &(Decoded, SystemTime),
+    ) -> Failure<Cause> {
+        match self.stored_one_is_cut(intake, storage, key) {
+            Ok(Some(end)) => self.conflict_with_cut(storage, key, end),
+            Ok(None) => self.conflict(storage, key, other),
+            Err(failure) => failure,
+        }
     }
 
     /// Stores a cut segment, which never takes the name of the whole one.
