@@ -401,8 +401,13 @@ fn every_destination_is_tried_and_the_gravest_failure_counts() {
     push(&[&conflicting]).succeeds();
     sandbox.wal(ONE, &content);
     fs::remove_dir_all(&gone).unwrap();
-    let run = push(&[&gone, &conflicting, &good]).fails(12, &["conflicting", "already exists"]);
+    let fresh = sandbox.make_archive("fresh");
+    push(&[&gone, &conflicting, &fresh]).fails(12, &["conflicting", "different content"]);
+    assert!(!fresh.join(format!("wal_005/{ONE}.zst")).exists(), "the archive would be of two servers");
+    flip(&conflicting.join(format!("wal_005/{ONE}.zst")), 100 * 8);
+    let run = push(&[&gone, &conflicting, &fresh]).fails(12, &["conflicting", "damaged"]);
     assert!(run.stderr.contains("gone"), "every failure is told: {run:?}");
+    assert!(fresh.join(format!("wal_005/{ONE}.zst")).exists());
 }
 
 #[test]
