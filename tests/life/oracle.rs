@@ -105,8 +105,10 @@ impl Oracle {
         content: &Arc<Content>,
         destinations: &[Destination],
     ) -> Result<(), Violation> {
-        // What goes to another place than the archive is no promise about the archive.
+        // What goes to another place than the archive is no promise about the archive, and comes to it by
+        // others' hands.
         if destinations.iter().any(Destination::looks_whole) {
+            self.harmed.insert(name);
             return Ok(());
         }
         let harmed = self.harmed.contains(&name);
