@@ -3,11 +3,12 @@
 //! However many files are on their way at once, those that look ahead take only the memory that
 //! others leave: what is urgent must not need a temporary file on a full disk because of them.
 
+use super::pool::{Memory, Pool, STEP};
 use std::fs::File;
 use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Instant;
 
 /// What stays in memory of one body; the rest goes to a temporary file.
@@ -16,74 +17,15 @@ pub const IN_MEMORY: usize = 32 << 20;
 /// What bodies may have together, as far as they can wait.
 const TOGETHER: usize = 44 << 20;
 
-/// By how much a body in memory grows at a time; it begins with twice as much.
-const STEP: usize = 1 << 20;
-
 /// What is written to a file at once.
 const PIECE: usize = 1 << 20;
 
-/// The memory of a body, in one piece, counted.
-struct Memory(Vec<u8>);
-
-/// The memory of all bodies. What was used is kept, however little of it: pages that were touched
-/// before cost nothing, and an allocator that was given back a large piece once (glibc's) takes the
-/// next ones from where it gives nothing back to the system.
-static ALL: Mutex<All> = Mutex::new(All { held: 0, spare: Vec::new() });
-/// Told whenever some is given back.
-static LESS: Condvar = Condvar::new();
-
-struct All {
-    /// Bytes that bodies have.
-    held: usize,
-    spare: Vec<Vec<u8>>,
-}
-
-fn all() -> MutexGuard<'static, All> {
-    // A poisoned lock costs no more than a wrong count of spare memory.
-    ALL.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-impl Memory {
-    /// The smallest that is at hand, perhaps nothing yet.
-    fn take() -> Self {
-        let mut all = all();
-        let smallest = (0..all.spare.len()).min_by_key(|index| all.spare.get(*index).map(Vec::capacity));
-        let memory = smallest.map_or_else(Vec::new, |index| all.spare.swap_remove(index));
-        all.held += memory.capacity();
-        Memory(memory)
-    }
-
-    /// Makes room for more. The kernel moves pieces of this size, and copies nothing.
-    fn grow(&mut self) {
-        let before = self.0.capacity();
-        self.0.reserve_exact(if before == 0 { 2 * STEP } else { STEP });
-        all().held += self.0.capacity() - before;
-    }
-}
-
-impl Drop for Memory {
-    fn drop(&mut self) {
-        let mut memory = std::mem::take(&mut self.0);
-        memory.clear();
-        let mut all = all();
-        all.held -= memory.capacity();
-        let spare: usize = all.spare.iter().map(Vec::capacity).sum();
-        memory.shrink_to(TOGETHER.saturating_sub(all.held + spare).max(STEP));
-        if memory.capacity() >= STEP {
-            all.spare.push(memory);
-        }
-        drop(all);
-        LESS.notify_all();
-    }
-}
+static POOL: Pool = Pool::new(TOGETHER, TOGETHER);
 
 /// Waits until bodies leave a quarter of the memory free, or until the moment: for whoever can
 /// wait before it begins another body.
 pub fn wait_for_room(until: Instant) {
-    let full = |all: &mut All| all.held >= TOGETHER / 4 * 3;
-    let patience = until.saturating_duration_since(Instant::now());
-    // A poisoned lock costs no more than a wait that is too short.
-    drop(LESS.wait_timeout_while(all(), patience, full));
+    POOL.wait_for_quarter(until);
 }
 
 /// A replayable body of known length. Cloning shares the bytes.
@@ -107,7 +49,7 @@ impl Body {
 
     /// All of it, where it is in memory.
     pub fn in_memory(&self) -> Option<&[u8]> {
-        self.rest.is_none().then_some(&self.memory.0)
+        self.rest.is_none().then_some(&self.memory.bytes)
     }
 
     /// A new reader from the first byte; readers do not disturb each other.
@@ -117,9 +59,9 @@ impl Body {
 
     /// Writes all of it, in pieces for which the page cache finds pages that were used before.
     pub fn write_to(&self, output: &mut impl Write) -> io::Result<()> {
-        self.memory.0.chunks(PIECE).try_for_each(|piece| output.write_all(piece))?;
+        self.memory.bytes.chunks(PIECE).try_for_each(|piece| output.write_all(piece))?;
         if self.rest.is_some() {
-            let mut rest = BodyReader { body: self.clone(), position: self.memory.0.len() as u64 };
+            let mut rest = BodyReader { body: self.clone(), position: self.memory.bytes.len() as u64 };
             io::copy(&mut rest, output)?;
         }
         Ok(())
@@ -128,9 +70,8 @@ impl Body {
 
 impl From<Vec<u8>> for Body {
     fn from(bytes: Vec<u8>) -> Self {
-        all().held += bytes.capacity();
         let len = bytes.len() as u64;
-        Body { memory: Arc::new(Memory(bytes)), rest: None, len }
+        Body { memory: Arc::new(POOL.adopt(bytes)), rest: None, len }
     }
 }
 
@@ -142,7 +83,7 @@ pub struct BodyReader {
 
 impl Read for BodyReader {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let in_memory = &self.body.memory.0;
+        let in_memory = &self.body.memory.bytes;
         let at = usize::try_from(self.position).map_err(io::Error::other)?;
         let read = match (in_memory.get(at..).unwrap_or_default(), &self.body.rest) {
             ([], Some(file)) => file.read_at(buffer, self.position - in_memory.len() as u64)?,
@@ -169,6 +110,7 @@ pub fn overflow_folders(first: Option<&Path>) -> Vec<PathBuf> {
 /// without a name, which the system removes whatever becomes of this process. Where its disk is
 /// full, the file is moved to the next folder.
 pub struct BodyWriter {
+    pool: &'static Pool,
     memory: Memory,
     rest: Option<File>,
     /// Those that were not tried yet.
@@ -180,13 +122,17 @@ pub struct BodyWriter {
 impl BodyWriter {
     /// `folders`: where the temporary file may stand, in this order.
     pub fn new(folders: Vec<PathBuf>) -> Self {
-        let folders = folders.into_iter();
-        BodyWriter { memory: Memory::take(), rest: None, folders, sharing: false, len: 0 }
+        BodyWriter::in_pool(&POOL, folders)
     }
 
     /// The same for a body that can wait: it takes only the memory that others leave.
     pub fn sharing(folders: Vec<PathBuf>) -> Self {
         BodyWriter { sharing: true, ..BodyWriter::new(folders) }
+    }
+
+    fn in_pool(pool: &'static Pool, folders: Vec<PathBuf>) -> Self {
+        let (memory, folders) = (pool.take(), folders.into_iter());
+        BodyWriter { pool, memory, rest: None, folders, sharing: false, len: 0 }
     }
 
     /// The body of what was written.
@@ -196,8 +142,8 @@ impl BodyWriter {
 
     /// Makes room for more: in memory, or in the file.
     fn grow(&mut self) -> io::Result<()> {
-        let room = !self.sharing || all().held + STEP <= TOGETHER;
-        if room && self.memory.0.capacity() + STEP <= IN_MEMORY {
+        let room = !self.sharing || self.pool.has_room();
+        if room && self.memory.bytes.capacity() + STEP <= IN_MEMORY {
             self.memory.grow();
             return Ok(());
         }
@@ -250,13 +196,13 @@ fn is_full(error: &io::Error) -> bool {
 
 impl Write for BodyWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if self.rest.is_none() && self.memory.0.len() == self.memory.0.capacity() {
+        if self.rest.is_none() && self.memory.bytes.len() == self.memory.bytes.capacity() {
             self.grow()?;
         }
         let written = if self.rest.is_some() {
             self.write_to_rest(bytes)?
         } else {
-            let memory = &mut self.memory.0;
+            let memory = &mut self.memory.bytes;
             let piece = bytes.get(..memory.capacity() - memory.len()).unwrap_or(bytes);
             memory.extend_from_slice(piece);
             piece.len()
@@ -273,7 +219,6 @@ impl Write for BodyWriter {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
 
     fn noise(len: usize) -> Vec<u8> {
         (0..len).map(|i| ((i * 7) >> 4) as u8).collect()
@@ -312,22 +257,12 @@ mod tests {
             writer.finish()
         };
         let folders = vec![folder.path().to_owned()];
-        let urgent = write(BodyWriter::new(folders.clone()));
-        let sharing = write(BodyWriter::sharing(folders.clone()));
-        let second = write(BodyWriter::new(folders));
+        let pool: &Pool = Box::leak(Box::new(Pool::new(TOGETHER, TOGETHER)));
+        let new = || BodyWriter::in_pool(pool, folders.clone());
+        let urgent = write(new());
+        let sharing = write(BodyWriter { sharing: true, ..new() });
+        let second = write(new());
         assert_eq!([urgent, sharing, second].map(|body| body.rest.is_some()), [false, true, false]);
-    }
-
-    #[test]
-    fn whoever_can_wait_for_room_waits_until_there_is_some_and_not_for_ever() {
-        let held = Body::from(vec![1; TOGETHER]);
-        let start = Instant::now();
-        wait_for_room(start + Duration::from_millis(100));
-        assert!(start.elapsed() >= Duration::from_millis(100));
-        // The wait is for an hour, and the test ends.
-        let waiter = std::thread::spawn(|| wait_for_room(Instant::now() + Duration::from_secs(3600)));
-        drop(held);
-        waiter.join().unwrap();
     }
 
     #[test]

@@ -24,6 +24,7 @@ mod layer;
 pub mod local;
 pub mod memory;
 pub mod open;
+mod pool;
 pub mod retry;
 pub mod s3;
 
