@@ -68,7 +68,7 @@ pub fn find(storage: &dyn Storage, subject: &Subject, opener: &Opener) -> Result
         Subject::Name(name) => {
             let around = lookup::copies(storage, *name, true)?;
             let unknown = around.unknown.as_deref().and_then(Key::parse);
-            around.copies.into_iter().map(|(key, _)| key).chain(unknown).collect()
+            around.keys.into_iter().chain(unknown).collect()
         }
     };
     let found = keys.iter().map(|key| opener.keep(storage, key, &mut io::sink()));

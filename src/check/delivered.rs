@@ -120,7 +120,7 @@ fn is_there(storage: &dyn Storage, name: WalName) -> Result<bool> {
         Err(error) => return Err(error),
     }
     let around = lookup::copies(storage, name, true)?;
-    Ok(!around.copies.is_empty() || around.unknown.is_some())
+    Ok(!around.keys.is_empty() || around.unknown.is_some())
 }
 
 /// What of it is lost: not what `expire` removed, nor what is older than everything that is there, where

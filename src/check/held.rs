@@ -2,10 +2,10 @@
 //! files of another `archive_command`, and whether the oldest can still be read.
 
 use super::{Finding, State};
-use crate::archive::inventory::{Item, items};
+use crate::archive::lookup::{self, Limit, Sample};
 use crate::archive::object::{Label, label};
 use crate::object::key::WAL_FOLDER;
-use crate::object::{Encoding, Identity, Key, Stored};
+use crate::object::{Identity, Key, Stored};
 use crate::storage::{Kind, Result, Storage};
 
 /// What stands where there is no `archive.json`.
@@ -21,36 +21,24 @@ pub(super) enum Held {
     Unknown,
 }
 
-/// How many objects are looked at to learn who stored them.
-const SAMPLE: usize = 16;
+/// What is looked at to learn who stored it.
+const LIMIT: Limit = Limit { files: 16, keys: 1000 };
 
 impl Held {
-    /// Looks at the first objects.
+    /// By the labels of a few objects.
     pub(super) fn at(storage: &dyn Storage) -> Result<Self> {
-        let mut held = Held::Nothing;
-        let mut tried = 0;
-        for item in items(storage)? {
-            let item = item?;
-            if item.stored.name().is_none() {
-                continue;
-            }
-            held = Held::Foreign;
-            if is_ours(storage, &item) {
-                return Ok(Held::Ours);
-            }
-            tried += 1;
-            if tried == SAMPLE {
-                break;
-            }
-        }
-        Ok(held)
+        let Sample { keys, example, .. } = lookup::sample(storage, true, LIMIT)?;
+        let is_ours = |key: &Key| {
+            key.as_str().starts_with(WAL_FOLDER)
+                && lookup::is_ours(&Stored::of(key))
+                && matches!(label(storage, key), Ok(Label::Ours(_)))
+        };
+        Ok(match example {
+            None => Held::Nothing,
+            Some(_) if keys.iter().any(is_ours) => Held::Ours,
+            Some(_) => Held::Foreign,
+        })
     }
-}
-
-fn is_ours(storage: &dyn Storage, item: &Item) -> bool {
-    let encoded = matches!(item.stored, Stored::Wal(_, Encoding::Zstd) | Stored::Variant(..));
-    let key = item.key().filter(|_| encoded && item.key.starts_with(WAL_FOLDER));
-    key.is_some_and(|key| matches!(label(storage, &key), Ok(Label::Ours(_))))
 }
 
 /// WAL files directly under the prefix of an archive that is wal-archive's own.

@@ -94,7 +94,7 @@ impl Copier<'_> {
 
     /// What the source's history says, and its sum.
     fn content(&self, named: &Named) -> Result<Option<(TimelineHistory, Sha256Sum)>> {
-        for (key, _) in &named.copies {
+        for key in &named.copies {
             let mut text = Vec::new();
             let opened = self.opener.open(self.from, key, &mut text)?.map(|opened| opened.verdict);
             let history = TimelineHistory::parse(named.name.timeline(), &text);
@@ -109,7 +109,7 @@ impl Copier<'_> {
     /// source's damaged one was by its trailer.
     fn has_history_like(&self, named: &Named) -> Result<bool> {
         let Some(theirs) = self.history_there(named.name)? else { return Ok(false) };
-        for (key, _) in &named.copies {
+        for key in &named.copies {
             if let Some(was) = own_trailer(self.from, key)?
                 && was.sha256 != theirs
             {
@@ -121,7 +121,7 @@ impl Copier<'_> {
 
     /// The sum of the destination's history, where it holds one that can be read.
     fn history_there(&self, name: WalName) -> Result<Option<Sha256Sum>> {
-        for (key, _) in lookup::copies(self.to, name, self.other_encodings)?.copies {
+        for key in lookup::copies(self.to, name, self.other_encodings)?.keys {
             if let Some(decoded) = self.opener.intact(self.to, &key)? {
                 return Ok(Some(decoded.sha256));
             }
@@ -157,7 +157,7 @@ impl Copier<'_> {
         if let Some(key) = variant {
             return self.from.list(key.as_str(), "")?.next().transpose().map(|found| found.is_some());
         }
-        for (key, _) in lookup::copies(self.from, orphan.name, true)?.copies {
+        for key in lookup::copies(self.from, orphan.name, true)?.keys {
             if let Some(sum) = self.opener.sum_of(self.from, &key)?
                 && orphan.holds(self.to, &sum, &self.opener)?
             {

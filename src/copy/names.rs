@@ -5,7 +5,7 @@
 
 use crate::archive::inventory::{self, Items};
 use crate::object::key::WAL_FOLDER;
-use crate::object::{Encoding, Key, Stored};
+use crate::object::{Key, Stored};
 use crate::storage::{Result, Storage};
 use crate::wal::WalName;
 use std::collections::{BTreeMap, VecDeque};
@@ -24,7 +24,7 @@ pub(super) enum Item {
 pub(super) struct Named {
     pub(super) name: WalName,
     /// In the order in which they are believed.
-    pub(super) copies: Vec<(Key, Encoding)>,
+    pub(super) copies: Vec<Key>,
     /// Different content of the name, kept beside it.
     pub(super) variants: Vec<Key>,
     /// In encodings that are not read here.
@@ -68,7 +68,7 @@ impl NamedFiles {
                 unread: Vec::new(),
             });
             match item.stored {
-                Stored::Wal(_, encoding) => named.copies.push((key, encoding)),
+                Stored::Wal(..) => named.copies.push(key),
                 // Only in our own folder do we keep variants.
                 Stored::Variant(..) if key.as_str().starts_with(WAL_FOLDER) => named.variants.push(key),
                 Stored::Variant(..) | Stored::Unknown(..) => named.unread.push(key),
@@ -131,7 +131,7 @@ mod tests {
             shown.push(match item.unwrap() {
                 Item::Stranger(key) => format!("stranger {key}"),
                 Item::Wal(Named { name, copies, variants, unread }) => {
-                    let copies: Vec<_> = copies.iter().map(|(key, _)| key.as_str()).collect();
+                    let copies: Vec<_> = copies.iter().map(Key::as_str).collect();
                     format!("{name}: {} +{} ?{}", copies.join(" "), variants.len(), unread.len())
                 }
             });

@@ -40,11 +40,10 @@ impl Copier<'_> {
     /// Brings everything that the source holds of a name.
     pub(super) fn bring(&self, named: &Named, done: &mut Done) -> Result<()> {
         let own = Key::of(named.name);
-        let copies: Vec<_> = named.copies.iter().map(|(key, _)| key.clone()).collect();
-        if !copies.is_empty() {
-            self.bring_one(named.name, &copies, &own, done)?;
+        if !named.copies.is_empty() {
+            self.bring_one(named.name, &named.copies, &own, done)?;
         }
-        if copies.is_empty() || done.outcomes.is_empty() && done.findings.is_empty() {
+        if named.copies.is_empty() || done.outcomes.is_empty() && done.findings.is_empty() {
             done.findings.extend(
                 named.unread.iter().map(|key| not_intact(self.from, named.name, key, &Verdict::Unread)),
             );
@@ -247,7 +246,7 @@ impl Copier<'_> {
     fn settle_others(&self, name: WalName, object: &Object, to: &Key, done: &mut Done) -> Result<Others> {
         let around = lookup::copies(self.to, name, true)?;
         let mut repaired = false;
-        for (key, _) in around.copies.iter().filter(|(key, _)| key != to) {
+        for key in around.keys.iter().filter(|key| *key != to) {
             let Some(there) = self.opener.keep(self.to, key, &mut io::sink())? else { continue };
             match &there.verdict {
                 Verdict::Intact(decoded) if same_content(decoded, object) => {

@@ -224,7 +224,7 @@ fn lacks(
             Ok(_) => continue,
             Err(error) if error.kind() == Kind::NotFound && !foreign => Ok(false),
             Err(error) if error.kind() == Kind::NotFound => {
-                lookup::copies(&storage, name, true).map(|found| !found.copies.is_empty())
+                lookup::copies(&storage, name, true).map(|found| !found.keys.is_empty())
             }
             Err(error) if hides_what_is_missing(&storage, &error) => Ok(false),
             Err(error) => Err(error),

@@ -61,7 +61,7 @@ impl Asking<'_> {
             if copies.good.is_some() || !copies.faults.is_empty() {
                 return self.settle(copies);
             }
-            if beyond.around.copies.copies.is_empty() {
+            if beyond.around.copies.keys.is_empty() {
                 return Ok(Said::Nothing(Box::new(self.shape(storage, beyond))));
             }
             // Stored in this very moment, or gone again.
@@ -93,7 +93,7 @@ impl Asking<'_> {
             return Ok(Beyond { identity, ..Beyond::default() });
         }
         if foreign && storage.nature().is_directory() {
-            for (key, _) in Key::all_of(name).skip(1) {
+            for key in Key::all_of(name).skip(1) {
                 self.try_copy(storage, &key, copies)?;
             }
             if copies.good.as_ref().is_some_and(|good| self.is_ours(&good.decoded)) {
@@ -103,7 +103,7 @@ impl Asking<'_> {
         // In a directory of our own, too: one of the servers may still use "cp".
         let around = lookup::around(storage, name, foreign || storage.nature().is_directory());
         let around = around.map_err(|error| failed(&error))?;
-        for (key, _) in &around.copies.copies {
+        for key in &around.copies.keys {
             if !copies.tried.contains(key) {
                 self.try_copy(storage, key, copies)?;
             }
@@ -127,8 +127,8 @@ impl Asking<'_> {
         match lookup::system_id(storage, &around.samples, self.system_id, checks)? {
             Some(id) if self.system_id.is_none_or(|ours| ours == id) => Ok(Some(id)),
             other => {
-                let (samples, _) = lookup::sample(storage, true)?;
-                Ok(lookup::system_id(storage, &samples, self.system_id, checks)?.or(other))
+                let sample = lookup::sample(storage, true, lookup::SAMPLE)?;
+                Ok(lookup::system_id(storage, &sample.keys, self.system_id, checks)?.or(other))
             }
         }
     }

@@ -39,19 +39,19 @@ impl Key {
     }
 
     /// Every key that a WAL file may have, our own first, in the order in which they are believed.
-    pub fn all_of(name: WalName) -> impl Iterator<Item = (Self, Encoding)> {
+    pub fn all_of(name: WalName) -> impl Iterator<Item = Self> {
         [WAL_FOLDER, ""].into_iter().flat_map(move |folder| {
             Encoding::ALL.into_iter().map(move |encoding| {
                 let dot = if encoding == Encoding::Bare { "" } else { "." };
-                (Key(format!("{folder}{name}{dot}{}", encoding.extension())), encoding)
+                Key(format!("{folder}{name}{dot}{}", encoding.extension()))
             })
         })
     }
 
     /// Brings copies of a file into the order in which they are believed.
-    pub fn sort(name: WalName, copies: &mut [(Self, Encoding)]) {
+    pub fn sort(name: WalName, keys: &mut [Self]) {
         let places: Vec<_> = Key::all_of(name).collect();
-        copies.sort_by_key(|copy| places.iter().position(|place| place == copy));
+        keys.sort_by_key(|key| places.iter().position(|place| place == key));
     }
 
     /// The key beside it for different content of the same name, told apart by its sum.
@@ -255,9 +255,8 @@ mod tests {
             let file = |key: &Key| key.as_str().strip_prefix(WAL_FOLDER).unwrap().to_owned();
             assert_eq!(Stored::parse(&file(&own)), Stored::Wal(name(text), Encoding::Zstd));
             assert_eq!(Stored::parse(&file(&beside)), Stored::Variant(name(text), sum.short()));
-            for (key, encoding) in Key::all_of(name(text)) {
-                let file = key.as_str().strip_prefix(WAL_FOLDER).unwrap_or(key.as_str());
-                assert_eq!(Stored::parse(file), Stored::Wal(name(text), encoding), "{key}");
+            for (key, encoding) in Key::all_of(name(text)).zip(Encoding::ALL.repeat(2)) {
+                assert_eq!(Stored::of(&key), Stored::Wal(name(text), encoding), "{key}");
             }
             assert_eq!(Stored::parse(&format!("{text}.gpg")), Stored::Unknown(name(text), "gpg".into()));
             assert_eq!(Stored::parse(&format!("{text}.json")), Stored::Stranger);
@@ -266,8 +265,7 @@ mod tests {
 
     #[test]
     fn the_order_of_belief_is_ours_then_the_folders_then_the_roots() {
-        let keys: Vec<_> =
-            Key::all_of(name("00000002.history")).map(|(key, _)| key.as_str().to_owned()).collect();
+        let keys: Vec<_> = Key::all_of(name("00000002.history")).map(|key| key.as_str().to_owned()).collect();
         let in_folder = ["zst", "lz4", "lzma", "br", "gz"].map(|x| format!("wal_005/00000002.history.{x}"));
         assert_eq!(keys[0], Key::of(name("00000002.history")).as_str());
         assert_eq!(keys[..5], in_folder);

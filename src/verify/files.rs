@@ -66,7 +66,7 @@ impl<'a> Files<'a> {
             }
         }
         for (name, mut copies) in group {
-            let places: Vec<Key> = Key::all_of(name).map(|(key, _)| key).collect();
+            let places: Vec<Key> = Key::all_of(name).collect();
             let place =
                 |copy: &FileCopy| places.iter().position(|place| *place == copy.key).unwrap_or(places.len());
             let is_variant = |copy: &FileCopy| matches!(copy.stored, Stored::Variant(..));

@@ -12,7 +12,7 @@ mod tests;
 pub use new::{Made, init};
 
 use crate::archive::lookup;
-use crate::object::{Checks, Identity, Key, Stored};
+use crate::object::{Checks, Identity, Key};
 use crate::spool::{Fresh, Spool};
 use crate::storage::{Error, Kind, Range, Result, Storage, hides_what_is_missing};
 use crate::wal::{SegmentSize, SystemId};
@@ -276,13 +276,8 @@ pub fn refuse_other(storage: &dyn Storage, found: &Identity, ours: Option<System
 
 /// Refuses a place that has no identity and holds no WAL file: it shows no sign of being an archive.
 pub fn refuse_empty(storage: &dyn Storage) -> Result<()> {
-    for folder in lookup::folders(true) {
-        for entry in storage.list_unordered(folder)? {
-            let key = entry?.key;
-            if Stored::parse(key.strip_prefix(folder).unwrap_or(&key)).name().is_some() {
-                return Ok(());
-            }
-        }
+    if lookup::sample(storage, true, lookup::SAMPLE)?.example.is_some() {
+        return Ok(());
     }
     Err(Error::new(
         Kind::NoPlace,

@@ -1,13 +1,10 @@
 //! What a place without `archive.json` holds: whose WAL, and whether other tools stored it.
-//!
-//! A few files tell. A directory may hold a million, so they are taken in whatever order they come.
 
-use crate::archive::lookup;
+use crate::archive::lookup::{self, Limit, Sample};
 use crate::archive::object::Opener;
-use crate::object::key::WAL_FOLDER;
-use crate::object::{Checks, Encoding, Key, Stored};
+use crate::object::{Checks, Stored};
 use crate::storage::{Error, Kind, Result, Storage};
-use crate::wal::{SegmentSize, SystemId, WalName};
+use crate::wal::{SegmentSize, SystemId};
 
 /// What was found, as far as it tells anything.
 #[derive(Default)]
@@ -22,8 +19,8 @@ pub(super) struct Holds {
     pub(super) more: bool,
 }
 
-/// How many objects are read to learn whose they are: some may be damaged.
-const SAMPLE: usize = 16;
+/// All keys are listed where no file can be read: there may be one.
+const LIMIT: Limit = Limit { files: 16, keys: usize::MAX };
 
 /// Reads files until one tells whose they are. WAL files none of which can be read are an error.
 pub(super) fn survey(storage: &dyn Storage, checks: Checks) -> Result<Holds> {
@@ -42,51 +39,20 @@ pub(in crate::archive) fn cluster(storage: &dyn Storage) -> Result<(Option<Syste
 /// Segments before others; and whether one of them was intact.
 fn read(storage: &dyn Storage, checks: Checks) -> Result<(Holds, bool)> {
     let mut intact = false;
-    let (mut holds, sample) = sample(storage)?;
-    for (key, name) in sample {
+    let Sample { keys, example, foreign, more } = lookup::sample(storage, true, LIMIT)?;
+    let mut holds = Holds { example, foreign, more, ..Holds::default() };
+    for key in keys {
         let Some(found) = Opener::of_any_cluster(checks).intact(storage, &key)? else { continue };
         intact = true;
         holds.foreign |= found.trailer.is_none();
         holds.system_id = found.system_id();
         if holds.system_id.is_some() {
-            holds.segment_size = name.is_pages().then(|| SegmentSize::new(found.size)).flatten();
+            let is_whole = matches!(Stored::of(&key), Stored::Wal(name, _) if name.is_pages());
+            holds.segment_size = is_whole.then(|| SegmentSize::new(found.size)).flatten();
             break;
         }
     }
     Ok((holds, intact))
-}
-
-type Sample = Vec<(Key, WalName)>;
-
-/// Lists until enough segments were seen; those first, then the files that are none.
-fn sample(storage: &dyn Storage) -> Result<(Holds, Sample)> {
-    let (mut pages, mut texts, mut holds) = (Vec::new(), Vec::new(), Holds::default());
-    for folder in lookup::folders(true) {
-        for entry in storage.list_unordered(folder)? {
-            let key = entry?.key;
-            let stored = Stored::parse(key.strip_prefix(folder).unwrap_or(&key));
-            if stored.name().is_none() {
-                continue;
-            }
-            if pages.len() == SAMPLE {
-                holds.more = true;
-                pages.append(&mut texts);
-                return Ok((holds, pages));
-            }
-            // This program puts nothing else there, and nothing elsewhere.
-            let may_be_ours = matches!(stored, Stored::Wal(_, Encoding::Zstd) | Stored::Variant(..));
-            holds.foreign |= !may_be_ours || *folder != WAL_FOLDER;
-            holds.example.get_or_insert_with(|| key.clone());
-            if let (Stored::Wal(name, _), Some(key)) = (stored, Key::parse(&key)) {
-                let sample = if name.is_pages() { &mut pages } else { &mut texts };
-                if sample.len() < SAMPLE {
-                    sample.push((key, name));
-                }
-            }
-        }
-    }
-    pages.append(&mut texts);
-    Ok((holds, pages))
 }
 
 fn unreadable(storage: &dyn Storage, key: &str) -> Error {

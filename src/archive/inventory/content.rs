@@ -14,7 +14,7 @@ pub(super) fn read_text<T>(
     parse: impl Fn(&[u8]) -> std::result::Result<T, String>,
 ) -> Content<T> {
     let mut failed = None;
-    for (key, _) in Key::all_of(name) {
+    for key in Key::all_of(name) {
         if !copies.iter().any(|copy| copy.key == key.as_str()) {
             continue;
         }

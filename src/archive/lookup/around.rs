@@ -1,20 +1,17 @@
 //! What listings show around a name: what shows that the file existed, the timelines after its
 //! own, and whether there is any WAL at all.
 
-use super::{Copies, folders};
+use super::{Copies, Limit, folders, sample};
 use crate::archive::absent::shows;
 use crate::archive::object::{Opener, Verdict};
-use crate::object::{Checks, Encoding, Key, Stored};
+use crate::object::{Checks, Key, Stored};
 use crate::storage::{Entry, Result, Storage};
 use crate::wal::{Timeline, TimelineHistory, WalName};
 use std::collections::BTreeMap;
 use std::time::SystemTime;
 
-/// How many WAL files are kept to learn whose they are: some may be damaged.
-const SAMPLE: usize = 4;
-
-/// How many keys are looked at for them where there is one WAL file: a page of a bucket's listing.
-const LOOKED_AT: usize = 1000;
+/// What is looked at to learn whose WAL files there are: no more keys than a page of a bucket's listing.
+pub const SAMPLE: Limit = Limit { files: 4, keys: 1000 };
 
 /// What stands around a name.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -25,8 +22,8 @@ pub struct Around {
     pub later: Option<Later>,
     /// The timelines after that of a segment; of directories only, where a listing is no request.
     pub timelines: Vec<Relative>,
-    /// Some of the WAL files that were seen, as [`super::system_id`] takes them.
-    pub samples: Vec<(Key, WalName, Encoding)>,
+    /// Some of the WAL files that were seen and can be read.
+    pub samples: Vec<Key>,
     /// Whether any WAL file was seen.
     pub holds_wal: bool,
 }
@@ -63,9 +60,10 @@ pub fn around(storage: &dyn Storage, name: WalName, plain: bool) -> Result<Aroun
         around.holds_wal |= !around.timelines.is_empty();
     }
     if !around.holds_wal {
-        (around.samples, around.holds_wal) = sample(storage, plain)?;
+        let sample = sample(storage, plain, SAMPLE)?;
+        (around.samples, around.holds_wal) = (sample.keys, sample.example.is_some());
     }
-    Key::sort(name, &mut around.copies.copies);
+    Key::sort(name, &mut around.copies.keys);
     Ok(around)
 }
 
@@ -102,44 +100,16 @@ impl Around {
         Ok(())
     }
 
+    /// The WAL file that an entry is.
     fn see(&mut self, folder: &str, entry: &Entry) -> Option<WalName> {
-        let (name, sample) = see(folder, entry)?;
+        let stored = Stored::parse(entry.key.strip_prefix(folder).unwrap_or(&entry.key));
+        let name = stored.name()?;
         self.holds_wal = true;
-        self.samples.extend(sample.filter(|_| self.samples.len() < SAMPLE));
+        if !matches!(stored, Stored::Unknown(..)) && self.samples.len() < SAMPLE.files {
+            self.samples.extend(Key::parse(&entry.key));
+        }
         Some(name)
     }
-}
-
-type Sample = (Key, WalName, Encoding);
-
-/// The WAL file that an entry is, and how it is read.
-fn see(folder: &str, entry: &Entry) -> Option<(WalName, Option<Sample>)> {
-    let stored = Stored::parse(entry.key.strip_prefix(folder).unwrap_or(&entry.key));
-    let name = stored.name()?;
-    let encoding = match stored {
-        Stored::Wal(_, encoding) => Some(encoding),
-        Stored::Variant(..) => Some(Encoding::Zstd),
-        Stored::Unknown(..) | Stored::Stranger => None,
-    };
-    Some((name, encoding.zip(Key::parse(&entry.key)).map(|(encoding, key)| (key, name, encoding))))
-}
-
-/// The first WAL files of a destination, as [`super::system_id`] takes them, and whether there is
-/// any at all.
-pub fn sample(storage: &dyn Storage, plain: bool) -> Result<(Vec<Sample>, bool)> {
-    let (mut samples, mut any) = (Vec::new(), false);
-    for folder in folders(plain) {
-        for (number, entry) in storage.list(folder, "")?.enumerate() {
-            if let Some((_, sample)) = see(folder, &entry?) {
-                any = true;
-                samples.extend(sample);
-            }
-            if any && (samples.len() >= SAMPLE || number >= LOOKED_AT) {
-                return Ok((samples, any));
-            }
-        }
-    }
-    Ok((samples, any))
 }
 
 /// The timelines with a higher id that have files here, in their order. Reads their histories, and
@@ -286,7 +256,7 @@ mod tests {
             "000000010000000500000000",
         ];
         let seen = around(&stored(&keys), NAME.parse().unwrap(), true).unwrap();
-        assert_eq!(seen.copies.copies.len(), 2);
+        assert_eq!(seen.copies.keys.len(), 2);
         assert_eq!(seen.later.unwrap().name.to_string(), "0000000100000003000000FF.00000028.backup");
         assert_eq!(later(NAME, &keys[2..]).as_deref(), Some("000000010000000400000000"));
         assert_eq!(later(NAME, &[keys[4]]).as_deref(), Some("000000010000000500000000"));

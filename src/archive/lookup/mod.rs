@@ -5,12 +5,14 @@
 //! that other tools wrote to. What the findings mean is for [`crate::archive::absent`] to say.
 
 mod around;
+mod sample;
 
-pub use around::{Around, Later, Relative, around, later_timelines, sample};
+pub use around::{Around, Later, Relative, SAMPLE, around, later_timelines};
+pub use sample::{Limit, Sample, is_ours, sample};
 
 use crate::archive::object::{self, Label, OpenError, Opener};
 use crate::object::key::WAL_FOLDER;
-use crate::object::{Checks, Encoding, Key, Stored};
+use crate::object::{Checks, Key, Stored};
 use crate::storage::{Kind, Result, Storage};
 use crate::wal::{FirstPage, SystemId, WalName};
 use std::io::{self, Write};
@@ -19,7 +21,7 @@ use std::io::{self, Write};
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Copies {
     /// In the order in which they are believed.
-    pub copies: Vec<(Key, Encoding)>,
+    pub keys: Vec<Key>,
     /// The key of one in an encoding that is not read here.
     pub unknown: Option<String>,
 }
@@ -33,7 +35,7 @@ pub fn copies(storage: &dyn Storage, name: WalName, plain: bool) -> Result<Copie
             found.note(name, folder, &entry?.key);
         }
     }
-    Key::sort(name, &mut found.copies);
+    Key::sort(name, &mut found.keys);
     Ok(found)
 }
 
@@ -41,8 +43,8 @@ impl Copies {
     /// Takes up a key of that folder; `true` where it is of the name.
     fn note(&mut self, name: WalName, folder: &str, key: &str) -> bool {
         match Stored::parse(key.strip_prefix(folder).unwrap_or(key)) {
-            Stored::Wal(other, encoding) if other == name => {
-                self.copies.extend(Key::parse(key).map(|key| (key, encoding)));
+            Stored::Wal(other, _) if other == name => {
+                self.keys.extend(Key::parse(key));
                 true
             }
             Stored::Unknown(other, _) if other == name => {
@@ -64,13 +66,13 @@ pub(crate) fn folders(plain: bool) -> &'static [&'static str] {
 /// tells, by its trailer or its first page. No object is read whole.
 pub fn system_id(
     storage: &dyn Storage,
-    objects: &[(Key, WalName, Encoding)],
+    keys: &[Key],
     ours: Option<SystemId>,
     checks: Checks,
 ) -> Result<Option<SystemId>> {
     let mut told = None;
-    for (key, name, encoding) in objects {
-        match system_id_of(storage, key, *name, *encoding, checks) {
+    for key in keys {
+        match system_id_of(storage, key, checks) {
             Ok(None) => {}
             Ok(id) if id == ours || ours.is_none() => return Ok(id),
             Ok(id) => told = told.or(id),
@@ -81,19 +83,14 @@ pub fn system_id(
     Ok(told)
 }
 
-fn system_id_of(
-    storage: &dyn Storage,
-    key: &Key,
-    name: WalName,
-    encoding: Encoding,
-    checks: Checks,
-) -> Result<Option<SystemId>> {
-    if encoding == Encoding::Zstd
+fn system_id_of(storage: &dyn Storage, key: &Key, checks: Checks) -> Result<Option<SystemId>> {
+    let stored = Stored::of(key);
+    if is_ours(&stored)
         && let Label::Ours(trailer) = object::label(storage, key)?
     {
         return Ok(trailer.system_id);
     }
-    if !name.is_pages() || checks == Checks::NoHeader {
+    if !stored.name().is_some_and(WalName::is_pages) || checks == Checks::NoHeader {
         return Ok(None);
     }
     let mut head = Head(Vec::with_capacity(FirstPage::LEN));
@@ -149,7 +146,7 @@ mod tests {
         }
         let name = NAME.parse().unwrap();
         let keys = |found: &Copies| -> Vec<String> {
-            found.copies.iter().map(|(key, _)| key.as_str().to_owned()).collect()
+            found.keys.iter().map(|key| key.as_str().to_owned()).collect()
         };
         let both = copies(&memory, name, true).unwrap();
         let folder = [".lz4", ".br", ""].map(|x| format!("wal_005/{NAME}{x}"));

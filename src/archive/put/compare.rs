@@ -43,10 +43,10 @@ impl Source {
             .hint("decrypt or decode it with the tool that stored it, or archive to an empty prefix"));
         }
         let mut found = None;
-        if around.copies.iter().all(|(key, _)| key == own) {
+        if around.keys.iter().all(|key| key == own) {
             return Ok(None); // the attempt to create it tells the rest
         }
-        for (key, _) in around.copies {
+        for key in around.keys {
             match self.compare(intake, storage, &key)? {
                 Some(Stood::Identical { .. }) => found = Some(key),
                 Some(different) => return Ok(Some((key, different))),

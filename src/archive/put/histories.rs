@@ -16,7 +16,7 @@ use crate::archive::orphans::{COMPARED, Orphan, orphans, was_moved_aside};
 use crate::archive::put::compare::Stood;
 use crate::failure::Failure;
 use crate::object::key::WAL_FOLDER;
-use crate::object::{Encoder, Encoding, Identity, Key, Sha256Sum, decode};
+use crate::object::{Encoder, Identity, Key, Sha256Sum, decode};
 use crate::spool::Stored;
 use crate::storage::{Error, Storage, hides_what_is_missing};
 use crate::wal::{Timeline, TimelineHistory, WalName};
@@ -98,11 +98,11 @@ impl Histories<'_> {
         }
         let name = WalName::TimelineHistory(timeline);
         let copies = match self.identity.foreign {
-            true => lookup::copies(self.storage, name, true).map(|around| around.copies),
-            false => Ok(vec![(Key::of(name), Encoding::Zstd)]),
+            true => lookup::copies(self.storage, name, true).map(|around| around.keys),
+            false => Ok(vec![Key::of(name)]),
         };
         let opener = Opener::of_any_cluster(self.intake.checks);
-        for (key, _) in copies.map_err(|error| failed(&error))? {
+        for key in copies.map_err(|error| failed(&error))? {
             let opened = opener.open(self.storage, &key, &mut io::sink()).map_err(Error::from);
             match opened.map(|opened| opened.map(|opened| opened.verdict)) {
                 Ok(Some(Verdict::Intact(found))) => {

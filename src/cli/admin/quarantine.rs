@@ -195,7 +195,7 @@ fn warn_of_the_end(storage: &dyn Storage, name: WalName) -> Result<(), Error> {
         WalName::Segment(_) | WalName::TimelineHistory(_) => around.later.is_none(),
         WalName::Partial(_) | WalName::BackupHistory(..) => false,
     };
-    if unseen && around.copies.copies.is_empty() {
+    if unseen && around.copies.keys.is_empty() {
         Failure::warn(
             format!(
                 "\"{}\" does not show that \"{name}\" is missing: a recovery that asks now takes the archive for \
