@@ -2,7 +2,8 @@
 //!
 //! `floor push SOURCE TARGET` does in one process what `wal-push` must do at least: read, sha256
 //! on a second thread, zstd level 1 with content checksum, write, fsync, rename, fsync of the
-//! directory. `floor limit SOURCE...` spends two cores on nothing but zstd and sha256 of the files
+//! directory. `floor fetch OBJECT TARGET` takes that out again as `wal-fetch` must do at least: read,
+//! zstd, sha256 on a second thread, write, rename. `floor limit SOURCE...` spends two cores on nothing but zstd and sha256 of the files
 //! and throws the result away: no archiver that compresses is faster on two cores.
 //!
 //! Uses the libraries themselves and nothing of `wal_archive`, so that it stays a measure of it.
@@ -16,26 +17,58 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::sync_channel;
 use std::thread;
+use zstd::stream::read::Decoder;
 use zstd::stream::write::Encoder;
 use zstd::zstd_safe::CParameter;
 
 const LEVEL: i32 = 1;
 const CHUNK: usize = 256 * 1024;
+/// Of a SHA-256 sum, which follows the frame.
+const SUM: usize = 32;
 
 fn main() -> io::Result<()> {
     let arguments: Vec<PathBuf> = env::args_os().skip(1).map(PathBuf::from).collect();
     match arguments.as_slice() {
         [verb, source, target] if verb == Path::new("push") => push(source, target),
+        [verb, object, target] if verb == Path::new("fetch") => fetch(object, target),
         [verb, sources @ ..] if verb == Path::new("limit") && !sources.is_empty() => limit(sources),
-        _ => Err(io::Error::other("usage: floor push SOURCE TARGET | floor limit SOURCE...")),
+        _ => Err(io::Error::other(
+            "usage: floor push SOURCE TARGET | floor fetch OBJECT TARGET | floor limit SOURCE...",
+        )),
     }
 }
 
 fn push(source: &Path, target: &Path) -> io::Result<()> {
-    let input = File::open(source)?;
-    let size = input.metadata()?.len();
+    let mut input = File::open(source)?;
     let temporary = target.with_extension("tmp");
     let mut output = File::create_new(&temporary)?;
+    let mut encoder = encoder(&mut output, input.metadata()?.len())?;
+    let sum = hashed(&mut input, &mut encoder)?;
+    encoder.finish()?;
+    output.write_all(&sum)?;
+    output.sync_all()?;
+    fs::rename(&temporary, target)?;
+    File::open(target.parent().unwrap_or(Path::new(".")))?.sync_all()
+}
+
+fn fetch(object: &Path, target: &Path) -> io::Result<()> {
+    let mut input = File::open(object)?;
+    let frame = input.metadata()?.len().saturating_sub(SUM as u64);
+    let temporary = target.with_extension("tmp");
+    let mut output = File::create_new(&temporary)?;
+    let mut decoder = Decoder::new((&mut input).take(frame))?;
+    let sum = hashed(&mut decoder, &mut output)?;
+    drop(decoder);
+    let mut expected = [0; SUM];
+    input.read_exact(&mut expected)?;
+    if sum != expected {
+        return Err(io::Error::other("the object is damaged"));
+    }
+    fs::rename(&temporary, target)
+}
+
+/// Copies everything, and hashes it on a second thread meanwhile.
+fn hashed(input: &mut dyn Read, output: &mut dyn Write) -> io::Result<[u8; SUM]> {
     let (to_hash, chunks) = sync_channel::<Arc<Vec<u8>>>(4);
     let (to_reuse, spare) = sync_channel::<Arc<Vec<u8>>>(8);
     let hash = thread::spawn(move || {
@@ -44,27 +77,21 @@ fn push(source: &Path, target: &Path) -> io::Result<()> {
             sha.update(chunk.as_slice());
             let _ = to_reuse.try_send(chunk); // a buffer too many is no loss
         }
-        sha.finalize()
+        sha.finalize().into()
     });
-    let mut encoder = encoder(&mut output, size)?;
     loop {
         let reused = spare.try_recv().ok().and_then(Arc::into_inner);
         let mut buffer = reused.unwrap_or_else(|| Vec::with_capacity(CHUNK));
         buffer.clear();
-        if (&input).take(CHUNK as u64).read_to_end(&mut buffer)? == 0 {
+        if input.take(CHUNK as u64).read_to_end(&mut buffer)? == 0 {
             break;
         }
         let chunk = Arc::new(buffer);
         to_hash.send(Arc::clone(&chunk)).map_err(io::Error::other)?;
-        encoder.write_all(&chunk)?;
+        output.write_all(&chunk)?;
     }
-    encoder.finish()?;
     drop(to_hash);
-    let sum = hash.join().map_err(|_| io::Error::other("the hashing thread failed"))?;
-    output.write_all(&sum)?;
-    output.sync_all()?;
-    fs::rename(&temporary, target)?;
-    File::open(target.parent().unwrap_or(Path::new(".")))?.sync_all()
+    hash.join().map_err(|_| io::Error::other("the hashing thread failed"))
 }
 
 fn limit(sources: &[PathBuf]) -> io::Result<()> {

@@ -143,6 +143,9 @@ class Floor(Archiver):
     def push(self, path):
         return [self.binaries / "floor", "push", path, self.folder / f"{Path(path).name}.zst"]
 
+    def fetch(self, name, path):
+        return [self.binaries / "floor", "fetch", self.folder / f"{name}.zst", path]
+
 
 class Copy(Archiver):
     """cp; where it archives with a sync of the file and of the directory, or it would promise nothing."""

@@ -26,11 +26,11 @@ def push(bench):
 
 
 def fetch(bench):
-    """One busy segment out of a local archive."""
-    name = bench.template.typical()
-    data = bench.template.stub(bench.run / "data", [name])
-    contenders = [bench.ours("wal-fetch", alone=True), *bench.local_peers()]
-    one_segment(bench, "fetch", contenders, data, name, fetched(bench, "fetch", data, name))
+    """One busy segment out of a local archive, and one that is nearly empty."""
+    for case, name in (("fetch", bench.template.typical()), ("fetch, nearly empty", bench.template.emptiest())):
+        data = bench.template.stub(bench.run / "data", [name])
+        contenders = [bench.ours("wal-fetch", alone=True), bench.floor(), *bench.local_peers()]
+        one_segment(bench, case, contenders, data, name, fetched(bench, case, data, name))
 
 
 def s3(bench):

@@ -177,6 +177,10 @@ class Template:
         sizes = self.sizes()
         return sorted(self.names(), key=sizes.get)[self.segments // 2]
 
+    def emptiest(self):
+        """The segment that compresses best."""
+        return min(self.names(), key=self.sizes().get)
+
     def segment(self, name):
         return self.data / "pg_wal" / name
 

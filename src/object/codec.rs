@@ -5,9 +5,10 @@
 //! encoding allows, and those in every other [`Encoding`]. Callers must treat the output as
 //! unproved until the decoder returns.
 
-use super::digest::{CHUNK, Hasher, Output, Sha256Sum};
+use super::digest::{CHUNK, Sha256Sum};
 use super::encoding::{Content, Encoding};
 use super::frames::Frames;
+use super::hasher::{Hasher, Output};
 use super::proof::{Checks, DecodeError, Decoded, RawFile, damaged};
 use super::trailer::Trailer;
 use crate::wal::{SystemId, WalName};

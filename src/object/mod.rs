@@ -9,6 +9,7 @@ pub mod digest;
 pub mod encoding;
 pub mod expired;
 mod frames;
+mod hasher;
 pub mod identity;
 pub mod key;
 mod lz4;

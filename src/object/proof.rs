@@ -4,7 +4,8 @@
 //! encodings. Output is bounded by what the file itself claims, so a decompression bomb is
 //! damage, not an outage.
 
-use super::digest::{Hasher, Output, Sha256Sum};
+use super::digest::Sha256Sum;
+use super::hasher::{Hasher, Output};
 use super::trailer::Trailer;
 use crate::wal::{FirstPage, SegmentSize, SystemId, TimelineHistory, WalName};
 use std::fmt;
