@@ -1,7 +1,7 @@
 //! Looking ahead: while PostgreSQL waits for one file, the next ones are stored too.
 //!
 //! The archiver asks for one file at a time and in a known order, so what it will ask for next is
-//! known from its `.ready` files. Each file that is durable in every destination leaves a mark,
+//! known by its `.ready` file. Each file that is durable in every destination leaves a mark,
 //! and its own call then costs no more than a look at that. A file that fails leaves none: its own
 //! call finds the same fault and reports it. The `.ready` and `.done` files are PostgreSQL's, and
 //! are only read.
@@ -22,9 +22,8 @@ use crate::object::Encoder;
 use crate::spool::Marks;
 use crate::storage::Shared;
 use crate::storage::body::wait_for_room;
-use crate::wal::WalName;
-use std::collections::{BTreeSet, VecDeque};
-use std::fs;
+use crate::wal::{SegmentName, SegmentSize, WalName};
+use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -83,7 +82,7 @@ impl LookAhead {
         let (marks, folder) = (marks?, request.path.parent()?.to_owned());
         let at_once = usize::try_from(IN_FLIGHT / size.max(1)).unwrap_or(usize::MAX).min(request.jobs);
         let others = at_once.checked_sub(1).filter(|others| *others > 0)?;
-        let names = waiting(&folder, request.name, &marks, request.look_ahead);
+        let names = waiting(&folder, request.name, size, &marks, request.look_ahead);
         let workers = names.len().min(others);
         if workers == 0 {
             return None;
@@ -158,32 +157,21 @@ pub(super) fn destinations_are_proved(request: &Push<'_>) -> bool {
     request.destinations.iter().all(fresh)
 }
 
-/// The files of a segment's timeline that PostgreSQL will ask for after it, in its order, as far as the
-/// window reaches and without those that have a mark.
-fn waiting(folder: &Path, asked: WalName, marks: &Marks, window: usize) -> VecDeque<WalName> {
+/// The segments behind this one, of so many bytes each, that PostgreSQL will ask for next, as far as the
+/// window reaches and without those that have a mark. Asked for by name: with 100,000 files waiting the
+/// folder takes longer to read than a segment to archive.
+fn waiting(folder: &Path, asked: WalName, size: u64, marks: &Marks, window: usize) -> VecDeque<WalName> {
     let status = folder.join("archive_status");
-    let is_segment = matches!(asked, WalName::Segment(_));
-    if window == 0 || !is_segment || !status.join(format!("{asked}.ready")).exists() {
+    let waits = |segment: &SegmentName| status.join(format!("{segment}.ready")).exists();
+    let (WalName::Segment(asked), Some(size)) = (asked, SegmentSize::new(size)) else {
+        return VecDeque::new();
+    };
+    if window == 0 || !waits(&asked) {
         return VecDeque::new();
     }
-    let mut names: Option<BTreeSet<WalName>> = None;
-    let mut first = BTreeSet::new();
-    for entry in fs::read_dir(&status).into_iter().flatten().flatten() {
-        let file = entry.file_name();
-        let Some(name) = file.to_str().and_then(|file| file.strip_suffix(".ready")) else { continue };
-        let Ok(name) = name.parse::<WalName>() else { continue };
-        let marked = names.get_or_insert_with(|| marks.names(SystemTime::now()));
-        if name.timeline() != asked.timeline() || name == asked || marked.contains(&name) {
-            continue;
-        }
-        // pgarch.c, `ready_file_comparator`: by name, histories before all.
-        let is_history = matches!(name, WalName::TimelineHistory(_));
-        first.insert((!is_history, name.to_string(), name));
-        if first.len() > window {
-            first.pop_last();
-        }
-    }
-    first.into_iter().map(|(_, _, name)| name).collect()
+    let marked = marks.names(SystemTime::now());
+    let next = std::iter::successors(asked.next(size), |segment| segment.next(size)).take_while(waits);
+    next.map(WalName::Segment).filter(|name| !marked.contains(name)).take(window).collect()
 }
 
 impl Ahead {

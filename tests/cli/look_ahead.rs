@@ -72,17 +72,18 @@ fn one_call_stores_what_waits_and_the_next_calls_only_use_up_its_marks() {
 
 #[test]
 fn the_window_is_filled_in_the_order_of_the_archiver_and_not_beyond() {
-    let sandbox = backlog(6);
+    let sandbox = backlog(7);
     fs::write(sandbox.data().join("pg_wal/00000002.history"), "1\t0/2000000\tx\n").unwrap();
     ready(&sandbox, "00000002.history");
     waiting(&sandbox, "000000020000000000000001");
     settle();
-    sandbox.push(&name(3), &["--look-ahead", "2"]).succeeds();
-    assert_eq!(sandbox.objects(), objects([1, 2, 3]));
-    // PostgreSQL takes this one off its list; the next window begins behind what has a mark.
-    fs::remove_file(sandbox.data().join("pg_wal/archive_status").join(format!("{}.ready", name(3)))).unwrap();
-    sandbox.push(&name(4), &["--look-ahead", "2"]).succeeds();
-    assert_eq!(sandbox.objects(), objects(1..=6));
+    sandbox.push(&name(1), &["--look-ahead", "2"]).succeeds();
+    assert_eq!(sandbox.objects(), objects(1..=3));
+    // The next window begins behind what has a mark, and ends where the next segment does not wait.
+    fs::remove_file(sandbox.data().join("pg_wal/archive_status").join(format!("{}.ready", name(6)))).unwrap();
+    lose(&sandbox, 1);
+    sandbox.push(&name(1), &["--look-ahead", "9"]).succeeds();
+    assert_eq!(sandbox.objects(), objects(1..=5));
     // Another timeline is begun by its own files.
     sandbox.push("00000002.history", &[]).succeeds();
     assert!(!sandbox.object("000000020000000000000001").exists());
@@ -187,7 +188,7 @@ fn a_mark_is_not_believed_where_another_directory_took_the_place_of_the_archive(
     let both = ["--archive", second.to_str().unwrap(), "--look-ahead", "0"];
     sandbox.push(&name(1), &both).succeeds();
     sandbox.push(&name(2), &both[..2]).succeeds();
-    assert_eq!(marks(&sandbox).len(), 3);
+    assert_eq!(marks(&sandbox).len(), 2);
     // What an unmounted disk looks like: the bare mount point.
     fs::rename(&second, sandbox.path("disk")).unwrap();
     fs::create_dir(&second).unwrap();
@@ -234,21 +235,6 @@ fn a_cloned_data_directory_with_its_spool_skips_no_push() {
         Run::of(push.args(["--look-ahead", "0"]).arg(format!("pg_wal/{}", name(number)))).succeeds();
         assert!(sandbox.object(&name(number)).exists(), "the push of {number} was skipped");
     }
-}
-
-#[test]
-fn the_mark_of_a_partial_segment_says_nothing_of_the_segment() {
-    let sandbox = backlog(1);
-    let partial = format!("{}.partial", name(2));
-    waiting(&sandbox, &partial);
-    settle();
-    sandbox.push(&name(1), &[]).succeeds();
-    assert_eq!(marks(&sandbox).len(), 1);
-    fs::rename(sandbox.data().join("pg_wal").join(&partial), sandbox.data().join("pg_wal").join(name(2)))
-        .unwrap();
-    sandbox.push(&name(2), &[]).succeeds();
-    let [one, two] = [1, 2].map(|number| objects([number]).remove(0));
-    assert_eq!(sandbox.objects(), [one, format!("{partial}.zst"), two]);
 }
 
 #[test]
