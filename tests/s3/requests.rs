@@ -4,6 +4,9 @@ use crate::bucket::Bucket;
 use crate::support::proxy::{Fate, Seen};
 use crate::util::{CLUSTER, MIB, NOW, Run, init_arguments, names, segment, unless_late, wait_until};
 use std::fs;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::Duration;
 
 const ONE: &str = "000000010000000000000001";
 const TWO: &str = "000000010000000000000002";
@@ -317,4 +320,29 @@ fn only_an_object_that_the_call_created_leaves_a_mark_in_a_bucket() {
     bucket.requests();
     bucket.push(TWO, &["--look-ahead", "0"]).succeeds();
     assert_eq!(bucket.requests(), [format!("PUT wal_005/{TWO}.zst"), format!("GET wal_005/{TWO}.zst")]);
+}
+
+#[test]
+fn a_quick_verify_has_many_requests_under_way_at_once() {
+    let Some(bucket) = Bucket::new() else { return };
+    for number in 1..=12 {
+        let name = format!("0000000100000000{number:08X}");
+        bucket.sandbox.segment(&name);
+        bucket.push(&name, &[]).succeeds();
+    }
+    // The first eight are answered once all of them are asked for.
+    let (arrived, late) = (Arc::new((Mutex::new(0), Condvar::new())), Arc::new(AtomicBool::new(false)));
+    let seen_late = Arc::clone(&late);
+    bucket.planned(move |seen| {
+        if seen.path.contains("/wal_005/") {
+            let mut count = arrived.0.lock().unwrap();
+            *count += 1;
+            arrived.1.notify_all();
+            let waited = arrived.1.wait_timeout_while(count, Duration::from_secs(60), |count| *count < 8);
+            late.fetch_or(waited.unwrap().1.timed_out(), Ordering::Relaxed);
+        }
+        Fate::Pass
+    });
+    Run::of(bucket.program("wal-archive").args(["verify", "--quick"])).says(0, &["00000001000000000000000C"]);
+    assert!(!seen_late.load(Ordering::Relaxed));
 }

@@ -46,9 +46,13 @@ pub(super) fn command() -> Command {
             .action(ArgAction::Append),
         )
         .arg(
-            option(JOBS, "NUMBER", "Objects looked at at once (default: the number of processors)")
-                .long("jobs")
-                .value_parser(clap::value_parser!(u16).range(1..=256)),
+            option(
+                JOBS,
+                "NUMBER",
+                "Objects looked at at once (default: the number of processors; 32 with --quick)",
+            )
+            .long("jobs")
+            .value_parser(clap::value_parser!(u16).range(1..=256)),
         )
         .arg(
             flag(
@@ -59,6 +63,14 @@ pub(super) fn command() -> Command {
         )
         .arg(patience::arg())
         .arg(json_flag())
+}
+
+/// To decode and to hash takes processors, to ask for a trailer takes a round trip.
+fn at_once(depth: Depth) -> usize {
+    match depth {
+        Depth::Quick => 32,
+        Depth::Full | Depth::Records => std::thread::available_parallelism().map_or(1, |count| count.get()),
+    }
 }
 
 pub(super) fn run(matches: &ArgMatches) -> Result<AdminExit, Failure> {
@@ -73,7 +85,6 @@ pub(super) fn run(matches: &ArgMatches) -> Result<AdminExit, Failure> {
         archive.iter().map(|place| patience::open(place, matches)).collect::<Result<_, _>>()?;
     let text = |name: &str| matches.get_one::<String>(name).map(String::as_str);
     let gaps = matches.get_many::<String>("accept-gap").unwrap_or_default();
-    let processors = || std::thread::available_parallelism().map_or(1, |count| count.get());
     let (mut lost, mut histories) = (Vec::new(), Vec::new());
     for gap in gaps {
         match accepted(gap)? {
@@ -81,17 +92,18 @@ pub(super) fn run(matches: &ArgMatches) -> Result<AdminExit, Failure> {
             Lost::History(timeline) => histories.push(timeline),
         }
     }
+    let depth = match (matches.get_flag("quick"), matches.get_flag("records")) {
+        (true, _) => Depth::Quick,
+        (_, true) => Depth::Records,
+        _ => Depth::Full,
+    };
     let options = Options {
-        depth: match (matches.get_flag("quick"), matches.get_flag("records")) {
-            (true, _) => Depth::Quick,
-            (_, true) => Depth::Records,
-            _ => Depth::Full,
-        },
+        depth,
         since: text("since").map(since).transpose()?,
         label: text("backup").map(str::to_owned),
         accepted: lost,
         accepted_histories: histories,
-        jobs: matches.get_one::<u16>(JOBS).map_or_else(processors, |jobs| usize::from(*jobs)),
+        jobs: matches.get_one::<u16>(JOBS).map_or_else(|| at_once(depth), |jobs| usize::from(*jobs)),
         checks,
     };
     let progress = Progress::new();
