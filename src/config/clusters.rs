@@ -14,14 +14,28 @@ use std::path::{Path, PathBuf};
 pub struct Caller<'a> {
     /// The data directory that it runs in, or that it was given.
     pub data_directory: Option<&'a Path>,
-    /// Whether its arguments name all the destinations that it needs.
-    pub names_destinations: bool,
+    pub archive_by: ArchiveBy,
+}
+
+/// What says where the archive is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ArchiveBy {
+    /// The arguments name every destination that the call needs.
+    Arguments,
+    #[default]
+    Settings,
+}
+
+impl ArchiveBy {
+    pub fn arguments_if(name_all: bool) -> Self {
+        if name_all { ArchiveBy::Arguments } else { ArchiveBy::Settings }
+    }
 }
 
 impl<'a> Caller<'a> {
     /// A call in this data directory.
     pub fn of(data_directory: Option<&'a DataDirectory>) -> Self {
-        Caller { data_directory: data_directory.map(DataDirectory::path), names_destinations: false }
+        Caller { data_directory: data_directory.map(DataDirectory::path), archive_by: ArchiveBy::Settings }
     }
 }
 
@@ -145,7 +159,7 @@ impl Layers {
 
     /// Whether the call itself, and not the file, says where the archive is.
     fn names_archive(&self, caller: Caller<'_>) -> bool {
-        caller.names_destinations || self.caller_value(&ARCHIVE.row).is_some()
+        caller.archive_by == ArchiveBy::Arguments || self.caller_value(&ARCHIVE.row).is_some()
     }
 
     fn none_fits(&self, candidates: &[Candidate<'_>], caller: Caller<'_>) -> Error {

@@ -26,7 +26,7 @@ mod setting;
 mod table;
 mod values;
 
-pub use clusters::{Caller, Chosen};
+pub use clusters::{ArchiveBy, Caller, Chosen};
 pub use directories::{Shown, check_directories, check_shown};
 pub use file::ConfigFile;
 pub use programs::{Common, FetchSettings, PushSettings};

@@ -20,6 +20,7 @@ use crate::failure::Failure;
 use crate::finding::Finding;
 use crate::host::side_by_side::by_many;
 use crate::object::{Checks, Expired, Identity};
+use crate::storage::giving_up::FAILED_OBJECTS;
 use crate::storage::{Body, Error, Kind, Shared, Storage};
 use crate::wal::{Timeline, WalName};
 use histories::HeldBack;
@@ -87,9 +88,6 @@ enum Brought {
     Identical,
     Left,
 }
-
-/// So many failures mean that a place is down, not that a few objects cannot be had.
-const TOO_MANY: usize = 10;
 
 /// What one copy works with.
 struct Copier<'a> {
@@ -221,7 +219,7 @@ impl SharedReport<'_> {
     }
 
     fn goes_on(&self) -> bool {
-        self.report().failures.len() < TOO_MANY
+        self.report().failures.len() < FAILED_OBJECTS as usize
     }
 
     /// A file of a timeline that is held back.

@@ -297,7 +297,11 @@ fn not_intact(storage: &dyn Storage, name: WalName, key: &Key, verdict: &Verdict
             FindingKind::UnknownEncoding,
             "decrypt or decode it with the tool that stored it, and put the plain file beside it",
         ),
-        _ => (
+        Verdict::OtherCluster(_) => (
+            FindingKind::OtherCluster,
+            "find out which cluster's archive this is; \"wal-archive quarantine\" moves the object aside",
+        ),
+        Verdict::Damaged(_) | Verdict::Intact(_) => (
             FindingKind::Damaged,
             "\"wal-archive copy --repair\" from an archive that has it intact moves it aside and creates it anew",
         ),

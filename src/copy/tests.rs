@@ -213,6 +213,18 @@ fn another_clusters_archive_is_refused_and_an_empty_place_is_no_source() {
 }
 
 #[test]
+fn an_object_of_another_cluster_is_found_by_the_word_that_verify_has_for_it() {
+    let (source, (name, content)) = (archive(2..=3), history(4));
+    let mut theirs = Vec::new();
+    let (parsed, len) = (name.parse().unwrap(), content.len() as u64);
+    encode(parsed, len, Some(SystemId(8)), 1, &mut &content[..], &mut theirs).unwrap();
+    put(&source, &format!("wal_005/{name}.zst"), &theirs);
+    let made = run(&(source as Shared), &(new_archive() as Shared), false);
+    assert_eq!(made.copied, 2);
+    assert_eq!(made.findings.iter().map(|found| found.kind).collect::<Vec<_>>(), [FindingKind::OtherCluster]);
+}
+
+#[test]
 fn other_encodings_at_the_source_must_agree_and_those_at_the_destination_count() {
     let (name, content) = history(2);
     let other = history(5).1;

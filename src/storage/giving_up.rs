@@ -14,6 +14,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 /// Failures in a row after which nothing is asked any more.
 const FAILURES: u32 = 5;
 
+/// Objects that could not be read after which a command takes their place for down, whatever else was
+/// answered: more of them than of requests, since a few may be at fault themselves.
+pub const FAILED_OBJECTS: u32 = 10;
+
 pub struct GivingUp {
     inner: Shared,
     row: Arc<Row>,

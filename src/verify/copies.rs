@@ -11,6 +11,7 @@ use crate::archive::identity;
 use crate::archive::inventory::Inventory;
 use crate::finding::{Finding, FindingKind};
 use crate::object::{Key, Sha256Sum, Stored};
+use crate::storage::giving_up::FAILED_OBJECTS;
 use crate::storage::{Error, Kind, Storage};
 use crate::wal::WalName;
 use std::io::{self, Write};
@@ -51,9 +52,6 @@ pub(super) struct Patience {
     /// Objects in a row that could not be read.
     failures: AtomicU32,
 }
-
-/// So many objects in a row that cannot be read mean that the destination is down.
-const TOO_MANY: u32 = 10;
 
 impl Objects<'_> {
     /// Looks at every copy of one file; says how that went, and hands over what the records are
@@ -184,7 +182,7 @@ impl Patience {
             let hint = error.hint_text().unwrap_or("verify it again");
             Finding::new(FindingKind::NotRead, name, storage.place(), what).hint(hint)
         };
-        if !refused && failures < TOO_MANY {
+        if !refused && failures < FAILED_OBJECTS {
             let what = format!("\"{}\" could not be read: {error}", copy.key);
             return Some(finding(&name.to_string(), what).key(&copy.key));
         }

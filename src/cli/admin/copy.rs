@@ -6,7 +6,7 @@ use super::answer::{VERSION_WITH_FINDINGS, json_flag, show, show_json};
 use super::findings;
 use super::patience;
 use super::progress::Progress;
-use crate::config::Layers;
+use crate::config::{ArchiveBy, Layers};
 use crate::copy::{Copied, Request, copy};
 use crate::failure::Failure;
 use crate::storage::Destination;
@@ -51,7 +51,7 @@ pub(super) fn command() -> Command {
 
 pub(super) fn run(matches: &ArgMatches) -> Result<AdminExit, Failure> {
     let urls: Vec<_> = matches.get_many::<String>("urls").unwrap_or_default().cloned().collect();
-    let layers = super::layers_for(matches, None, urls.len() == 2)?;
+    let layers = super::layers_for(matches, None, ArchiveBy::arguments_if(urls.len() == 2))?;
     let pairs = pairs(&layers, &urls)?;
     let (checks, level) = (layers.admin_checks()?, layers.level()?);
     let mut outcome = AdminExit::Fine;

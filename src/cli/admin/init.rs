@@ -4,7 +4,7 @@ use super::super::args;
 use super::super::exit::AdminExit;
 use super::answer::{VERSION, json_flag, show, show_json};
 use crate::archive::identity::{self, Made, Refusal};
-use crate::config::{Layers, check_directories, duration};
+use crate::config::{ArchiveBy, Layers, check_directories, duration};
 use crate::failure::Failure;
 use crate::host::data_directory::{self, DataDirectory};
 use crate::object::Checks;
@@ -75,7 +75,8 @@ pub(super) fn command() -> Command {
 }
 
 pub(super) fn run(matches: &ArgMatches) -> Result<AdminExit, Failure> {
-    let layers = super::layers_for(matches, matches.get_one("pgdata"), matches.contains_id("urls"))?;
+    let by = ArchiveBy::arguments_if(matches.contains_id("urls"));
+    let layers = super::layers_for(matches, matches.get_one("pgdata"), by)?;
     let destinations = destinations(&layers, matches)?;
     let cluster = cluster(&layers, matches)?;
     check_directories(&destinations, cluster.data_directory.as_ref())?;

@@ -19,7 +19,7 @@ use super::args::{self, Parsed};
 use super::exit::AdminExit;
 use super::guarded;
 use crate::check::State;
-use crate::config::{Caller, Layers, Program};
+use crate::config::{ArchiveBy, Caller, Layers, Program};
 use crate::failure::Failure;
 use crate::host::data_directory::DataDirectory;
 use clap::{Arg, ArgAction, ArgMatches, Command};
@@ -60,19 +60,19 @@ const SUBCOMMANDS: [Subcommand; 9] = [
 
 /// The settings of the cluster that a call is for, where nothing but its surroundings tells which.
 fn layers(matches: &ArgMatches) -> Result<Layers, Failure> {
-    layers_for(matches, None, false)
+    layers_for(matches, None, ArchiveBy::Settings)
 }
 
 /// Of the cluster that has the data directory `named` in the arguments, else of the one that the call
-/// runs in. The arguments may name all the destinations that it needs.
+/// runs in.
 fn layers_for(
     matches: &ArgMatches,
     named: Option<&PathBuf>,
-    names_destinations: bool,
+    archive_by: ArchiveBy,
 ) -> Result<Layers, Failure> {
     let surrounding = if named.is_none() { surrounding_data_directory() } else { None };
     let data_directory = named.map(PathBuf::as_path).or(surrounding.as_ref().map(DataDirectory::path));
-    args::layers(matches, Program::Archive, Caller { data_directory, names_destinations })
+    args::layers(matches, Program::Archive, Caller { data_directory, archive_by })
 }
 
 /// `--all`, of the commands that go over all clusters.

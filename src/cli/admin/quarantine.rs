@@ -8,7 +8,7 @@ use crate::archive::identity;
 use crate::archive::lookup;
 use crate::archive::object::{Kept, Opener};
 use crate::archive::quarantine::{Subject, chosen, find, moved_before, set_aside};
-use crate::config::Layers;
+use crate::config::{ArchiveBy, Layers};
 use crate::failure::Failure;
 use crate::object::{Checks, Key};
 use crate::storage::{Error, Shared, Storage};
@@ -40,7 +40,8 @@ pub(super) fn command() -> Command {
 }
 
 pub(super) fn run(matches: &ArgMatches) -> Result<AdminExit, Failure> {
-    let layers = super::layers_for(matches, None, matches.contains_id("from"))?;
+    let by = ArchiveBy::arguments_if(matches.contains_id("from"));
+    let layers = super::layers_for(matches, None, by)?;
     let force = matches.get_flag("force");
     let text = matches.get_one::<String>("name").cloned().unwrap_or_default();
     let subject = Subject::parse(&text).ok_or_else(|| {

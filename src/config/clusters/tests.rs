@@ -33,7 +33,7 @@ fn layers(
 /// What a call in a directory of the machine gets.
 fn choice(machine: &TempDir, mut layers: Layers, directory: Option<&str>) -> Result<Option<String>, Error> {
     let path = directory.map(|name| machine.path().join(name));
-    layers.choose(Caller { data_directory: path.as_deref(), names_destinations: false })?;
+    layers.choose(Caller { data_directory: path.as_deref(), archive_by: ArchiveBy::Settings })?;
     Ok(layers.cluster().map(|chosen| format!("{} by {}", chosen.name, chosen.by)))
 }
 
@@ -122,7 +122,7 @@ fn a_call_that_names_its_destinations_needs_no_cluster_but_takes_the_one_that_fi
         assert!(choose(Some("a")).is_some());
     }
     let mut by_arguments = layers(&machine, &[], &[], TWO);
-    by_arguments.choose(Caller { data_directory: None, names_destinations: true }).unwrap();
+    by_arguments.choose(Caller { data_directory: None, archive_by: ArchiveBy::Arguments }).unwrap();
     assert_eq!(by_arguments.cluster(), None);
     // WAL-G's variables come after the file, so they name nothing here.
     let theirs = layers(&machine, &[], &[("WALG_FILE_PREFIX", "/x")], TWO);

@@ -6,7 +6,7 @@ use super::super::args;
 use super::super::exit::AdminExit;
 use super::answer::{self, json_flag};
 use crate::check::{Check, Finding, Least, Place, Report, Rights, State, Thresholds, check};
-use crate::config::{Common, Layers, Program, duration};
+use crate::config::{ArchiveBy, Common, Layers, Program, duration};
 use crate::failure::Failure;
 use crate::host::data_directory::DataDirectory;
 use crate::host::durable;
@@ -65,7 +65,7 @@ pub(super) fn run(matches: &ArgMatches) -> Result<AdminExit, Failure> {
     let all = matches.get_flag("all");
     let clusters = match all {
         true => args::layers_of_all(matches, Program::Archive)?.into_iter().map(Ok).collect(),
-        false => vec![super::layers_for(matches, matches.get_one("pgdata"), false)],
+        false => vec![super::layers_for(matches, matches.get_one("pgdata"), ArchiveBy::Settings)],
     };
     if rustix::process::geteuid().is_root() {
         log::warn!(
