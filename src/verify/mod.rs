@@ -107,7 +107,8 @@ pub fn verify(
     let scope = options.scope(since(options.since, &inventories, &storages, now)?);
     await_arrivals(&storages, &mut inventories, now);
     let names = by_names(&inventories, &scope).ok_or_else(no_destination)?;
-    if let (Some(label), true) = (&options.label, names.needs.is_empty()) {
+    let is_unknown = names.union.backups.is_empty() || names.needs.is_empty();
+    if let (Some(label), true) = (&options.label, is_unknown) {
         let what = format!("no backup with the label \"{label}\" can be recovered from here");
         return Err(Failure::new((), what).hint("\"wal-archive list\" shows the backups and their labels"));
     }
@@ -192,13 +193,17 @@ fn since(
     storages: &[Shared],
     now: SystemTime,
 ) -> Result<Option<u64>, Failure> {
-    let unknown =
-        || Failure::new((), "the segment size of the archive is not known, so --since means nothing");
+    let unknown = || Failure::new((), "--since cannot be used: the segment size of the archive is not known");
     let size = inventories.iter().find_map(|inventory| inventory.segment_size).ok_or_else(unknown);
     match since {
         None => Ok(None),
         Some(Since::Segment(name)) => name.number(size?).map(Some).ok_or_else(|| {
-            Failure::new((), format!("\"{name}\" is no name of a segment of this archive's size"))
+            Failure::new(
+                (),
+                format!(
+                    "\"{name}\" is not the name of a segment in this archive: its segments have another size"
+                ),
+            )
         }),
         Some(Since::Lsn(lsn)) => Ok(Some(lsn.0 / size?.bytes())),
         Some(Since::Ago(age)) => {
