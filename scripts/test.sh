@@ -9,12 +9,15 @@ scripts/setup.sh
 # No test may pass by skipping itself.
 export WAL_ARCHIVE_REQUIRE_ALL=1
 
+# Messages are compared with their snapshots, which only a person writes.
+export INSTA_UPDATE=no INSTA_WORKSPACE_ROOT="$PWD"
+
 # Some tests mount small file systems, and servers are started as the user "postgres": root does
 # that. Cargo itself never runs through sudo.
 runner=()
 if [ "$(id -u)" -ne 0 ]; then
     through="'sudo', 'env'"
-    for variable in ${!WAL_ARCHIVE_@}; do
+    for variable in ${!WAL_ARCHIVE_@} ${!INSTA_@}; do
         through+=", '$variable=${!variable}'"
     done
     runner=(--config "target.'cfg(unix)'.runner = [$through]")

@@ -117,15 +117,16 @@ pub fn plan(facts: &Facts, named: Vec<Backup>, rules: &Rules, now: SystemTime) -
     candidates
         .sort_by_key(|one| std::cmp::Reverse((one.backup.finished, one.backup.start, one.backup.timeline)));
     if candidates.is_empty() {
-        return Err(Failure::new((), "no backup is named that is to be kept, so nothing may be deleted")
-            .hint(
-                "--label and --backups name backups; \"wal-archive list\" shows the labels that are there",
-            ));
+        return Err(Failure::new(
+            (),
+            "no backup to keep is named, or none of them is there, so nothing may be deleted",
+        )
+        .hint("--label and --backups name backups; \"wal-archive list\" shows the labels that are there"));
     }
     if !candidates.iter().any(|one| one.complete) {
         return Err(Failure::new(
             (),
-            "of none of the named backups does the archive hold the WAL from start to stop, so nothing may be deleted",
+            "the archive holds the whole WAL from start to stop of none of the named backups, so nothing may be deleted",
         )
         .hint("name the backups that exist; \"wal-archive verify\" says what is missing"));
     }

@@ -409,7 +409,7 @@ fn without_a_named_backup_or_a_known_stop_nothing_may_be_deleted() {
     let rules =
         Rules { before: Some(Before::Address(Lsn(50 * MIB))), between_backups: true, ..Rules::default() };
     let refused = plan(&straight(), Vec::new(), &rules, hour(2000)).unwrap_err();
-    assert!(refused.message.contains("no backup is named"), "{refused}");
+    assert!(refused.message.contains("no backup to keep is named"), "{refused}");
     let listed = Backup { stop: None, ..backup(10, 10, 1, 0) };
     let refused = plan(&straight(), vec![listed.clone()], &rules, hour(2000)).unwrap_err();
     assert!(refused.hint.unwrap().contains("STOP_LSN"));

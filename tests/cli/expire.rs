@@ -164,15 +164,15 @@ fn what_could_delete_too_much_is_refused_and_deletes_nothing() {
         expire(&sandbox, &[args, &["--yes"]].concat()).fails(2, words);
         assert_eq!(sandbox.objects(), before, "{args:?}");
     };
-    refused(&["--keep-backups", "1"], &["no backup is named"]);
-    refused(&["--before", &name(5)], &["no backup is named"]);
-    refused(&["--label", "weekly*"], &["no backup is named"]);
+    refused(&["--keep-backups", "1"], &["no backup to keep is named"]);
+    refused(&["--before", &name(5)], &["no backup to keep is named"]);
+    refused(&["--label", "weekly*"], &["no backup to keep is named"]);
     refused(&["--label", "nightly*", "--keep-backups", "0"], &["0"]);
     refused(&["--label", "nightly*", "--before", "00000002.history"], &["--before"]);
     refused(&["--backups", "/nonexistent"], &["cannot read"]);
     refused(&["--backups", &list("# none\n")], &["lists no backup"]);
     refused(&["--backups", &list("0/500028 one\n")], &["line 1"]);
-    refused(&["--backups", &list("0/F00028 1 2026-11-05T22:00:00Z\n")], &["of none of the named backups"]);
+    refused(&["--backups", &list("0/F00028 1 2026-11-05T22:00:00Z\n")], &["of none of the named backups", "so nothing may be deleted"]);
     refused(&["--label", "nightly*", "--dry-run"], &["cannot be used with"]);
     // A file that cannot be understood might be the backup that matters.
     push_backup(&sandbox, 5, "nightly 3");

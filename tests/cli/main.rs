@@ -30,6 +30,7 @@ mod kills;
 mod list;
 mod look_ahead;
 mod memory;
+mod messages;
 mod partial;
 mod prefetch;
 mod push;
