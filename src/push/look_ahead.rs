@@ -87,10 +87,6 @@ impl LookAhead {
         if workers == 0 {
             return None;
         }
-        if let Err(error) = marks.make_folder() {
-            log::debug!("cannot make a folder for marks: {error}");
-            return None;
-        }
         let ahead = Arc::new(Ahead {
             folder,
             queue: Mutex::new(Queue { names, until: deadline }),

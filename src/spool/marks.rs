@@ -108,12 +108,6 @@ impl Marks {
         found.is_some()
     }
 
-    /// Makes the folder, before several threads leave marks in it at once: what root makes it gives away,
-    /// and only while it is empty.
-    pub fn make_folder(&self) -> io::Result<()> {
-        durable::make_private_folder(&self.folder, None)
-    }
-
     /// Notes that the file, as it was when it was read, is durable in all destinations: where in
     /// each of them. `false`: nothing was noted, as a bucket had the object before.
     pub fn leave(
@@ -139,7 +133,7 @@ impl Marks {
             directories,
             made: now.duration_since(SystemTime::UNIX_EPOCH).map_err(io::Error::other)?,
         };
-        self.make_folder()?;
+        durable::make_private_folder(&self.folder, None)?;
         durable::replace_cached(&self.path(name), &serde_json::to_vec(&mark)?)?;
         Ok(true)
     }

@@ -172,7 +172,10 @@ fn what_could_delete_too_much_is_refused_and_deletes_nothing() {
     refused(&["--backups", "/nonexistent"], &["cannot read"]);
     refused(&["--backups", &list("# none\n")], &["lists no backup"]);
     refused(&["--backups", &list("0/500028 one\n")], &["line 1"]);
-    refused(&["--backups", &list("0/F00028 1 2026-11-05T22:00:00Z\n")], &["of none of the named backups", "so nothing may be deleted"]);
+    refused(
+        &["--backups", &list("0/F00028 1 2026-11-05T22:00:00Z\n")],
+        &["of none of the named backups", "so nothing may be deleted"],
+    );
     refused(&["--label", "nightly*", "--dry-run"], &["cannot be used with"]);
     // A file that cannot be understood might be the backup that matters.
     push_backup(&sandbox, 5, "nightly 3");

@@ -33,6 +33,11 @@ use unfinished::Unfinished;
 /// What the name of every unfinished file begins with; the dot hides it from listings.
 pub const TEMPORARY_PREFIX: &str = ".wal-archive.";
 
+/// For what is made aside and then renamed.
+fn temporary_name() -> String {
+    format!("{TEMPORARY_PREFIX}{:016x}.tmp", fastrand::u64(..))
+}
+
 const FILE_MODE: u32 = 0o640;
 const FOLDER_MODE: u32 = 0o750;
 
@@ -193,7 +198,9 @@ pub fn sweep(folder: &Path, age: Duration, now: SystemTime, until: Instant) -> i
         }
         let modified = entry.metadata().and_then(|metadata| metadata.modified());
         let old = modified.is_ok_and(|at| now.duration_since(at).is_ok_and(|elapsed| elapsed > age));
-        if old && fs::remove_file(entry.path()).is_ok() {
+        // A folder is removed while it is empty, as it is until it has its name.
+        let remove = |path: &Path| fs::remove_file(path).or_else(|_| fs::remove_dir(path));
+        if old && remove(&entry.path()).is_ok() {
             removed.push(entry.path());
         }
     }
@@ -210,6 +217,24 @@ mod tests {
             fs::read_dir(folder).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
         names.sort();
         names
+    }
+
+    #[test]
+    fn threads_that_make_one_folder_at_once_all_find_it_usable() {
+        let base = tempfile::tempdir().unwrap();
+        for round in 0..100 {
+            let folder = base.path().join(round.to_string());
+            let made = |number: u32| {
+                make_folder(&folder)?;
+                fs::write(folder.join(number.to_string()), "x")
+            };
+            std::thread::scope(|scope| {
+                let threads: Vec<_> = (0..4).map(|number| scope.spawn(move || made(number))).collect();
+                threads.into_iter().for_each(|thread| thread.join().unwrap().unwrap());
+            });
+            assert_eq!(names(&folder).len(), 4);
+        }
+        assert_eq!(names(base.path()).len(), 100);
     }
 
     #[test]

@@ -6,7 +6,9 @@
 //! A file system that knows neither owners nor modes (vfat, CIFS, some FUSE) refuses both: that is
 //! said once, and what was written is as good as elsewhere.
 
-use rustix::fs::{Mode, OFlags};
+use super::temporary_name;
+use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags};
+use rustix::io::Errno;
 use std::ffi::OsStr;
 use std::fs::{self, File, Metadata, Permissions};
 use std::io;
@@ -47,9 +49,28 @@ pub(super) enum For {
 /// Makes a folder below an existing one; `None` where something of that name is there already.
 /// The folder around it is not synced.
 pub(super) fn make_in(parent: &File, name: &OsStr, whose: &For) -> io::Result<Option<File>> {
+    // What root makes is given away, and only while it is empty: nobody may put a file into it before.
+    if !rustix::process::geteuid().is_root() {
+        return make(parent, name, whose);
+    }
+    let hidden = temporary_name();
+    let Some(made) = make(parent, OsStr::new(&hidden), whose)? else { return make(parent, name, whose) };
+    let renamed = rustix::fs::renameat_with(parent, &hidden, parent, name, RenameFlags::NOREPLACE);
+    if renamed.is_ok() {
+        return Ok(Some(made));
+    }
+    let _ = rustix::fs::unlinkat(parent, &hidden, AtFlags::REMOVEDIR); // a sweep finds it
+    match renamed {
+        Err(Errno::EXIST) => Ok(None),
+        // Not every file system can rename without replacing.
+        _ => make(parent, name, whose),
+    }
+}
+
+fn make(parent: &File, name: &OsStr, whose: &For) -> io::Result<Option<File>> {
     match rustix::fs::mkdirat(parent, name, Mode::RWXU) {
         Ok(()) => {}
-        Err(rustix::io::Errno::EXIST) => return Ok(None),
+        Err(Errno::EXIST) => return Ok(None),
         Err(error) => return Err(error.into()),
     }
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -120,7 +141,6 @@ fn is_refused(error: &io::Error) -> bool {
 /// says so in one of these ways (PostgreSQL `src/common/file_utils.c` and
 /// `src/backend/storage/file/fd.c`, `fsync_fname_ext`).
 pub(super) fn sync_folder(folder: &File) -> io::Result<()> {
-    use rustix::io::Errno;
     static SAID: AtomicBool = AtomicBool::new(false);
     let unsupported = [Errno::BADF, Errno::INVAL, Errno::OPNOTSUPP].map(|errno| Some(errno.raw_os_error()));
     match folder.sync_all() {

@@ -1,7 +1,7 @@
 //! A file that nobody can see yet: without a name where the system has that, so that not even
 //! `kill -9` leaves anything, else under a temporary one.
 
-use super::TEMPORARY_PREFIX;
+use super::temporary_name;
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 use std::ffi::OsStr;
@@ -66,8 +66,7 @@ impl<'a> Unfinished<'a> {
     pub(super) fn named(folder: &'a File) -> io::Result<Self> {
         let flags = OFlags::CREATE | OFlags::EXCL | OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         loop {
-            let unique = fastrand::u64(..);
-            let name = format!("{TEMPORARY_PREFIX}{unique:016x}.tmp");
+            let name = temporary_name();
             match rustix::fs::openat(folder, &name, flags, Mode::RUSR | Mode::WUSR) {
                 Ok(file) => return Ok(Unfinished { folder, file: File::from(file), way: Way::Named(name) }),
                 Err(Errno::EXIST) => {}
