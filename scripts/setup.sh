@@ -41,6 +41,7 @@ has cc || packages+=(build-essential) # for the C library of zstd
 has strace || packages+=(strace)
 has jq || packages+=(jq)
 has zstd || packages+=(zstd)
+has age || packages+=(age) # reads what is encrypted here
 has lz4 || packages+=(lz4) # the plain archives of other tools
 has openssl || packages+=(openssl) # certificates for the TLS test
 { has setpriv && has mount && has flock; } || packages+=(util-linux mount)

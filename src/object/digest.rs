@@ -37,6 +37,14 @@ impl Sha256Sum {
         }
     }
 
+    pub(super) fn of_bytes(bytes: [u8; 32]) -> Self {
+        Sha256Sum(bytes)
+    }
+
+    pub(super) fn bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
     /// The first 16 digits: how a variant's key tells it from its siblings.
     pub fn short(&self) -> String {
         self.to_string().chars().take(16).collect()

@@ -4,6 +4,7 @@
 //! encodings of other tools, the identity file of an archive, the records of what was expired. Does not know: where bytes live, or what a wrong object means
 //! for PostgreSQL. `docs/format.md` is the description for people.
 
+pub mod age;
 pub mod codec;
 pub mod digest;
 pub mod encoding;
