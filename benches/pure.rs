@@ -9,7 +9,7 @@ use std::fs;
 use std::io;
 use std::path::Path;
 use std::sync::LazyLock;
-use wal_archive::object::{Checks, Encoding, Key, Sha256Sum, Stored, decode, encode};
+use wal_archive::object::{Checks, Encoding, Encryption, Key, Sha256Sum, Stored, decode, encode};
 use wal_archive::wal::WalName;
 
 const MIB: usize = 1 << 20;
@@ -190,5 +190,5 @@ fn parse_stored_names(bencher: Bencher<'_, '_>) {
 #[divan::bench]
 fn key_of_a_name(bencher: Bencher<'_, '_>) {
     let name = name();
-    bencher.bench(|| Key::of(black_box(name)));
+    bencher.bench(|| Key::of(black_box(name), Encryption::None));
 }

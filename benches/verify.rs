@@ -17,7 +17,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant, SystemTime};
-use wal_archive::object::{Checks, Identity, decode, encode};
+use wal_archive::object::{Checks, Encryption, Identity, decode, encode};
 use wal_archive::storage::Shared;
 use wal_archive::storage::local::Local;
 use wal_archive::verify::{Depth, Options, verify};
@@ -71,7 +71,7 @@ fn make(root: &Path, size: SegmentSize) -> Vec<WalName> {
             .collect();
     let system_id = FirstPage::read(&pieces[0]).unwrap().system_id();
     fs::create_dir(root.join("wal_005")).unwrap();
-    let identity = Identity { system_id, segment_size: size, foreign: false };
+    let identity = Identity { system_id, segment_size: size, foreign: false, encryption: Encryption::None };
     fs::write(root.join("archive.json"), identity.write()).unwrap();
     (0..SEGMENTS)
         .map(|number| {

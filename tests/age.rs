@@ -46,7 +46,7 @@ fn read(name: WalName, identities: &Identities, object: &[u8]) -> Came {
     match decode(name, Checks::Header, identities, &mut Cursor::new(object), &mut raw) {
         Ok(Content::Open(decoded, seal)) => {
             assert_eq!((decoded.size, decoded.sha256), (raw.len() as u64, Sha256Sum::of(&raw)));
-            assert_eq!(seal.name, name);
+            assert_eq!(seal.unwrap().name, name);
             Came::Open(raw)
         }
         Ok(Content::Shut(seal)) => {

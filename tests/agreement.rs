@@ -18,7 +18,7 @@ use std::time::Duration;
 use wal_archive::archive::inventory::Inventory;
 use wal_archive::fetch::{Answer, Cause, Context, Fetch, fetch};
 use wal_archive::finding::FindingKind;
-use wal_archive::object::{Identity, Key, Sha256Sum, encode};
+use wal_archive::object::{Encryption, Identity, Key, Sha256Sum, encode};
 use wal_archive::storage::memory::Memory;
 use wal_archive::storage::{Body, Nature, Shared, Storage};
 use wal_archive::verify::{Scope, by_names};
@@ -108,7 +108,7 @@ impl Archive {
             let mut bytes = Vec::new();
             let (content, length) = (text.as_bytes(), text.len() as u64);
             encode(name, length, Some(SystemId(7)), 1, &mut &content[..], &mut bytes).unwrap();
-            put(Key::of(name), bytes);
+            put(Key::of(name, Encryption::None), bytes);
         };
         let mut any = false;
         for (timeline, (ancestors, places)) in &self.histories {
@@ -123,10 +123,17 @@ impl Archive {
             any = true;
             let name = segment(*timeline, *number);
             match what {
-                What::Segment => put(Key::of(WalName::Segment(name)), b"whatever".to_vec()),
-                What::Partial => put(Key::of(WalName::Partial(name)), b"whatever".to_vec()),
+                What::Segment => put(Key::of(WalName::Segment(name), Encryption::None), b"whatever".to_vec()),
+                What::Partial => put(Key::of(WalName::Partial(name), Encryption::None), b"whatever".to_vec()),
                 What::Cut => {
-                    put(Key::variant(WalName::Segment(name), &Sha256Sum::of(b"cut")), b"whatever".to_vec());
+                    put(
+                        Key::variant(
+                            WalName::Segment(name),
+                            &Sha256Sum::of(b"cut").short(),
+                            Encryption::None,
+                        ),
+                        b"whatever".to_vec(),
+                    );
                 }
                 What::Backup(more) => {
                     let offset = 0x28 + 8 * *more as u32; // several may begin in one segment
@@ -142,7 +149,12 @@ impl Archive {
                 }
             }
         }
-        let identity = Identity { system_id: SystemId(7), segment_size: size(), foreign: false };
+        let identity = Identity {
+            system_id: SystemId(7),
+            segment_size: size(),
+            foreign: false,
+            encryption: Encryption::None,
+        };
         put(Key::identity(), identity.write());
         any.then(|| Arc::new(memory) as Shared)
     }

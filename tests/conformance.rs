@@ -19,6 +19,7 @@ use wal_archive::storage::attended::Attended;
 use wal_archive::storage::deadline::Deadline;
 use wal_archive::storage::faulty::{Fault, Faulty, Request};
 use wal_archive::storage::giving_up::GivingUp;
+use wal_archive::storage::keyed::Keyed;
 use wal_archive::storage::local::Local;
 use wal_archive::storage::memory::Memory;
 use wal_archive::storage::retry::{Attempts, Retry};
@@ -78,6 +79,13 @@ fn patience_and_giving_up_over_memory_and_local_keep_the_contract() {
 fn attended_over_local_keeps_the_contract() {
     let (_folder, fresh) = local_stores();
     conformance::run(&|| Arc::new(Attended::new(fresh(), Box::new(|| None))));
+}
+
+#[test]
+fn keyed_over_memory_and_local_keeps_the_contract() {
+    let (_folder, fresh) = local_stores();
+    conformance::run(&|| Arc::new(Keyed::new(Arc::new(Memory::default()), Arc::default())));
+    conformance::run(&|| Arc::new(Keyed::new(fresh(), Arc::default())));
 }
 
 #[test]

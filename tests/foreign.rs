@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use wal_archive::fetch::{Answer, Context, Fetch, fetch};
-use wal_archive::object::{Checks, DecodeError, Encoding, Identity, Key, decode_as, encode};
+use wal_archive::object::{Checks, DecodeError, Encoding, Encryption, Identity, Key, decode_as, encode};
 use wal_archive::storage::faulty::{Fault, Faulty};
 use wal_archive::storage::memory::Memory;
 use wal_archive::storage::{Body, Shared, Storage};
@@ -34,6 +34,7 @@ fn object(name: &str, encoding: Encoding) -> Vec<u8> {
         Encoding::Lzma => "lzma",
         Encoding::Brotli => "brotli",
         Encoding::Bare => return wal(name),
+        Encoding::Age => panic!("no other tool's"),
         Encoding::Gzip => {
             let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
             encoder.write_all(&wal(name)).unwrap();
@@ -73,7 +74,7 @@ fn assert_harmless(name: &str, encoding: Encoding, damaged: &[u8], how: &str) {
 #[test]
 fn every_flipped_bit_of_a_small_object_is_damage_or_harmless() {
     for name in SMALL {
-        for encoding in Encoding::ALL {
+        for encoding in Encoding::PLAIN {
             let good = object(name, encoding);
             assert!(decoded(name, encoding, &good).unwrap() == wal(name));
             for bit in 0..good.len() * 8 {
@@ -87,7 +88,7 @@ fn every_flipped_bit_of_a_small_object_is_damage_or_harmless() {
 
 #[test]
 fn flipped_bits_all_over_a_segment_are_damage_or_harmless() {
-    for encoding in Encoding::ALL {
+    for encoding in Encoding::PLAIN {
         let good = object(SEGMENT, encoding);
         let bits = good.len() * 8;
         let rounds = 300;
@@ -112,7 +113,7 @@ fn objects_with_many_wrong_bytes_are_damage_or_harmless_and_never_a_panic() {
         state as usize % below
     };
     for name in ["00000002.history", SEGMENT] {
-        for encoding in Encoding::ALL {
+        for encoding in Encoding::PLAIN {
             let good = object(name, encoding);
             for round in 0..300 {
                 let mut bad = good.clone();
@@ -132,7 +133,7 @@ fn objects_with_many_wrong_bytes_are_damage_or_harmless_and_never_a_panic() {
 
 #[test]
 fn every_cut_of_a_small_object_and_many_of_a_segment_are_damage() {
-    for encoding in Encoding::ALL {
+    for encoding in Encoding::PLAIN {
         // Nothing tells that a bare text is cut, but a history that lost its last line's end may.
         for name in SMALL.into_iter().filter(|_| encoding != Encoding::Bare) {
             let good = object(name, encoding);
@@ -222,7 +223,10 @@ fn ours(name: &str) -> Vec<u8> {
 
 fn identity(foreign: bool) -> (&'static str, Vec<u8>) {
     let segment_size = SegmentSize::new(1 << 20).unwrap();
-    ("archive.json", Identity { system_id: SystemId(7), segment_size, foreign }.write())
+    (
+        "archive.json",
+        Identity { system_id: SystemId(7), segment_size, foreign, encryption: Encryption::None }.write(),
+    )
 }
 
 #[test]
@@ -246,7 +250,7 @@ fn in_a_foreign_archive_our_own_object_is_one_request_and_another_tools_a_few() 
     let key = format!("wal_005/{SEGMENT}.zst");
     let noted = Noted::new(&[identity(true), (&key, ours(SEGMENT))]);
     assert_eq!(noted.fetch(SEGMENT), (Some(Answer::Delivered), vec![format!("Get {key}")]));
-    for encoding in Encoding::ALL {
+    for encoding in Encoding::PLAIN {
         for folder in ["wal_005/", ""] {
             let dot = if encoding == Encoding::Bare { "" } else { "." };
             let key = format!("{folder}{SEGMENT}{dot}{}", encoding.extension());

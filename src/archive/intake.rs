@@ -5,12 +5,13 @@
 //! cannot be archived blocks every later one. Source: PostgreSQL
 //! `src/include/access/xlog_internal.h`, `src/backend/access/transam/xlogreader.c`.
 
+use crate::archive::forms::{Forms, Objects};
 use crate::failure::Failure;
 use crate::host::data_directory::DataDirectory;
 use crate::object::proof::MAX_TEXT;
 use crate::object::{Checks, EncodeError, Encoder, Trailer};
 use crate::spool::{Spool, Stamp};
-use crate::storage::{Body, BodyWriter, body};
+use crate::storage::{BodyWriter, body};
 use crate::wal::{BackupHistory, FirstPage, SegmentName, SegmentSize, SystemId, TimelineHistory, WalName};
 use rustix::fs::{Mode, OFlags};
 use std::fs::{self, File, Metadata};
@@ -49,6 +50,8 @@ pub struct Intake {
     pub checks: Checks,
     /// Whether the system is to forget the files' pages, which nobody may read again.
     pub drop_cache: bool,
+    /// In which forms the destinations store it.
+    pub forms: Forms,
     /// Whether somebody waits for it. What can wait takes only the memory that is left.
     pub urgent: bool,
 }
@@ -66,7 +69,7 @@ pub struct Source {
     pub path: PathBuf,
     /// What its object says of it.
     pub trailer: Trailer,
-    pub body: Body,
+    pub objects: Objects,
     /// Of a segment whose pages are looked at.
     pub page: Option<FirstPage>,
     /// Where the file tells.
@@ -88,7 +91,7 @@ impl Source {
         file.by_ref().take(head_len).read_to_end(&mut head).map_err(|error| unreadable(path, &error))?;
         let Checked { page, segment_size, system_id } = incoming.check(&head, control)?;
         let content = Cursor::new(&head).chain(file.by_ref());
-        let (trailer, body) = incoming.encode(content, system_id, encoder)?;
+        let (trailer, objects) = incoming.encode(content, system_id, encoder)?;
         let stamp = incoming.unchanged(&before, &file)?;
         if intake.drop_cache
             && let Err(error) = rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed)
@@ -96,7 +99,7 @@ impl Source {
             log::debug!("\"{}\" stays in the page cache: {error}", path.display());
         }
         let modified = before.modified().unwrap_or(SystemTime::UNIX_EPOCH);
-        Ok(Source { name, path: path.to_owned(), trailer, body, page, segment_size, modified, stamp })
+        Ok(Source { name, path: path.to_owned(), trailer, objects, page, segment_size, modified, stamp })
     }
 }
 
@@ -168,18 +171,25 @@ impl Incoming<'_> {
         Ok(Checked { page: Some(page), segment_size: Some(size), system_id: Some(page.system_id()) })
     }
 
-    /// Reads the rest of the file into the body of its object.
+    /// Reads the rest of the file into its object, in all its forms.
     fn encode(
         &self,
         mut content: impl Read,
         system_id: Option<SystemId>,
         encoder: &mut Encoder,
-    ) -> Result<(Trailer, Body)> {
+    ) -> Result<(Trailer, Objects)> {
         let Incoming { name, path, intake, len } = *self;
         let folders = body::overflow_folders(intake.spool.as_ref().map(Spool::folder));
-        let mut body = if intake.urgent { BodyWriter::new(folders) } else { BodyWriter::sharing(folders) };
-        let encoded = encoder.encode(name, len, system_id, &mut content, &mut body);
-        let trailer = encoded.map_err(|error| match error {
+        let room = || match intake.urgent {
+            true => BodyWriter::new(folders.clone()),
+            false => BodyWriter::sharing(folders.clone()),
+        };
+        let encoded = intake.forms.writer(room).map_err(EncodeError::Write).and_then(|mut forms| {
+            let trailer = encoder.encode(name, len, system_id, &mut content, &mut forms)?;
+            let objects = forms.finish(&trailer).map_err(EncodeError::Write)?;
+            Ok((trailer, objects))
+        });
+        encoded.map_err(|error| match error {
             EncodeError::Read(error) => unreadable(path, &error),
             EncodeError::Length(read) => self.changed(&format!("{read} bytes were read of {len}")),
             EncodeError::Write(error) => {
@@ -192,8 +202,7 @@ impl Incoming<'_> {
                 let what = format!("cannot keep the compressed form of \"{}\": {error}", path.display());
                 Failure::new(Cause::Source, what).hint(hint)
             }
-        })?;
-        Ok((trailer, body.finish()))
+        })
     }
 
     /// Proves that the path still names the file that was opened, and that it is as it was then.

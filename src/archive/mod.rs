@@ -16,6 +16,8 @@ pub mod inventory;
 pub mod quarantine;
 // Files of a timeline where its history is not.
 pub mod orphans;
+// The stored forms of an object: plain, encrypted.
+pub mod forms;
 // A WAL file on its way into an archive: read, checked, encoded.
 pub mod intake;
 // The encoded file into every destination.

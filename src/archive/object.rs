@@ -1,9 +1,10 @@
 //! One stored object opened: read, decoded and proved on the way, or only what it says of itself.
 //!
 //! The one way from a key to a WAL file. Knows: what a key promises, and what the objects of an archive
-//! must prove. Does not know: which of several copies is believed, or what is to become of a damaged
+//! must prove; the keys come with the storage. Does not know: which of several copies is believed, or what is to become of a damaged
 //! one. A body that breaks off is taken up again below ([`crate::storage::retry`]).
 
+use crate::object::age::{self, Comparison, Content, Seal};
 use crate::object::{Checks, DecodeError, Decoded, Encoding, Key, Sha256Sum, Stored, Trailer, decode_as};
 use crate::storage::{Body, BodyWriter, Error, Kind, Object, Range, Result, Storage};
 use crate::wal::{SegmentSize, SystemId, WalName};
@@ -31,6 +32,9 @@ pub enum Verdict {
     Damaged(String),
     /// Intact, and of another cluster. The reason.
     OtherCluster(String),
+    /// Encrypted, and no identity here fits. The stored bytes are those that were written for the name in
+    /// its key; whether they hold that file, only an identity shows.
+    Shut(Seal),
     /// In an encoding that is not read here, so that nothing can be said of it.
     Unread,
 }
@@ -40,16 +44,27 @@ impl Verdict {
     pub fn damage(&self) -> Option<&str> {
         match self {
             Verdict::Damaged(reason) | Verdict::OtherCluster(reason) => Some(reason),
-            Verdict::Intact(_) | Verdict::Unread => None,
+            Verdict::Intact(_) | Verdict::Shut(_) | Verdict::Unread => None,
         }
     }
 }
+
+/// What is to be done about [`Verdict::Shut`].
+pub const SHUT_HINT: &str = "name a file with the private key as identity_file in [encryption], or a command that \
+     prints it as identity_command; \"age-keygen -y FILE\" shows whose key a file holds";
 
 impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Verdict::Intact(_) => f.write_str("intact"),
             Verdict::Damaged(reason) | Verdict::OtherCluster(reason) => write!(f, "damaged: {reason}"),
+            Verdict::Shut(seal) => {
+                write!(
+                    f,
+                    "encrypted, and cannot be decrypted: no identity here fits; written for {}",
+                    seal.written_for()
+                )
+            }
             Verdict::Unread => f.write_str("in an encoding that this version does not read"),
         }
     }
@@ -94,6 +109,8 @@ impl From<OpenError> for Error {
 pub enum Label {
     /// This program stored it; its length is the one it says.
     Ours(Trailer),
+    /// Likewise, encrypted; and the bytes of its header.
+    Sealed(Seal, Vec<u8>),
     /// Nothing: another program's.
     None,
     /// It was this program's. The reason why it is not whole.
@@ -115,7 +132,7 @@ impl Opener {
         output: &mut (dyn Write + Send),
     ) -> std::result::Result<Option<Opened>, OpenError> {
         let Some(mut object) = get(storage, key).map_err(OpenError::Storage)? else { return Ok(None) };
-        let verdict = self.prove(storage.place(), key, &mut object.body, output)?;
+        let verdict = self.prove(storage, key, &mut object.body, output)?;
         Ok(Some(Opened { modified: object.modified, verdict }))
     }
 
@@ -127,11 +144,20 @@ impl Opener {
         })
     }
 
-    /// The sum of the file, by the object's label, else by all of it; `None` where it is not intact.
-    pub fn sum_of(&self, storage: &dyn Storage, key: &Key) -> Result<Option<Sha256Sum>> {
-        match label(storage, key)? {
-            Label::Ours(trailer) => Ok(Some(trailer.sha256)),
-            Label::None | Label::Damaged(_) => Ok(self.intact(storage, key)?.map(|decoded| decoded.sha256)),
+    /// Whether it holds a file of this sum, by the object's label, else by all of it; not, where that cannot
+    /// be told.
+    pub fn holds(&self, storage: &dyn Storage, key: &Key, sum: &Sha256Sum) -> Result<bool> {
+        let told = match label(storage, key)? {
+            Label::Ours(trailer) => return Ok(trailer.sha256 == *sum),
+            Label::Sealed(seal, _) => seal.compare(sum, &storage.keys().known()),
+            Label::None | Label::Damaged(_) => Comparison::CannotTell,
+        };
+        match told {
+            Comparison::Same => Ok(true),
+            Comparison::Different => Ok(false),
+            Comparison::CannotTell => {
+                Ok(self.intact(storage, key)?.is_some_and(|decoded| decoded.sha256 == *sum))
+            }
         }
     }
 
@@ -143,7 +169,7 @@ impl Opener {
         output: &mut (dyn Write + Send),
     ) -> Result<Option<Kept>> {
         let Some((modified, body)) = stored_bytes(storage, key)? else { return Ok(None) };
-        let verdict = self.prove(storage.place(), key, &mut body.reader(), output)?;
+        let verdict = self.prove(storage, key, &mut body.reader(), output)?;
         Ok(Some(Kept { key: key.clone(), modified, body, verdict }))
     }
 
@@ -153,42 +179,61 @@ impl Opener {
         if trailer.name != name {
             return Some(Verdict::Damaged(format!("it is the object of \"{}\"", trailer.name)));
         }
-        self.misfit(key, name, trailer.size, Some(&trailer.sha256), trailer.system_id)
+        self.misfit(key, name, trailer.size, Some(&trailer.sha256.short()), trailer.system_id)
+    }
+
+    /// The same of an encrypted one.
+    pub fn contradiction_of_seal(&self, key: &Key, name: WalName, seal: &Seal) -> Option<Verdict> {
+        if seal.name != name {
+            return Some(Verdict::Damaged(format!("it is the object of \"{}\"", seal.name)));
+        }
+        self.misfit(key, name, seal.size, Some(&seal.digits()), seal.system_id)
     }
 
     fn prove(
         &self,
-        place: &str,
+        storage: &dyn Storage,
         key: &Key,
         body: &mut dyn Read,
         output: &mut (dyn Write + Send),
     ) -> std::result::Result<Verdict, OpenError> {
-        let (name, encoding) = match Stored::of(key) {
-            Stored::Wal(name, encoding) => (name, encoding),
-            Stored::Variant(name, _) => (name, Encoding::Zstd),
-            Stored::Unknown(..) | Stored::Stranger => return Ok(Verdict::Unread),
+        let stored = Stored::of(key);
+        let (Some(name), Some(encoding)) = (stored.name(), stored.encoding()) else {
+            return Ok(Verdict::Unread);
         };
-        let decoded = match decode_as(encoding, name, self.checks, body, output) {
-            Ok(decoded) => decoded,
+        let content = match encoding {
+            Encoding::Age => age::decode(name, self.checks, &storage.keys().identities, body, output),
+            _ => decode_as(encoding, name, self.checks, body, output)
+                .map(|decoded| Content::Open(decoded, None)),
+        };
+        let (misfit, verdict) = match content {
+            Ok(Content::Open(decoded, seal)) => {
+                let digits = seal.map_or_else(|| decoded.sha256.short(), |seal| seal.digits());
+                let misfit = self.misfit(key, name, decoded.size, Some(&digits), decoded.system_id());
+                (misfit, Verdict::Intact(decoded))
+            }
+            Ok(Content::Shut(seal)) => (self.contradiction_of_seal(key, name, &seal), Verdict::Shut(seal)),
             Err(DecodeError::Damaged(reason)) => return Ok(Verdict::Damaged(reason)),
-            Err(DecodeError::Read(error)) => return Err(OpenError::Storage(Error::of_io(error, place))),
+            Err(DecodeError::Read(error)) => {
+                return Err(OpenError::Storage(Error::of_io(error, storage.place())));
+            }
             Err(DecodeError::Write(error)) => return Err(OpenError::Output(error)),
         };
-        let misfit = self.misfit(key, name, decoded.size, Some(&decoded.sha256), decoded.system_id());
-        Ok(misfit.unwrap_or(Verdict::Intact(decoded)))
+        Ok(misfit.unwrap_or(verdict))
     }
 
-    /// Whether a file is another one than its key says, or of another cluster than the archive.
+    /// Whether a file is another one than its key says, or of another cluster than the archive. `digits`:
+    /// those that a variant of it would have in its key.
     pub fn misfit(
         &self,
         key: &Key,
         name: WalName,
         size: u64,
-        sha256: Option<&Sha256Sum>,
+        digits: Option<&str>,
         system_id: Option<SystemId>,
     ) -> Option<Verdict> {
-        if let (Stored::Variant(_, sum), Some(sha256)) = (Stored::of(key), sha256)
-            && sum != sha256.short()
+        if let (Stored::Variant(_, said, _), Some(digits)) = (Stored::of(key), digits)
+            && said != digits
         {
             return Some(Verdict::Damaged("its content is not what its key says".to_owned()));
         }
@@ -206,6 +251,9 @@ impl Opener {
 
 /// What an object says of itself, by one ranged request.
 pub fn label(storage: &dyn Storage, key: &Key) -> Result<Label> {
+    if Stored::of(key).encoding() == Some(Encoding::Age) {
+        return label_of_sealed(storage, key);
+    }
     let mut object = storage.get(key, Range::Last(Trailer::LEN as u64))?;
     let mut tail = Vec::with_capacity(Trailer::LEN);
     let read = object.body.by_ref().take(Trailer::LEN as u64).read_to_end(&mut tail);
@@ -218,6 +266,17 @@ pub fn label(storage: &dyn Storage, key: &Key) -> Result<Label> {
         Ok(trailer) => {
             Label::Damaged(format!("it has {} bytes, by its trailer {}", object.size, trailer.object_len()))
         }
+        Err(reason) => Label::Damaged(reason),
+    })
+}
+
+fn label_of_sealed(storage: &dyn Storage, key: &Key) -> Result<Label> {
+    let object = storage.get(key, Range::First(age::MAX_HEADER as u64))?;
+    let mut head = Vec::with_capacity(age::MAX_HEADER);
+    let read = object.body.take(age::MAX_HEADER as u64).read_to_end(&mut head);
+    read.map_err(|error| Error::of_io(error, storage.place()))?;
+    Ok(match age::read_seal(&head, object.size) {
+        Ok((seal, header)) => Label::Sealed(seal, header),
         Err(reason) => Label::Damaged(reason),
     })
 }

@@ -6,7 +6,7 @@
 
 use crate::archive::object::{Label, Opener, label};
 use crate::archive::{lookup, quarantine};
-use crate::object::{Key, Sha256Sum, Stored};
+use crate::object::{Encoding, Key, Sha256Sum, Stored};
 use crate::storage::{Result, Storage};
 use crate::wal::{Timeline, WalName};
 
@@ -48,8 +48,11 @@ impl Orphan {
     /// Whether it holds these bytes, by its name, its label, or else by all of it.
     pub fn holds(&self, storage: &dyn Storage, sum: &Sha256Sum, opener: &Opener) -> Result<bool> {
         match (&self.stored, Key::parse(&self.key)) {
-            (Stored::Variant(_, short), _) => Ok(*short == sum.short()),
-            (Stored::Wal(..), Some(key)) => Ok(opener.sum_of(storage, &key)?.as_ref() == Some(sum)),
+            (Stored::Variant(name, digits, Encoding::Age), _) => {
+                Ok(storage.keys().may_be_variant(digits, sum, *name))
+            }
+            (Stored::Variant(_, digits, _), _) => Ok(*digits == sum.short()),
+            (Stored::Wal(..), Some(key)) => opener.holds(storage, &key, sum),
             _ => Ok(false),
         }
     }

@@ -143,7 +143,7 @@ pub fn chosen(found: &[Kept], force: bool) -> Vec<&Kept> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::object::Checks;
+    use crate::object::{Checks, Encryption};
     use crate::storage::Body;
     use crate::storage::faulty::{Fault, Faulty, Request};
     use crate::storage::memory::Memory;
@@ -154,7 +154,7 @@ mod tests {
     fn damaged() -> (Arc<Memory>, Subject) {
         let memory = Arc::new(Memory::default());
         let subject = Subject::parse("00000002.history").unwrap();
-        memory.create(&Key::of(subject.name()), &Body::from(b"junk".to_vec())).unwrap();
+        memory.create(&Key::of(subject.name(), Encryption::None), &Body::from(b"junk".to_vec())).unwrap();
         memory.advance(YOUNG);
         (memory, subject)
     }
@@ -216,7 +216,7 @@ mod tests {
     #[test]
     fn an_object_that_was_replaced_meanwhile_is_not_deleted() {
         let (memory, subject) = damaged();
-        let own = Key::of(subject.name());
+        let own = Key::of(subject.name(), Encryption::None);
         let found = find(memory.as_ref(), &subject, &ANY).unwrap().remove(0);
         memory.delete(&own).unwrap();
         memory.create(&own, &Body::from(b"the good one".to_vec())).unwrap();
@@ -238,7 +238,7 @@ mod tests {
 
     #[test]
     fn what_a_bucket_got_less_than_15_minutes_ago_goes_only_by_force_and_a_directory_gives_it_at_once() {
-        let own = Key::of("00000002.history".parse().unwrap());
+        let own = Key::of("00000002.history".parse().unwrap(), Encryption::None);
         let (memory, subject) = damaged();
         let find_one = |storage: &dyn Storage| find(storage, &subject, &ANY).unwrap().remove(0);
         let found = find_one(memory.as_ref());

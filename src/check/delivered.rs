@@ -30,7 +30,7 @@ pub(super) fn check(
     let of = storage.place();
     let missing = match rights {
         // Nothing may be listed, but wal-push may read what it stored.
-        Rights::Push => match storage.head(&Key::of(*newest)) {
+        Rights::Push => match storage.head(&Key::of(*newest, storage.keys().expects())) {
             Ok(_) => Ok(Vec::new()),
             Err(error) if error.kind() == Kind::NotFound => Ok(vec![*newest]),
             Err(error) => Err(error),
@@ -114,7 +114,7 @@ fn seen(storage: &dyn Storage, folder: &str, timeline: Timeline, open: &mut BTre
 }
 
 fn is_there(storage: &dyn Storage, name: WalName) -> Result<bool> {
-    match storage.head(&Key::of(name)) {
+    match storage.head(&Key::of(name, storage.keys().expects())) {
         Ok(_) => return Ok(true),
         Err(error) if error.kind() == Kind::NotFound => {}
         Err(error) => return Err(error),

@@ -314,7 +314,7 @@ fn wait_for(place: &Place, name: WalName, at: Instant) -> Result<Instant, String
     let storage = Deadline::new(Arc::clone(&place.storage), at);
     let mut why = String::new();
     while Instant::now() < at {
-        match storage.head(&Key::of(name)) {
+        match storage.head(&Key::of(name, storage.keys().expects())) {
             Ok(_) => return Ok(Instant::now()),
             Err(error) if error.kind() == crate::storage::Kind::NotFound => why.clear(),
             Err(error) => why = format!(": {error}"),

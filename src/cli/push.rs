@@ -5,6 +5,7 @@ use super::destinations::Destinations;
 use super::exit::PushExit;
 use super::supervise::{End, Orders, Outcome, Report, begin, supervise, tell};
 use super::{guarded, open_spool, server_adopts_orphans};
+use crate::archive::forms::Forms;
 use crate::archive::intake::Intake;
 use crate::archive::intake::patience;
 use crate::config::{Caller, Program, PushSettings};
@@ -197,6 +198,7 @@ impl Call {
                 level: self.settings.level,
                 checks: self.settings.common.checks,
                 drop_cache: self.settings.drop_cache,
+                forms: Forms::of(destinations),
                 urgent: true,
             },
             look_ahead,

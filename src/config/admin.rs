@@ -1,5 +1,6 @@
 //! What the subcommands of `wal-archive` need.
 
+use super::encryption::unlocked_for_admin;
 use super::table::LEVEL;
 use super::{Error, Layers, Program};
 use crate::object::Checks;
@@ -8,7 +9,8 @@ use crate::storage::{Destination, Location};
 impl Layers {
     /// The destinations of the archive, and whether pages are looked at where push does.
     pub fn admin(&self) -> Result<(Vec<Destination>, Checks), Error> {
-        Ok((self.common(Program::Archive)?.archive, self.admin_checks()?))
+        let archive = self.common(Program::Archive)?.archive;
+        Ok((unlocked_for_admin(&archive, &self.encryption()?)?, self.admin_checks()?))
     }
 
     /// Whether pages are looked at: as in wal-push, whose objects they are.
@@ -29,13 +31,18 @@ impl Layers {
         })?;
         // No archive need be configured for this; one that is must be understood.
         let mut configured = self.destinations(Program::Archive)?.into_iter();
+        let encryption = self.encryption()?;
+        let unlocked = |destination: Destination| {
+            let mut unlocked = unlocked_for_admin(std::slice::from_ref(&destination), &encryption)?;
+            Ok(unlocked.pop().unwrap_or(destination))
+        };
         if let Some(known) = configured.find(|known| known.location == location) {
-            return Ok(known);
+            return unlocked(known);
         }
         let s3 = match location {
             Location::Directory(_) => Default::default(),
             Location::S3 { .. } => self.s3(None)?,
         };
-        Ok(Destination { location, s3 })
+        unlocked(Destination { location, s3, keys: self.keys(&encryption, None)? })
     }
 }

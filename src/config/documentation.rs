@@ -24,6 +24,8 @@ fn expected(row: &Row) -> String {
     let in_file = match (row.scope, row.programs) {
         (Scope::Call, _) => String::new(),
         (Scope::Destination, _) => code(&format!("[s3] {key}")),
+        (Scope::Encryption, _) => code(&format!("[encryption] {key}")),
+        (Scope::Own, _) => code(&format!("[[destination]] {key}")),
         (Scope::Program, [Program::Push]) => code(&format!("[push] {key}")),
         (Scope::Program, [Program::Fetch]) => code(&format!("[fetch] {key}")),
         (Scope::Program | Scope::File, _) => code(&key),

@@ -74,7 +74,8 @@ impl ConfigFile {
         };
         let holds = |table: &Table| {
             let destinations = table.get("destination").and_then(Value::as_array).into_iter().flatten();
-            let mut all = destinations.chain(table.get("s3")).filter_map(Value::as_table);
+            let sections = [table.get("s3"), table.get("encryption")].into_iter().flatten();
+            let mut all = destinations.chain(sections).filter_map(Value::as_table);
             all.any(|table| table.iter().any(secret))
         };
         let clusters = self.clusters();
@@ -82,12 +83,12 @@ impl ConfigFile {
         holds(&self.table) || parts.any(|part| holds(part.table))
     }
 
-    /// A setting of `[s3]`.
-    pub(super) fn get_s3(&self, row: &Row, cluster: Option<&str>) -> Option<Resolved> {
+    /// A setting of a section that belongs to no program.
+    pub(super) fn get_in(&self, section: &str, row: &Row, cluster: Option<&str>) -> Option<Resolved> {
         let key = row.key();
         self.parts(cluster).find_map(|part| {
-            let value = part.table.get("s3")?.get(&key)?;
-            self.found(row, value, format!("{}s3.{key}", part.prefix))
+            let value = part.table.get(section)?.get(&key)?;
+            self.found(row, value, format!("{}{section}.{key}", part.prefix))
         })
     }
 

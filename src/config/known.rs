@@ -45,7 +45,12 @@ fn check_part<'a>(part: impl Iterator<Item = (&'a String, &'a Value)>) -> Result
         match (key.as_str(), value) {
             ("push", Value::Table(section)) => section_is_known(Program::Push, section)?,
             ("fetch", Value::Table(section)) => section_is_known(Program::Fetch, section)?,
-            ("s3", Value::Table(section)) => s3_is_known("[s3]", section.iter())?,
+            ("s3", Value::Table(section)) => {
+                scope_is_known("[s3]", &[Scope::Destination], section.iter())?;
+            }
+            ("encryption", Value::Table(section)) => {
+                scope_is_known("[encryption]", &[Scope::Encryption], section.iter())?;
+            }
             (DESTINATION, Value::Array(all)) => all.iter().try_for_each(destination_is_known)?,
             _ => match SETTINGS.iter().find(|row| row.is_common() && row.key() == *key) {
                 Some(row) => texts(row, value).map(|_| ())?,
@@ -75,12 +80,13 @@ fn section_is_known(program: Program, section: &Table) -> Result<(), String> {
     Ok(())
 }
 
-fn s3_is_known<'a>(
+fn scope_is_known<'a>(
     place: &str,
+    scopes: &[Scope],
     mut keys: impl Iterator<Item = (&'a String, &'a Value)>,
 ) -> Result<(), String> {
     keys.try_for_each(|(key, value)| {
-        match SETTINGS.iter().find(|row| row.scope == Scope::Destination && row.key() == *key) {
+        match SETTINGS.iter().find(|row| scopes.contains(&row.scope) && row.key() == *key) {
             Some(row) => texts(row, value).map(|_| ()).map_err(|reason| format!("{place}: {reason}")),
             None => Err(format!("unknown key \"{key}\" in {place}")),
         }
@@ -89,7 +95,8 @@ fn s3_is_known<'a>(
 
 fn destination_is_known(destination: &Value) -> Result<(), String> {
     let table = destination.as_table().ok_or("[[destination]] is not a table")?;
-    s3_is_known("[[destination]]", table.iter().filter(|(key, _)| *key != "url"))?;
+    let scopes = [Scope::Destination, Scope::Own];
+    scope_is_known("[[destination]]", &scopes, table.iter().filter(|(key, _)| *key != "url"))?;
     match table.get("url") {
         Some(Value::String(_)) => Ok(()),
         _ => Err("a [[destination]] needs a \"url\"".to_owned()),

@@ -12,12 +12,13 @@
 //! | `values` | from text to value |
 //! | `file`, `known` | the TOML file, and what it may hold |
 //! | `clusters` | which cluster of the file a call is for |
-//! | `programs`, `admin`, `s3` | what `wal-push` and `wal-fetch`, `wal-archive`, and a bucket need |
+//! | `programs`, `admin`, `s3`, `encryption` | what `wal-push` and `wal-fetch`, `wal-archive`, a bucket, and an encrypted archive need |
 //! | `directories` | which directories cannot be destinations |
 
 mod admin;
 mod clusters;
 mod directories;
+mod encryption;
 mod file;
 mod known;
 mod programs;
@@ -120,9 +121,10 @@ impl Layers {
         if let Some(file) = &self.file {
             let cluster = self.cluster_name();
             let in_file = match row.scope {
-                Scope::Destination => file.get_s3(row, cluster),
+                Scope::Destination => file.get_in("s3", row, cluster),
+                Scope::Encryption => file.get_in("encryption", row, cluster),
                 Scope::Program | Scope::File => file.get(row, program, cluster),
-                Scope::Call => None,
+                Scope::Own | Scope::Call => None,
             };
             if let Some(found) = in_file {
                 return Ok(found);

@@ -6,7 +6,8 @@ use super::table::{
 };
 use super::{Error, Layers, LogFormat, OnError, Origin, Program, check_directories};
 use crate::host::data_directory::DataDirectory;
-use crate::object::{Checks, Sha256Sum};
+use crate::host::identities::IdentitySource;
+use crate::object::{Checks, Encryption, Sha256Sum};
 use crate::storage::s3::S3Settings;
 use crate::storage::{Destination, Location};
 use crate::wal::WalName;
@@ -25,6 +26,8 @@ pub struct Common {
     pub checks: Checks,
     /// Where it is not the default.
     pub timeout: Option<Duration>,
+    /// Where the private keys are.
+    pub identity: Option<IdentitySource>,
 }
 
 impl Common {
@@ -78,6 +81,7 @@ impl Layers {
             spool_dir: self.get(&SPOOL_DIR, program)?,
             checks: self.checks(program)?,
             timeout: self.get(&TIMEOUT, program)?,
+            identity: self.encryption()?.identity,
         })
     }
 
@@ -86,7 +90,8 @@ impl Layers {
         let found = self.resolve(&ARCHIVE.row, program)?;
         let origin = &found.origin;
         let tables = matches!(origin, Origin::File(..)) && self.has_destination_tables();
-        let mut archive = Vec::new();
+        let encryption = self.encryption()?;
+        let mut archive: Vec<Destination> = Vec::new();
         for (index, value) in ARCHIVE.value(&found)?.iter().enumerate() {
             let location = Location::parse(value).map_err(|error| {
                 let failure = Error::new((), format!("{origin}: {error}"));
@@ -96,8 +101,12 @@ impl Layers {
                 Location::Directory(_) => S3Settings::default(),
                 Location::S3 { .. } => self.s3(tables.then_some(index))?,
             };
-            let destination = Destination { location, s3 };
-            if archive.contains(&destination) {
+            let keys = self.keys(&encryption, tables.then_some(index))?;
+            let destination = Destination { location, s3, keys };
+            let is_same = |known: &Destination| {
+                (&known.location, &known.s3) == (&destination.location, &destination.s3)
+            };
+            if archive.iter().any(is_same) {
                 return Err(Error::new((), format!("{origin}: \"{}\" is named twice", destination.location)));
             }
             archive.push(destination);
@@ -122,12 +131,15 @@ impl Layers {
         let program = Program::Push;
         let common = self.common(program)?;
         let none = self.get(&CLIENT_ENCRYPTION, program)?;
-        if let (Some(variable), None) = (self.wal_g_encryption(), none) {
+        let encrypts = common.archive.iter().all(|destination| {
+            destination.keys.as_ref().is_some_and(|keys| keys.writes() == Encryption::Age)
+        });
+        if let (Some(variable), None, false) = (self.wal_g_encryption(), none, encrypts) {
             return Err(Error::new(
                 (),
-                format!("{variable} is set, so WAL-G encrypted this archive; wal-push does not encrypt on the client"),
+                format!("{variable} is set, so WAL-G encrypted this archive; wal-push encrypts only for recipients, and there are none"),
             )
-            .hint("encrypt at the destination and write client_encryption = \"none\" into the [push] section of the configuration file"));
+            .hint("name recipients in [encryption] and begin an encrypted archive; or encrypt at the destination and write client_encryption = \"none\" into the [push] section of the configuration file"));
         }
         Ok(PushSettings {
             common,
@@ -168,15 +180,15 @@ impl FetchSettings {
     pub fn terms(&self) -> Sha256Sum {
         let FetchSettings { common, on_error: _, allow_empty: _, accept_gap: _, prefetch: _, partial: _ } =
             self;
-        let Common { archive, checks, log_format: _, spool_dir: _, timeout: _ } = common;
+        let Common { archive, checks, log_format: _, spool_dir: _, timeout: _, identity } = common;
         let reading: Vec<_> = archive
             .iter()
-            .map(|Destination { location, s3 }| match location {
-                Location::Directory(_) => (location, None),
-                Location::S3 { .. } => (location, Some(s3.reading())),
+            .map(|Destination { location, s3, keys }| match location {
+                Location::Directory(_) => (location, None, keys),
+                Location::S3 { .. } => (location, Some(s3.reading()), keys),
             })
             .collect();
         // Another version may refuse what this one takes.
-        Sha256Sum::of(format!("{} {checks:?} {reading:?}", env!("CARGO_PKG_VERSION")).as_bytes())
+        Sha256Sum::of(format!("{} {checks:?} {reading:?} {identity:?}", env!("CARGO_PKG_VERSION")).as_bytes())
     }
 }

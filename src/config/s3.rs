@@ -50,7 +50,8 @@ impl Layers {
     /// the setting and its value.
     pub fn own_settings(&self) -> Vec<(usize, &'static Row, Resolved)> {
         let Some(file) = &self.file else { return Vec::new() };
-        let rows = || SETTINGS.iter().copied().filter(|row| row.scope == Scope::Destination);
+        let rows =
+            || SETTINGS.iter().copied().filter(|row| matches!(row.scope, Scope::Destination | Scope::Own));
         let of = |index: usize| {
             rows()
                 .filter_map(move |row| Some((index + 1, row, file.get_own(row, index, self.cluster_name())?)))

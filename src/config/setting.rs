@@ -50,6 +50,10 @@ pub enum Scope {
     Destination,
     /// In the file only, at the top or in a cluster.
     File,
+    /// In the file only, in `[encryption]`.
+    Encryption,
+    /// In the file only, with one destination.
+    Own,
     /// On the command line and in the environment: it chooses what is read of the file.
     Call,
 }
@@ -86,12 +90,17 @@ pub struct Row {
 impl Row {
     /// Whether the command line has it.
     pub fn has_flag(&self) -> bool {
-        !self.secret && self.scope != Scope::File
+        !self.secret && !self.is_of_the_file()
+    }
+
+    /// Whether only the file has it.
+    fn is_of_the_file(&self) -> bool {
+        matches!(self.scope, Scope::File | Scope::Encryption | Scope::Own)
     }
 
     pub fn variable(&self) -> Option<String> {
         match (self.scope, self.name) {
-            (Scope::File, _) => None,
+            _ if self.is_of_the_file() => None,
             (_, "archive") => Some("WAL_ARCHIVE".to_owned()),
             (_, name) => Some(format!("WAL_ARCHIVE_{}", name.replace('-', "_").to_uppercase())),
         }
@@ -107,7 +116,7 @@ impl Row {
         match self.scope {
             Scope::Program => self.programs.len() > 1,
             Scope::File => true,
-            Scope::Destination | Scope::Call => false,
+            Scope::Destination | Scope::Encryption | Scope::Own | Scope::Call => false,
         }
     }
 

@@ -28,6 +28,9 @@ const PLAIN: Row = Row {
 /// What every setting of `[s3]` has.
 const S3: Row = Row { programs: ALL, takes: Text("VALUE"), scope: Scope::Destination, ..PLAIN };
 
+/// What every setting of `[encryption]` has.
+const AGE: Row = Row { programs: ALL, scope: Scope::Encryption, ..PLAIN };
+
 macro_rules! settings {
     ($($name:ident: $type:ty = $read:expr, $row:expr;)*) => {
         $(pub(crate) static $name: Setting<$type> = Setting { row: $row, read: $read };)*
@@ -293,6 +296,52 @@ settings! {
         default: Value("required"),
         help: "required, or unsupported to accept silent overwrites by a racing server",
         ..S3
+    };
+    RECIPIENTS: Vec<String> = |v| all(v, values::text), Row {
+        name: "recipients",
+        takes: List("RECIPIENT"),
+        help: "The public keys (age1...) for which the archive is encrypted, 1 to 8",
+        ..AGE
+    };
+    RECIPIENTS_FILE: Option<PathBuf> = |v| optional(v, values::absolute_path), Row {
+        name: "recipients-file",
+        takes: Text("FILE"),
+        help: "A file with more of them, one a line",
+        ..AGE
+    };
+    COMPARE_RECIPIENTS: Vec<String> = |v| all(v, values::text), Row {
+        name: "compare-recipients",
+        takes: List("RECIPIENT"),
+        help: "Earlier recipients: what was written for them is recognised, and nothing is encrypted for them",
+        ..AGE
+    };
+    IDENTITY_FILE: Option<PathBuf> = |v| optional(v, values::absolute_path), Row {
+        name: "identity-file",
+        takes: Text("FILE"),
+        help: "The private keys, in age's own file, where WAL is fetched; nobody else may read it",
+        ..AGE
+    };
+    IDENTITY_COMMAND: Vec<String> = |v| all(v, values::text), Row {
+        name: "identity-command",
+        takes: List("ARGUMENT"),
+        secret: true,
+        help: "Instead of it a program and its arguments, run without a shell, that prints such a file",
+        ..AGE
+    };
+    REQUIRED: Option<bool> = |v| optional(v, values::boolean), Row {
+        name: "required",
+        takes: Boolean,
+        default: Words("true where recipients or an identity are set"),
+        help: "Refuse an archive that is not encrypted",
+        ..AGE
+    };
+    ENCRYPTION: Option<()> = |v| optional(v, values::client_encryption), Row {
+        name: "encryption",
+        programs: ALL,
+        takes: Text("none"),
+        scope: Scope::Own,
+        help: "Say \"none\" for a plain copy beside encrypted ones",
+        ..PLAIN
     };
 }
 

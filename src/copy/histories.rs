@@ -158,7 +158,7 @@ impl Copier<'_> {
             return self.from.list(key.as_str(), "")?.next().transpose().map(|found| found.is_some());
         }
         for key in lookup::copies(self.from, orphan.name, true)?.keys {
-            if let Some(sum) = self.opener.sum_of(self.from, &key)?
+            if let Some(sum) = self.opener.intact(self.from, &key)?.map(|decoded| decoded.sha256)
                 && orphan.holds(self.to, &sum, &self.opener)?
             {
                 return Ok(true);

@@ -13,13 +13,14 @@ mod histories;
 mod names;
 mod one;
 
+use crate::archive::forms::Forms;
 use crate::archive::identity::{self, Claimant, Owner, Refusal};
 use crate::archive::inventory::{self, STRANGERS_KEPT};
-use crate::archive::object::Opener;
+use crate::archive::object::{Opener, SHUT_HINT};
 use crate::failure::Failure;
 use crate::finding::Finding;
 use crate::host::side_by_side::by_many;
-use crate::object::{Checks, Expired, Identity};
+use crate::object::{Checks, Encryption, Expired, Identity};
 use crate::storage::giving_up::FAILED_OBJECTS;
 use crate::storage::{Body, Error, Kind, Shared, Storage};
 use crate::wal::{Timeline, WalName};
@@ -43,10 +44,23 @@ pub struct Request<'a> {
     /// Whether damaged objects at the destination are moved aside and created anew. Then each is
     /// read in full, not only its trailer.
     pub repair: bool,
+    /// What becomes of encrypted objects.
+    pub encrypted: Encrypted,
     /// Files at once, at least 1.
     pub jobs: usize,
     /// Told after each file.
     pub progress: &'a (dyn Fn(&Copied) + Sync),
+}
+
+/// What becomes of encrypted objects.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Encrypted {
+    /// They are passed on as they are, and keep their recipients.
+    PassOn,
+    /// They are encrypted for the recipients of the destination.
+    Anew,
+    /// They are stored decrypted.
+    Decrypted,
 }
 
 /// What was done.
@@ -69,6 +83,8 @@ pub struct Copied {
     /// Files that were not looked at, since the history of their timeline is not the same at the
     /// destination, or could not be brought there.
     pub held_back: u64,
+    /// Of those copied, the ones that are encrypted for none of the destination's recipients.
+    pub for_others: u64,
     /// Bytes created, as stored.
     pub bytes: u64,
     /// Keys that belong to no WAL file and were not copied: the first [`STRANGERS_KEPT`] of them.
@@ -83,7 +99,7 @@ pub struct Copied {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Brought {
-    Created { bytes: u64, encoded: bool },
+    Created { bytes: u64, encoded: bool, for_others: bool },
     Repaired { bytes: u64 },
     Identical,
     Left,
@@ -97,6 +113,11 @@ struct Copier<'a> {
     level: i32,
     repair: bool,
     in_place: bool,
+    /// How both store objects, and whether they are passed on as they are.
+    encryption: (Encryption, Encryption),
+    passes_on: bool,
+    /// Likewise of what is encoded anew.
+    forms: Forms,
     /// Whether the destination may hold a name in another encoding.
     other_encodings: bool,
 }
@@ -104,8 +125,11 @@ struct Copier<'a> {
 /// Runs it. An error is what kept it from beginning; what happened later is in the report.
 pub fn copy(request: &Request<'_>) -> Result<Copied, Failure> {
     let (from, to) = (request.from.as_ref(), request.to.as_ref());
-    let identity = claim(from, to, request.checks)?;
+    let owner = identity::owner(from, request.checks).map_err(|error| failed(&error))?;
+    let identity = claim(&owner, to, request.checks)?;
     let in_place = from.address() == to.address();
+    let encryption = (owner.encryption, identity.encryption);
+    refuse_to_convert(request, encryption)?;
     let copy = Copier {
         from,
         to,
@@ -113,13 +137,16 @@ pub fn copy(request: &Request<'_>) -> Result<Copied, Failure> {
         level: request.level,
         repair: request.repair,
         in_place,
+        encryption,
+        passes_on: encryption.0 == encryption.1 && request.encrypted != Encrypted::Anew,
+        forms: Forms::of([request.to]),
         other_encodings: identity.foreign && !in_place,
     };
     let state = SharedReport { report: Mutex::default(), progress: request.progress };
-    let (histories, timelines) = state.count(from)?;
+    let (histories, timelines) = state.count(from, encryption.0)?;
     let held_back = copy.bring_histories(&histories, &timelines, &state);
     if state.goes_on() {
-        match names::names(from) {
+        match names::names(from, encryption.0) {
             Ok(names) => {
                 let rest = names.filter(|item| !matches!(item, Ok(Item::Wal(named)) if is_history(named)));
                 copy.bring_all(rest, &held_back, request.jobs, &state);
@@ -140,11 +167,13 @@ pub fn copy(request: &Request<'_>) -> Result<Copied, Failure> {
 }
 
 /// Makes sure that the destination is an archive of the source's cluster.
-fn claim(from: &dyn Storage, to: &dyn Storage, checks: Checks) -> Result<Identity, Failure> {
-    let Owner { system_id, segment_size } = identity::owner(from, checks).map_err(|error| failed(&error))?;
+fn claim(source: &Owner, to: &dyn Storage, checks: Checks) -> Result<Identity, Failure> {
+    let Owner { system_id, segment_size, .. } = *source;
     let claimant = Claimant { system_id, segment_size, checks };
     identity::claim(to, &claimant, None, SystemTime::now()).map_err(|refusal| match refusal {
-        Refusal::OtherCluster { message, hint } => Failure::new((), message).hint(hint),
+        Refusal::OtherCluster { message, hint } | Refusal::Encryption { message, hint } => {
+            Failure::new((), message).hint(hint)
+        }
         Refusal::Storage(error) => failed(&error),
         Refusal::NoArchive(error) => match system_id.zip(segment_size) {
             None => failed(&error),
@@ -155,6 +184,27 @@ fn claim(from: &dyn Storage, to: &dyn Storage, checks: Checks) -> Result<Identit
             )),
         },
     })
+}
+
+/// Refuses what needs a word or a key that is not there.
+fn refuse_to_convert(request: &Request<'_>, encryption: (Encryption, Encryption)) -> Result<(), Failure> {
+    let (from, to) = (request.from.place(), request.to.place());
+    let refuse = |what: String, hint: &str| Err(Failure::new((), what).hint(hint));
+    match encryption {
+        (Encryption::Age, _) if request.from.keys().identities.is_empty() => refuse(
+            format!("\"{from}\" is encrypted, and there is no identity to decrypt and prove it"),
+            SHUT_HINT,
+        ),
+        (Encryption::Age, Encryption::None) if request.encrypted != Encrypted::Decrypted => refuse(
+            format!("\"{from}\" is encrypted, and \"{to}\" is not"),
+            "make an encrypted one with \"wal-archive init\", or store everything decrypted with --decrypt",
+        ),
+        (Encryption::None, _) if request.encrypted != Encrypted::PassOn => refuse(
+            format!("\"{from}\" is not encrypted, so nothing can be encrypted anew or decrypted"),
+            "leave --reencrypt and --decrypt out: what goes into an encrypted archive is encrypted",
+        ),
+        _ => Ok(()),
+    }
 }
 
 fn failed(error: &Error) -> Failure {
@@ -195,9 +245,13 @@ impl SharedReport<'_> {
     }
 
     /// Counts what the source lists; its histories, and the timelines of all its files.
-    fn count(&self, from: &dyn Storage) -> Result<(Vec<Named>, BTreeSet<Timeline>), Failure> {
+    fn count(
+        &self,
+        from: &dyn Storage,
+        encryption: Encryption,
+    ) -> Result<(Vec<Named>, BTreeSet<Timeline>), Failure> {
         let (mut histories, mut timelines) = (Vec::new(), BTreeSet::new());
-        for item in names::names(from).map_err(|error| failed(&error))? {
+        for item in names::names(from, encryption).map_err(|error| failed(&error))? {
             let mut report = self.report();
             match item.map_err(|error| failed(&error))? {
                 Item::Stranger(key) => {
@@ -235,7 +289,8 @@ impl SharedReport<'_> {
         report.seen += 1;
         for outcome in done.outcomes {
             match outcome {
-                Brought::Created { bytes, encoded } => {
+                Brought::Created { bytes, encoded, for_others } => {
+                    report.for_others += u64::from(for_others);
                     *(if encoded { &mut report.encoded } else { &mut report.copied }) += 1;
                     report.bytes += bytes;
                 }

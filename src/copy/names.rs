@@ -5,7 +5,7 @@
 
 use crate::archive::inventory::{self, Items};
 use crate::object::key::WAL_FOLDER;
-use crate::object::{Key, Stored};
+use crate::object::{Encryption, Key, Stored};
 use crate::storage::{Result, Storage};
 use crate::wal::WalName;
 use std::collections::{BTreeMap, VecDeque};
@@ -32,12 +32,14 @@ pub(super) struct Named {
 }
 
 /// All of them, each once. An error ends it.
-pub(super) fn names(storage: &dyn Storage) -> Result<NamedFiles> {
-    Ok(NamedFiles { items: inventory::items(storage)?.peekable(), ready: VecDeque::new() })
+pub(super) fn names(storage: &dyn Storage, encryption: Encryption) -> Result<NamedFiles> {
+    Ok(NamedFiles { items: inventory::items(storage)?.peekable(), encryption, ready: VecDeque::new() })
 }
 
 pub(super) struct NamedFiles {
     items: Peekable<Items>,
+    /// Of the archive: what is in other encodings is not read.
+    encryption: Encryption,
     ready: VecDeque<Item>,
 }
 
@@ -67,7 +69,7 @@ impl NamedFiles {
                 variants: Vec::new(),
                 unread: Vec::new(),
             });
-            match item.stored {
+            match item.stored.within(self.encryption) {
                 Stored::Wal(..) => named.copies.push(key),
                 // Only in our own folder do we keep variants.
                 Stored::Variant(..) if key.as_str().starts_with(WAL_FOLDER) => named.variants.push(key),
@@ -127,7 +129,7 @@ mod tests {
             memory.create(&Key::parse(key).unwrap(), &Body::from(b"x".to_vec())).unwrap();
         }
         let mut shown = Vec::new();
-        for item in names(&memory).unwrap() {
+        for item in names(&memory, Encryption::None).unwrap() {
             shown.push(match item.unwrap() {
                 Item::Stranger(key) => format!("stranger {key}"),
                 Item::Wal(Named { name, copies, variants, unread }) => {

@@ -2,14 +2,16 @@
 
 use super::names::Named;
 use super::{Brought, Copier};
+use crate::archive::forms::Objects;
 use crate::archive::lookup;
-use crate::archive::object::{Kept, Label, Verdict, label};
+use crate::archive::object::{Kept, Label, SHUT_HINT, Verdict, label};
 use crate::archive::quarantine;
 use crate::finding::{Finding, FindingKind};
-use crate::object::{Decoded, EncodeError, Key, Sha256Sum, Trailer, encode};
+use crate::object::age::{self, Comparison, Recipient, Seal};
+use crate::object::{Decoded, EncodeError, Encryption, Key, Sha256Sum, Stored, Trailer, encode};
 use crate::storage::{Body, BodyWriter, Error, Kind, Result, Storage};
 use crate::wal::WalName;
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 
 /// What became of one file.
 #[derive(Default)]
@@ -23,6 +25,8 @@ struct Object {
     body: Body,
     size: u64,
     sha256: Sha256Sum,
+    /// What it says of itself, where it is encrypted.
+    seal: Option<Seal>,
     /// Where the source has it, and whether it is there as it is to stand here.
     source: Key,
     ours: bool,
@@ -36,10 +40,20 @@ struct Good {
     raw: Option<Body>,
 }
 
+impl Object {
+    /// The key of it where another content has its name.
+    fn variant(&self, name: WalName) -> Key {
+        match &self.seal {
+            Some(seal) => Key::variant(name, &seal.digits(), Encryption::Age),
+            None => Key::variant(name, &self.sha256.short(), Encryption::None),
+        }
+    }
+}
+
 impl Copier<'_> {
     /// Brings everything that the source holds of a name.
     pub(super) fn bring(&self, named: &Named, done: &mut Done) -> Result<()> {
-        let own = Key::of(named.name);
+        let own = Key::of(named.name, self.encryption.1);
         if !named.copies.is_empty() {
             self.bring_one(named.name, &named.copies, &own, done)?;
         }
@@ -58,8 +72,8 @@ impl Copier<'_> {
         // Our own object is the same where its trailer is: no need to read it.
         if let Some(first) = from.first()
             && first == to
-            && let Some(here) = own_trailer(self.from, first)?
-            && self.trailer_at_destination(to)?.is_some_and(|there| same(&here, &there))
+            && self.passes_on
+            && self.is_labelled_alike(first)?
         {
             done.outcomes.push(Brought::Identical);
             return Ok(());
@@ -69,7 +83,10 @@ impl Copier<'_> {
         let repaired = match &object {
             Some(object) => {
                 let before = done.outcomes.len();
-                self.put(name, object, to, done)?;
+                // Another encryption has other variants.
+                let is_variant = matches!(Stored::of(to), Stored::Variant(..));
+                let variant = (is_variant && !self.passes_on).then(|| object.variant(name));
+                self.put(name, object, variant.as_ref().unwrap_or(to), done)?;
                 let new = done.outcomes.get(before..).unwrap_or_default();
                 new.iter().any(|outcome| matches!(outcome, Brought::Repaired { .. }))
             }
@@ -81,6 +98,16 @@ impl Copier<'_> {
         });
         done.findings.extend(faults);
         Ok(())
+    }
+
+    /// Whether the source and the destination have the same object of ours under a key, by their labels.
+    fn is_labelled_alike(&self, key: &Key) -> Result<bool> {
+        if self.encryption.0 == Encryption::Age {
+            let [here, there] = [own_seal(self.from, key)?, own_seal(self.to, key)?];
+            return Ok(!self.repair && here.zip(there).is_some_and(|(here, there)| here.is_like(&there)));
+        }
+        let Some(here) = own_trailer(self.from, key)? else { return Ok(false) };
+        Ok(self.trailer_at_destination(key)?.is_some_and(|there| same(&here, &there)))
     }
 
     /// The trailer of the object at the destination; with `--repair` only of one that is intact.
@@ -104,10 +131,11 @@ impl Copier<'_> {
             return Ok(None);
         };
         let (size, sha256, source) = (decoded.size, decoded.sha256, kept.key);
-        let ours = decoded.trailer.is_some();
+        let ours = decoded.trailer.is_some() && self.passes_on;
         // Another tool's zstd under our own key cannot be replaced, and need not be.
         if ours || self.in_place && source == *to {
-            return Ok(Some(Object { body: kept.body, size, sha256, source, ours }));
+            let seal = seal_of(&kept.body).filter(|_| self.encryption.0 == Encryption::Age);
+            return Ok(Some(Object { body: kept.body, size, sha256, seal, source, ours }));
         }
         let raw = match raw {
             Some(raw) => raw,
@@ -120,8 +148,10 @@ impl Copier<'_> {
                 }
             }
         };
-        let body = self.encode(name, &decoded, &raw)?;
-        Ok(Some(Object { body, size, sha256, source, ours }))
+        let objects = self.encode(name, &decoded, &raw)?;
+        let seal = objects.seal().map(|(seal, _)| seal.clone());
+        let body = objects.stored(self.encryption.1).cloned();
+        Ok(body.map(|body| Object { body, size, sha256, seal, source, ours }))
     }
 
     /// As wal-fetch would: our own object is believed alone, others must be the same.
@@ -135,7 +165,7 @@ impl Copier<'_> {
         let mut good: Option<Good> = None;
         for key in from {
             // Our own object is passed on as it is, and a further copy only compared.
-            let mut raw = (good.is_none() && key != to).then(room);
+            let mut raw = (good.is_none() && !(key == to && self.passes_on)).then(room);
             let mut nowhere = io::sink();
             let output = raw.as_mut().map_or(&mut nowhere as &mut (dyn Write + Send), |raw| raw);
             let Some(kept) = self.opener.keep(self.from, key, output)? else { continue };
@@ -167,11 +197,13 @@ impl Copier<'_> {
         Ok(good)
     }
 
-    /// Our own object of what another tool stored.
-    fn encode(&self, name: WalName, decoded: &Decoded, raw: &Body) -> Result<Body> {
+    /// Our own object of what another tool stored, or of what is to be encrypted or decrypted.
+    fn encode(&self, name: WalName, decoded: &Decoded, raw: &Body) -> Result<Objects> {
         let system_id = decoded.system_id().or(self.opener.system_id);
-        let mut body = room();
-        let encoded = encode(name, decoded.size, system_id, self.level, &mut raw.reader(), &mut body);
+        let encoded = self.forms.writer(room).map_err(EncodeError::Write).and_then(|mut forms| {
+            let trailer = encode(name, decoded.size, system_id, self.level, &mut raw.reader(), &mut forms)?;
+            forms.finish(&trailer).map_err(EncodeError::Write)
+        });
         encoded.map_err(|error| {
             let what = format!("cannot encode \"{name}\" anew");
             match error {
@@ -182,8 +214,7 @@ impl Copier<'_> {
                     Error::new(Kind::Invalid, format!("{what}: {read} bytes of {}", decoded.size))
                 }
             }
-        })?;
-        Ok(body.finish())
+        })
     }
 
     /// Creates the object, or tells how what stands there differs.
@@ -194,11 +225,11 @@ impl Copier<'_> {
         }
         let mut set_aside = false;
         // Variants are in our own encoding only.
-        if self.other_encodings && *to == Key::of(name) {
+        if self.other_encodings && *to == Key::of(name, self.encryption.1) {
             match self.settle_others(name, object, to, done)? {
                 Others::Settled => return Ok(()),
                 Others::OtherPartial => {
-                    return self.put(name, object, &Key::variant(name, &object.sha256), done);
+                    return self.put(name, object, &object.variant(name), done);
                 }
                 Others::Free(repaired) => set_aside = repaired,
             }
@@ -209,7 +240,11 @@ impl Copier<'_> {
                 Ok(()) => {
                     done.outcomes.push(match set_aside {
                         true => Brought::Repaired { bytes: object.body.len() },
-                        false => Brought::Created { bytes: object.body.len(), encoded: !object.ours },
+                        false => Brought::Created {
+                            bytes: object.body.len(),
+                            encoded: !object.ours,
+                            for_others: self.is_for_others(object),
+                        },
                     });
                     return Ok(());
                 }
@@ -225,12 +260,19 @@ impl Copier<'_> {
                     return Ok(());
                 }
                 // Two standbys promoted from one parent leave different ones; push keeps both, too.
-                Verdict::Intact(_) if matches!(name, WalName::Partial(_)) && *to == Key::of(name) => {
-                    return self.put(name, object, &Key::variant(name, &object.sha256), done);
+                Verdict::Intact(_)
+                    if matches!(name, WalName::Partial(_)) && *to == Key::of(name, self.encryption.1) =>
+                {
+                    return self.put(name, object, &object.variant(name), done);
                 }
                 Verdict::Damaged(_) | Verdict::OtherCluster(_) if self.repair => {
                     quarantine::set_aside(self.to, &there, name, false)?;
                     set_aside = true;
+                }
+                Verdict::Shut(seal) if self.is_shown_alike(seal, object) => {
+                    self.to.make_durable(to)?;
+                    done.outcomes.push(Brought::Identical);
+                    return Ok(());
                 }
                 verdict => {
                     done.findings.push(self.found_there(name, object, to, verdict));
@@ -240,6 +282,19 @@ impl Copier<'_> {
         }
         let what = format!("\"{}/{to}\" comes and goes", self.to.place());
         Err(Error::new(Kind::Unavailable, what))
+    }
+
+    /// Whether the tags of what nobody here decrypts are those of this file.
+    fn is_shown_alike(&self, seal: &Seal, object: &Object) -> bool {
+        let same = seal.compare(&object.sha256, &self.to.keys().known()) == Comparison::Same;
+        same && seal.size == object.size
+    }
+
+    /// Whether none of those for whom the destination encrypts could read it.
+    fn is_for_others(&self, object: &Object) -> bool {
+        let ids = || self.to.keys().recipients.iter().map(Recipient::id);
+        let reads = |seal: &Seal| ids().any(|id| seal.recipients.iter().any(|one| one.id == id));
+        object.seal.as_ref().is_some_and(|seal| !reads(seal))
     }
 
     /// In an archive that other tools wrote to, the name may stand there in another encoding.
@@ -293,6 +348,7 @@ impl Copier<'_> {
 
 fn not_intact(storage: &dyn Storage, name: WalName, key: &Key, verdict: &Verdict) -> Finding {
     let (kind, hint) = match verdict {
+        Verdict::Shut(_) => (FindingKind::NotRead, SHUT_HINT),
         Verdict::Unread => (
             FindingKind::UnknownEncoding,
             "decrypt or decode it with the tool that stored it, and put the plain file beside it",
@@ -335,8 +391,24 @@ fn same(one: &Trailer, other: &Trailer) -> bool {
 pub(super) fn own_trailer(storage: &dyn Storage, key: &Key) -> Result<Option<Trailer>> {
     match label(storage, key) {
         Ok(Label::Ours(trailer)) => Ok(Some(trailer)),
-        Ok(Label::None | Label::Damaged(_)) => Ok(None),
+        Ok(Label::None | Label::Sealed(..) | Label::Damaged(_)) => Ok(None),
         Err(error) if error.kind() == Kind::NotFound => Ok(None),
         Err(error) => Err(error),
     }
+}
+
+/// The same of an encrypted one.
+fn own_seal(storage: &dyn Storage, key: &Key) -> Result<Option<Seal>> {
+    match label(storage, key) {
+        Ok(Label::Sealed(seal, _)) => Ok(Some(seal)),
+        Ok(Label::None | Label::Ours(_) | Label::Damaged(_)) => Ok(None),
+        Err(error) if error.kind() == Kind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn seal_of(body: &Body) -> Option<Seal> {
+    let mut head = Vec::new();
+    body.reader().take(age::MAX_HEADER as u64).read_to_end(&mut head).ok()?;
+    age::read_seal(&head, body.len()).ok().map(|(seal, _)| seal)
 }

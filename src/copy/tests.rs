@@ -59,7 +59,16 @@ fn everything(storage: &dyn Storage) -> Vec<(String, Vec<u8>)> {
 }
 
 fn run(from: &Shared, to: &Shared, repair: bool) -> Copied {
-    let request = Request { from, to, checks: Checks::Header, level: 1, repair, jobs: 3, progress: &|_| {} };
+    let request = Request {
+        from,
+        to,
+        checks: Checks::Header,
+        level: 1,
+        repair,
+        encrypted: Encrypted::PassOn,
+        jobs: 3,
+        progress: &|_| {},
+    };
     copy(&request).unwrap()
 }
 
@@ -97,6 +106,7 @@ fn interrupted_at_any_request_the_repeat_completes_it() {
             checks: Checks::Header,
             level: 1,
             repair: false,
+            encrypted: Encrypted::PassOn,
             jobs: 1,
             progress: &|_| {},
         };
@@ -202,6 +212,7 @@ fn another_clusters_archive_is_refused_and_an_empty_place_is_no_source() {
         checks: Checks::Header,
         level: 1,
         repair: false,
+        encrypted: Encrypted::PassOn,
         jobs: 1,
         progress: &|_| {},
     };
@@ -283,8 +294,17 @@ const THIRD: &[u8] = b"1\t0/0000002\tx\n2\t0/0A00000\tx\n";
 fn run_blind(source: &Arc<Memory>, target: &Arc<Memory>) -> Copied {
     let (from, to) = (source.clone() as Shared, target.clone() as Shared);
     let checks = Checks::NoHeader;
-    copy(&Request { from: &from, to: &to, checks, level: 1, repair: false, jobs: 3, progress: &|_| {} })
-        .unwrap()
+    copy(&Request {
+        from: &from,
+        to: &to,
+        checks,
+        level: 1,
+        repair: false,
+        encrypted: Encrypted::PassOn,
+        jobs: 3,
+        progress: &|_| {},
+    })
+    .unwrap()
 }
 
 fn hold(memory: &Memory, name: &str, content: &[u8]) {
@@ -359,8 +379,16 @@ fn nothing_is_copied_of_a_timeline_whose_history_could_not_be_stored() {
     };
     let to: Shared = Arc::new(Faulty::new(target.clone(), Box::new(plan)));
     let (from, checks) = (source as Shared, Checks::NoHeader);
-    let request =
-        Request { from: &from, to: &to, checks, level: 1, repair: false, jobs: 3, progress: &|_| {} };
+    let request = Request {
+        from: &from,
+        to: &to,
+        checks,
+        level: 1,
+        repair: false,
+        encrypted: Encrypted::PassOn,
+        jobs: 3,
+        progress: &|_| {},
+    };
     let made = copy(&request).unwrap();
     assert_eq!(made.failures.len(), 1, "{made:?}");
     assert_eq!(held(&target), ["00000001000000000000000A"]);

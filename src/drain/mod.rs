@@ -14,6 +14,7 @@ pub mod plan;
 #[cfg(test)]
 mod tests;
 
+use crate::archive::forms::Forms;
 use crate::archive::identity;
 use crate::archive::intake::{self, Cause, Intake, Source};
 use crate::archive::lookup;
@@ -21,7 +22,7 @@ use crate::failure::Failure;
 use crate::finding::Finding;
 use crate::host::data_directory::DataDirectory;
 use crate::host::side_by_side::by_many;
-use crate::object::{Checks, Encoder, Key, decode};
+use crate::object::{Checks, Encoder, Key};
 use crate::spool::Spool;
 use crate::storage::deadline::Deadline;
 use crate::storage::{Error, Kind, Shared, Storage, hides_what_is_missing};
@@ -195,6 +196,7 @@ fn drain_file(request: &Drain<'_>, foreign: &[bool], item: &Item, encoder: &mut 
         level: request.level,
         checks: Checks::Header,
         drop_cache: false,
+        forms: Forms::of(request.destinations),
         urgent: true,
     };
     let source = match read(item, &intake, encoder) {
@@ -220,7 +222,7 @@ fn lacks(
 ) -> Result<bool, Failure<Cause>> {
     for (destination, foreign) in request.destinations.iter().zip(foreign) {
         let storage = Deadline::new(Arc::clone(destination), deadline);
-        let found = match storage.head(&Key::of(name)) {
+        let found = match storage.head(&Key::of(name, storage.keys().writes())) {
             Ok(_) => continue,
             Err(error) if error.kind() == Kind::NotFound && !foreign => Ok(false),
             Err(error) if error.kind() == Kind::NotFound => {
@@ -251,7 +253,9 @@ fn read(item: &Item, intake: &Intake, encoder: &mut Encoder) -> Result<Source, F
     let (WalName::Segment(segment) | WalName::Partial(segment)) = item.name else { return Ok(source) };
     let mut walker = Walker::new(Start::Anywhere);
     walker.begin(segment);
-    decode(item.name, Checks::Header, &mut source.body.reader(), &mut walker)
+    source
+        .objects
+        .decode(item.name, Checks::Header, &mut walker)
         .map_err(|error| changed(&format!("its compressed form: {error}")))?;
     let walk = walker.walk();
     match item.name {

@@ -1,5 +1,5 @@
 use super::*;
-use crate::object::Identity;
+use crate::object::{Encryption, Identity};
 use crate::storage::faulty::{Fault, Faulty, Request};
 use crate::storage::memory::Memory;
 use crate::storage::{Body, Storage};
@@ -142,7 +142,8 @@ fn files_of_another_cluster_stay() {
 fn archive() -> Arc<Memory> {
     let memory = Memory::default();
     let segment_size = SegmentSize::new(1 << 20).unwrap();
-    let identity = Identity { system_id: CLUSTER, segment_size, foreign: false };
+    let identity =
+        Identity { system_id: CLUSTER, segment_size, foreign: false, encryption: Encryption::None };
     memory.create(&Key::identity(), &Body::from(identity.write())).unwrap();
     Arc::new(memory)
 }
@@ -179,9 +180,12 @@ fn a_drain_can_be_repeated_and_each_file_is_in_every_destination() {
     assert_eq!(became(&only, false), ["There", "There"]);
     assert_eq!(became(&both, false), ["Stored", "Stored"], "the second one lacked them");
     for storage in [one, two] {
-        let partial = Key::of(WalName::Partial(B.parse().unwrap()));
+        let partial = Key::of(WalName::Partial(B.parse().unwrap()), Encryption::None);
         assert!(storage.head(&partial).is_ok());
-        assert!(storage.head(&Key::of(B.parse().unwrap())).is_err(), "never under the full name");
+        assert!(
+            storage.head(&Key::of(B.parse().unwrap(), Encryption::None)).is_err(),
+            "never under the full name"
+        );
     }
 }
 
@@ -195,7 +199,7 @@ fn a_destination_that_fails_is_told_for_each_file_and_the_other_one_gets_them() 
     let bad: Shared = Arc::new(Faulty::new(archive(), Box::new(plan)));
     let report = run(folder.path(), &[bad, good.clone()], false).unwrap();
     assert!(report.files.iter().all(|file| matches!(file.became, Became::Failed(_))), "{report:?}");
-    assert!(good.head(&Key::of(A.parse().unwrap())).is_ok());
+    assert!(good.head(&Key::of(A.parse().unwrap(), Encryption::None)).is_ok());
 }
 
 #[test]
@@ -205,7 +209,8 @@ fn only_the_archive_of_the_same_cluster_is_completed() {
     assert!(run(folder.path(), &[empty], false).unwrap_err().message.contains("is not an archive"));
     let other = Memory::default();
     let segment_size = SegmentSize::new(1 << 20).unwrap();
-    let identity = Identity { system_id: SystemId(7), segment_size, foreign: false };
+    let identity =
+        Identity { system_id: SystemId(7), segment_size, foreign: false, encryption: Encryption::None };
     other.create(&Key::identity(), &Body::from(identity.write())).unwrap();
     let refused = run(folder.path(), &[Arc::new(other)], false).unwrap_err();
     assert!(refused.message.contains("system identifier 7,"), "{refused}");
@@ -221,6 +226,7 @@ fn a_file_that_changed_after_its_records_were_read_is_dropped() {
         level: 1,
         checks: Checks::Header,
         drop_cache: false,
+        forms: Forms::of([]),
         urgent: true,
     };
     let mut encoder = Encoder::new(1).unwrap();

@@ -213,7 +213,7 @@ fn is_young(item: &Item, since: Option<SystemTime>) -> bool {
 /// Whether an object goes, and why.
 fn verdict(plan: &Plan, item: &Item) -> Option<(SegmentName, Why)> {
     let name = match &item.stored {
-        Stored::Wal(name, _) | Stored::Variant(name, _) => *name,
+        Stored::Wal(name, _) | Stored::Variant(name, ..) => *name,
         // Nobody here can tell what it holds.
         Stored::Unknown(..) | Stored::Stranger => return None,
     };

@@ -6,11 +6,11 @@ use super::{Cause, Failures, explain, failed, local};
 use crate::archive::absent::{Evidence, Lack, Seen, Shape};
 use crate::archive::identity;
 use crate::archive::lookup::{self, Around};
-use crate::archive::object::{OpenError, Opener, Verdict};
+use crate::archive::object::{OpenError, Opener, SHUT_HINT, Verdict};
 use crate::failure::Failure;
 use crate::host::target::Temporary;
-use crate::object::{Checks, Decoded, Identity, Key, Sha256Sum, Stored};
-use crate::storage::Storage;
+use crate::object::{Checks, Decoded, Encryption, Identity, Key, Sha256Sum, Stored};
+use crate::storage::{Error, Kind, Storage};
 use crate::wal::SystemId;
 use std::io::{self, Write};
 use std::time::SystemTime;
@@ -39,7 +39,8 @@ impl Asking<'_> {
         let name = self.name;
         for _ in 0..ATTEMPTS {
             let mut copies = Copies::default();
-            self.try_copy(storage, &Key::of(name), &mut copies).map_err(|failure| vec![failure])?;
+            let own = Key::of(name, storage.keys().expects());
+            self.try_copy(storage, &own, &mut copies).map_err(|failure| vec![failure])?;
             if copies.good.as_ref().is_some_and(|good| self.tells_by_itself(&good.decoded)) {
                 return self.settle(copies);
             }
@@ -85,6 +86,7 @@ impl Asking<'_> {
     fn look_further(&self, storage: &dyn Storage, copies: &mut Copies) -> Result<Beyond, Failure<Cause>> {
         let name = self.name;
         let identity = self.identity(storage).map_err(|error| failed(&error))?;
+        let encryption = self.encryption(storage, identity.as_ref()).map_err(|error| failed(&error))?;
         self.refuse_nameless(storage, copies, identity.map(|found| found.system_id))?;
         let ours = copies.good.as_ref().is_some_and(|good| good.decoded.trailer.is_some());
         // A copy without our trailer tells by itself that other tools were at work.
@@ -102,7 +104,8 @@ impl Asking<'_> {
         }
         // In a directory of our own, too: one of the servers may still use "cp".
         let around = lookup::around(storage, name, foreign || storage.nature().is_directory());
-        let around = around.map_err(|error| failed(&error))?;
+        let mut around = around.map_err(|error| failed(&error))?;
+        around.copies.leave(encryption);
         for key in &around.copies.keys {
             if !copies.tried.contains(key) {
                 self.try_copy(storage, key, copies)?;
@@ -148,6 +151,23 @@ impl Asking<'_> {
         }
         let refusal = explain::lack(storage.place(), Lack::Cluster(theirs), self.system_id);
         refusal.map_or(Ok(()), Err)
+    }
+
+    /// How the archive stores objects. Where it is encrypted and nothing here can decrypt, nothing is said
+    /// of a file that may not be there either: what its histories show is not seen.
+    fn encryption(
+        &self,
+        storage: &dyn Storage,
+        identity: Option<&Identity>,
+    ) -> crate::storage::Result<Encryption> {
+        identity::refuse_plain(storage, identity)?;
+        let encryption = identity.map_or(storage.keys().expects(), |identity| identity.encryption);
+        if encryption == Encryption::Age && storage.keys().identities.is_empty() {
+            let what =
+                format!("\"{}\" is encrypted, and there is no identity to decrypt it", storage.place());
+            return Err(Error::new(Kind::Invalid, what).hint(SHUT_HINT));
+        }
+        Ok(encryption)
     }
 
     /// Whose archive it is. For nobody who asked, of a bucket, what the spool remembers is enough; an
@@ -242,6 +262,10 @@ impl Asking<'_> {
             Some(Verdict::Damaged(reason)) => Err(explain::damaged(storage.place(), key, &reason)),
             Some(Verdict::OtherCluster(reason)) => Err(explain::damaged(storage.place(), key, &reason)
                 .hint("name the archive of this cluster in restore_command")),
+            Some(shut @ Verdict::Shut(_)) => {
+                let what = format!("\"{}/{key}\" is {shut}", storage.place());
+                Err(Failure::new(Cause::Refused, what).hint(SHUT_HINT))
+            }
             Some(Verdict::Unread) => {
                 let name = Stored::of(key).name().unwrap_or(self.name);
                 Err(explain::unknown(storage.place(), name, key.as_str()))

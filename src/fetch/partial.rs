@@ -314,7 +314,7 @@ fn candidates(storage: &dyn Storage, segment: SegmentName) -> crate::storage::Re
             let key = entry?.key;
             let is_one = match Stored::parse(key.strip_prefix(folder).unwrap_or(&key)) {
                 Stored::Wal(name, _) | Stored::Unknown(name, _) => name == partial,
-                Stored::Variant(name, _) => name == partial || name == WalName::Segment(segment),
+                Stored::Variant(name, ..) => name == partial || name == WalName::Segment(segment),
                 Stored::Stranger => false,
             };
             keys.extend(Key::parse(&key).filter(|_| is_one));

@@ -6,6 +6,7 @@
 //! | [`stamp`] | what tells a file from every other one, and from itself after a change |
 //! | [`side_by_side`] | the same work for several things at once |
 //! | [`data_directory`] | what a data directory says of its cluster |
+//! | [`identities`] | private keys |
 //! | [`target`] | the path that a fetched file goes to |
 
 pub mod durable;
@@ -13,5 +14,7 @@ pub mod side_by_side;
 pub mod stamp;
 
 pub mod data_directory;
+
+pub mod identities;
 
 pub mod target;

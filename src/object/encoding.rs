@@ -10,6 +10,7 @@
 //! be [`MAX_DICTIONARY`]; up to 13 MiB of blocks for LZ4.
 
 use super::digest::CHUNK;
+use super::identity::Encryption;
 use super::lz4::Lz4;
 use super::proof::DecodeError;
 use brotli_decompressor::{BrotliDecompressStream, BrotliResult, BrotliState, StandardAlloc};
@@ -35,11 +36,13 @@ pub enum Encoding {
     Gzip,
     /// The raw bytes.
     Bare,
+    /// An age file that holds an object of ours.
+    Age,
 }
 
 impl Encoding {
-    /// In the order in which they are looked for.
-    pub const ALL: [Encoding; 6] =
+    /// Those of an archive that is not encrypted, in the order in which they are looked for.
+    pub const PLAIN: [Encoding; 6] =
         [Encoding::Zstd, Encoding::Lz4, Encoding::Lzma, Encoding::Brotli, Encoding::Gzip, Encoding::Bare];
 
     /// What follows the WAL file's name in the key, without the dot; empty for bare.
@@ -51,12 +54,27 @@ impl Encoding {
             Encoding::Brotli => "br",
             Encoding::Gzip => "gz",
             Encoding::Bare => "",
+            Encoding::Age => "age",
         }
     }
 
     /// The encoding with this extension.
     pub fn of_extension(extension: &str) -> Option<Self> {
-        Encoding::ALL.into_iter().find(|encoding| encoding.extension() == extension)
+        let mut all = Encoding::PLAIN.into_iter().chain([Encoding::Age]);
+        all.find(|encoding| encoding.extension() == extension)
+    }
+
+    /// In which this program stores what it archives.
+    pub fn own(encryption: Encryption) -> Self {
+        match encryption {
+            Encryption::None => Encoding::Zstd,
+            Encryption::Age => Encoding::Age,
+        }
+    }
+
+    /// Whether objects of such an archive are read in it.
+    pub fn is_read(self, encryption: Encryption) -> bool {
+        (self == Encoding::Age) == (encryption == Encryption::Age)
     }
 }
 
@@ -79,7 +97,7 @@ impl<'a> Content<'a> {
             Encoding::Lzma => Box::new(Lzma::Unopened(source)),
             Encoding::Brotli => Box::new(Brotli::new(source)),
             Encoding::Gzip => Box::new(MultiGzDecoder::new(BufReader::with_capacity(CHUNK, source))),
-            Encoding::Zstd | Encoding::Bare => Box::new(source),
+            Encoding::Zstd | Encoding::Bare | Encoding::Age => Box::new(source),
         };
         Content { reader, failure }
     }
@@ -272,7 +290,7 @@ mod tests {
 
     #[test]
     fn extensions_tell_encodings_apart() {
-        for encoding in Encoding::ALL {
+        for encoding in Encoding::PLAIN {
             assert_eq!(Encoding::of_extension(encoding.extension()), Some(encoding));
         }
         assert_eq!(Encoding::of_extension("xz"), None);

@@ -5,6 +5,7 @@
 
 use super::digest::Sha256Sum;
 use super::encoding::Encoding;
+use super::identity::Encryption;
 use crate::wal::{SegmentName, WalName};
 use std::fmt;
 use std::time::{Duration, SystemTime};
@@ -33,15 +34,16 @@ pub fn is_of_the_archive_itself(key: &str) -> bool {
 pub struct Key(String);
 
 impl Key {
-    /// A WAL file's own key.
-    pub fn of(name: WalName) -> Self {
-        Key(format!("{WAL_FOLDER}{name}.zst"))
+    /// A WAL file's own key in an archive.
+    pub fn of(name: WalName, encryption: Encryption) -> Self {
+        Key(format!("{WAL_FOLDER}{name}.{}", Encoding::own(encryption).extension()))
     }
 
-    /// Every key that a WAL file may have, our own first, in the order in which they are believed.
+    /// Every key that a WAL file may have in an archive that is not encrypted, our own first, in the order in
+    /// which they are believed. In an encrypted one it has only its own.
     pub fn all_of(name: WalName) -> impl Iterator<Item = Self> {
         [WAL_FOLDER, ""].into_iter().flat_map(move |folder| {
-            Encoding::ALL.into_iter().map(move |encoding| {
+            Encoding::PLAIN.into_iter().map(move |encoding| {
                 let dot = if encoding == Encoding::Bare { "" } else { "." };
                 Key(format!("{folder}{name}{dot}{}", encoding.extension()))
             })
@@ -50,13 +52,15 @@ impl Key {
 
     /// Brings copies of a file into the order in which they are believed.
     pub fn sort(name: WalName, keys: &mut [Self]) {
-        let places: Vec<_> = Key::all_of(name).collect();
-        keys.sort_by_key(|key| places.iter().position(|place| place == key));
+        let encrypted = Key::of(name, Encryption::Age);
+        let places: Vec<_> = Key::all_of(name).chain([encrypted]).collect();
+        keys.sort_by_key(|key| places.iter().position(|place| place == key).unwrap_or(places.len()));
     }
 
-    /// The key beside it for different content of the same name, told apart by its sum.
-    pub fn variant(name: WalName, sum: &Sha256Sum) -> Self {
-        Key(format!("{WAL_FOLDER}{name}.{}.zst", sum.short()))
+    /// The key beside it for different content of the same name, told apart by 16 digits: of its sum, or
+    /// where it is encrypted, of its first tag.
+    pub fn variant(name: WalName, digits: &str, encryption: Encryption) -> Self {
+        Key(format!("{WAL_FOLDER}{name}.{digits}.{}", Encoding::own(encryption).extension()))
     }
 
     /// What the key of every [`Key::probe`] begins with.
@@ -121,8 +125,9 @@ impl fmt::Display for Key {
 pub enum Stored {
     /// A WAL file, ours or another's.
     Wal(WalName, Encoding),
-    /// Different content of that name, kept beside it (§5.4): the first 16 digits of its sum.
-    Variant(WalName, String),
+    /// Different content of that name, kept beside it: the 16 digits that tell it apart, and whether it is
+    /// [`Encoding::Zstd`] or [`Encoding::Age`].
+    Variant(WalName, String, Encoding),
     /// A WAL file in an encoding that is not read here: the extension.
     Unknown(WalName, String),
     /// Anything else: reported, never touched.
@@ -146,12 +151,33 @@ impl Stored {
                 _ => Stored::Stranger,
             };
         }
-        match stem.rsplit_once('.') {
-            Some((stem, sum)) if extension == "zst" && is_short_sum(sum) => match stem.parse() {
-                Ok(name) => Stored::Variant(name, sum.to_owned()),
+        let own = Encoding::of_extension(extension).filter(|e| matches!(e, Encoding::Zstd | Encoding::Age));
+        match (stem.rsplit_once('.'), own) {
+            (Some((stem, digits)), Some(encoding)) if is_short_sum(digits) => match stem.parse() {
+                Ok(name) => Stored::Variant(name, digits.to_owned(), encoding),
                 Err(_) => Stored::Stranger,
             },
             _ => Stored::Stranger,
+        }
+    }
+
+    /// What it is in such an archive, where only some encodings are read.
+    pub fn within(self, encryption: Encryption) -> Self {
+        match self {
+            Stored::Wal(name, encoding) | Stored::Variant(name, _, encoding)
+                if !encoding.is_read(encryption) =>
+            {
+                Stored::Unknown(name, encoding.extension().to_owned())
+            }
+            other => other,
+        }
+    }
+
+    /// In which it is to be read.
+    pub fn encoding(&self) -> Option<Encoding> {
+        match self {
+            Stored::Wal(_, encoding) | Stored::Variant(_, _, encoding) => Some(*encoding),
+            Stored::Unknown(..) | Stored::Stranger => None,
         }
     }
 
@@ -166,7 +192,7 @@ impl Stored {
         match self {
             Stored::Wal(WalName::Partial(segment), _)
             | Stored::Unknown(WalName::Partial(segment), _)
-            | Stored::Variant(WalName::Segment(segment) | WalName::Partial(segment), _) => Some(*segment),
+            | Stored::Variant(WalName::Segment(segment) | WalName::Partial(segment), ..) => Some(*segment),
             _ => None,
         }
     }
@@ -175,7 +201,7 @@ impl Stored {
     pub fn title(&self) -> Option<String> {
         match self {
             Stored::Wal(name, _) | Stored::Unknown(name, _) => Some(name.to_string()),
-            Stored::Variant(name, sum) => Some(format!("{name}.{sum}")),
+            Stored::Variant(name, digits, _) => Some(format!("{name}.{digits}")),
             Stored::Stranger => None,
         }
     }
@@ -183,7 +209,7 @@ impl Stored {
     /// The WAL file that the key belongs to.
     pub fn name(&self) -> Option<WalName> {
         match self {
-            Stored::Wal(name, _) | Stored::Variant(name, _) | Stored::Unknown(name, _) => Some(*name),
+            Stored::Wal(name, _) | Stored::Variant(name, ..) | Stored::Unknown(name, _) => Some(*name),
             Stored::Stranger => None,
         }
     }
@@ -203,14 +229,17 @@ mod tests {
 
     #[test]
     fn keys_are_those_of_wal_g() {
-        assert_eq!(Key::of(name("00000002.history")).as_str(), "wal_005/00000002.history.zst");
+        let own = |encryption| Key::of(name("00000002.history"), encryption).to_string();
+        assert_eq!(own(Encryption::None), "wal_005/00000002.history.zst");
+        assert_eq!(own(Encryption::Age), "wal_005/00000002.history.age");
         let aside = Key::quarantine(name("00000002.history"), &Sha256Sum::of(b""));
         assert_eq!(aside.as_str(), "quarantine/00000002.history.e3b0c44298fc1c14");
         assert_eq!(Stored::of(&aside), Stored::Stranger);
-        let variant = Key::variant(name("00000001000000000000001B.partial"), &Sha256Sum::of(b""));
+        let (partial, digits) = (name("00000001000000000000001B.partial"), Sha256Sum::of(b"").short());
+        let variant = Key::variant(partial, &digits, Encryption::None);
         assert_eq!(variant.as_str(), "wal_005/00000001000000000000001B.partial.e3b0c44298fc1c14.zst");
         assert_eq!(variant.to_quarantine(), variant.as_str());
-        assert_eq!(Key::of(name("00000002.history")).to_quarantine(), "00000002.history");
+        assert_eq!(Key::parse(&own(Encryption::Age)).unwrap().to_quarantine(), "00000002.history");
         assert_eq!(Key::probe(27).as_str(), "wal_005/wal-archive-check.000000000000001b");
     }
 
@@ -249,13 +278,23 @@ mod tests {
             "00000001000000000000001B.00000028.backup",
             "00000002.history",
         ] {
-            let sum = Sha256Sum::of(text.as_bytes());
-            let own = Key::of(name(text));
-            let beside = Key::variant(name(text), &sum);
+            let digits = Sha256Sum::of(text.as_bytes()).short();
             let file = |key: &Key| key.as_str().strip_prefix(WAL_FOLDER).unwrap().to_owned();
-            assert_eq!(Stored::parse(&file(&own)), Stored::Wal(name(text), Encoding::Zstd));
-            assert_eq!(Stored::parse(&file(&beside)), Stored::Variant(name(text), sum.short()));
-            for (key, encoding) in Key::all_of(name(text)).zip(Encoding::ALL.repeat(2)) {
+            for (encryption, other) in
+                [(Encryption::None, Encryption::Age), (Encryption::Age, Encryption::None)]
+            {
+                let encoding = Encoding::own(encryption);
+                let own = Stored::parse(&file(&Key::of(name(text), encryption)));
+                assert_eq!(own, Stored::Wal(name(text), encoding));
+                let beside = Stored::parse(&file(&Key::variant(name(text), &digits, encryption)));
+                assert_eq!(beside, Stored::Variant(name(text), digits.clone(), encoding));
+                for stored in [own, beside] {
+                    assert_eq!(stored.clone().within(encryption), stored);
+                    let extension = encoding.extension().to_owned();
+                    assert_eq!(stored.within(other), Stored::Unknown(name(text), extension));
+                }
+            }
+            for (key, encoding) in Key::all_of(name(text)).zip(Encoding::PLAIN.repeat(2)) {
                 assert_eq!(Stored::of(&key), Stored::Wal(name(text), encoding), "{key}");
             }
             assert_eq!(Stored::parse(&format!("{text}.gpg")), Stored::Unknown(name(text), "gpg".into()));
@@ -267,7 +306,7 @@ mod tests {
     fn the_order_of_belief_is_ours_then_the_folders_then_the_roots() {
         let keys: Vec<_> = Key::all_of(name("00000002.history")).map(|key| key.as_str().to_owned()).collect();
         let in_folder = ["zst", "lz4", "lzma", "br", "gz"].map(|x| format!("wal_005/00000002.history.{x}"));
-        assert_eq!(keys[0], Key::of(name("00000002.history")).as_str());
+        assert_eq!(keys[0], Key::of(name("00000002.history"), Encryption::None).as_str());
         assert_eq!(keys[..5], in_folder);
         assert_eq!(keys[5], "wal_005/00000002.history");
         let at_root: Vec<_> = keys[..6].iter().map(|key| key.replace(WAL_FOLDER, "")).collect();

@@ -1,7 +1,7 @@
 //! What one WAL file becomes at a destination: its key, its bytes, its proof. Pure.
 //!
 //! Knows: the layout of keys, the object format (a zstd frame and a 256-byte trailer), the
-//! encodings of other tools, the identity file of an archive, the records of what was expired. Does not know: where bytes live, or what a wrong object means
+//! encodings of other tools, the encrypted form of an object, the identity file of an archive, the records of what was expired. Does not know: where bytes live, or what a wrong object means
 //! for PostgreSQL. `docs/format.md` is the description for people.
 
 pub mod age;
@@ -21,7 +21,7 @@ pub use codec::{EncodeError, Encoder, decode, decode_as, encode};
 pub use digest::Sha256Sum;
 pub use encoding::Encoding;
 pub use expired::Expired;
-pub use identity::Identity;
+pub use identity::{Encryption, Identity};
 pub use key::{Key, Stored};
 pub use proof::{Checks, DecodeError, Decoded};
 pub use trailer::Trailer;

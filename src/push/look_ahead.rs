@@ -263,6 +263,7 @@ impl Ahead {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::archive::forms::Forms;
     use crate::object::Checks;
     use crate::spool::Spool;
     use crate::storage::Body;
@@ -282,6 +283,7 @@ mod tests {
                 level: 1,
                 checks: Checks::Header,
                 drop_cache: false,
+                forms: Forms::of([]),
                 urgent: false,
             },
             asked_by: None,

@@ -81,6 +81,7 @@ impl Spool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::object::Encryption;
     use crate::storage::Body;
     use crate::storage::local::Local;
     use crate::storage::memory::Memory;
@@ -98,7 +99,7 @@ mod tests {
         let base = tempfile::tempdir().unwrap();
         let spool = Spool::open(base.path().join("spool")).unwrap();
         let (memory, now) = (Memory::default(), SystemTime::now());
-        let (key, sum) = (Key::of(WalName::TimelineHistory(two())), Sha256Sum::of(b"x"));
+        let (key, sum) = (Key::of(WalName::TimelineHistory(two()), Encryption::None), Sha256Sum::of(b"x"));
         assert!(!spool.has_history(&memory, ID, two(), None, now));
         spool.remember_history(&memory, ID, two(), (&key, &sum), now).unwrap();
         assert!(spool.has_history(&memory, ID, two(), None, now));
@@ -123,7 +124,7 @@ mod tests {
         let base = tempfile::tempdir().unwrap();
         let spool = Spool::open(base.path().join("spool")).unwrap();
         let (local, now) = (Local::new(base.path().to_owned()), SystemTime::now());
-        let (key, sum) = (Key::of(WalName::TimelineHistory(two())), Sha256Sum::of(b"x"));
+        let (key, sum) = (Key::of(WalName::TimelineHistory(two()), Encryption::None), Sha256Sum::of(b"x"));
         assert!(spool.remember_history(&local, ID, two(), (&key, &sum), now).is_err());
         local.create(&key, &Body::from(b"x".to_vec())).unwrap();
         spool.remember_history(&local, ID, two(), (&key, &sum), now).unwrap();

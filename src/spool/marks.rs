@@ -205,6 +205,7 @@ fn read(path: &Path) -> io::Result<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::object::Encryption;
     use crate::storage::Body;
     use crate::storage::local::Local;
     use crate::storage::memory::Memory;
@@ -237,7 +238,7 @@ mod tests {
         /// An archive with the object.
         fn make(&self, root: &str) {
             let storage = self.archive(root);
-            for key in [Key::identity(), Key::of(self.name)] {
+            for key in [Key::identity(), Key::of(self.name, Encryption::None)] {
                 storage.create(&key, &Body::from(b"x".to_vec())).unwrap();
             }
         }
@@ -255,7 +256,7 @@ mod tests {
         }
 
         fn object(&self, root: &str) -> PathBuf {
-            self.path(root).join(Key::of(self.name).as_str())
+            self.path(root).join(Key::of(self.name, Encryption::None).as_str())
         }
 
         fn marks_for(&self, destinations: &[Shared]) -> Marks {
@@ -271,7 +272,7 @@ mod tests {
         }
 
         fn stored(&self, destinations: &[Shared], created: bool) -> Vec<(Shared, Stored)> {
-            let stored = || Stored { key: Key::of(self.name), created };
+            let stored = || Stored { key: Key::of(self.name, Encryption::None), created };
             destinations.iter().map(|storage| (Arc::clone(storage), stored())).collect()
         }
 

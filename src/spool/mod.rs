@@ -133,6 +133,7 @@ fn open(path: &Path) -> io::Result<File> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::object::Encryption;
     use crate::wal::SegmentSize;
     use std::fs;
 
@@ -141,7 +142,12 @@ mod tests {
         let base = tempfile::tempdir().unwrap();
         let spool = Spool::open(base.path().join("data.wal-spool")).unwrap();
         let id = SystemId(7);
-        let identity = Identity { system_id: id, segment_size: SegmentSize::MAX, foreign: false };
+        let identity = Identity {
+            system_id: id,
+            segment_size: SegmentSize::MAX,
+            foreign: false,
+            encryption: Encryption::None,
+        };
         let proved = Fresh { identity, writable: true };
         let now = SystemTime::now();
         assert_eq!(spool.expects("/a", id), None);

@@ -140,6 +140,17 @@ impl BodyWriter {
         Body { memory: Arc::new(self.memory), rest: self.rest.map(Arc::new), len: self.len }
     }
 
+    /// The body of what was written, behind this header.
+    pub fn finish_behind(mut self, header: &[u8]) -> Body {
+        let bytes = &self.memory.bytes;
+        if bytes.capacity() - bytes.len() < header.len() {
+            self.memory.grow();
+        }
+        self.memory.bytes.splice(0..0, header.iter().copied());
+        self.len += header.len() as u64;
+        self.finish()
+    }
+
     /// Makes room for more: in memory, or in the file.
     fn grow(&mut self) -> io::Result<()> {
         let room = !self.sharing || self.pool.has_room();
@@ -246,6 +257,21 @@ mod tests {
             assert_eq!(body.rest.is_some(), len > IN_MEMORY);
             assert_eq!(body.in_memory().map(<[u8]>::len), (len <= IN_MEMORY).then_some(len));
             assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+        }
+    }
+
+    #[test]
+    fn a_header_comes_before_what_was_written_wherever_that_is() {
+        let folder = tempfile::tempdir().unwrap();
+        for len in [0, 1, 2 * STEP, IN_MEMORY, IN_MEMORY + STEP] {
+            let mut writer = BodyWriter::new(vec![folder.path().into()]);
+            writer.write_all(&noise(len)).unwrap();
+            let body = writer.finish_behind(b"header");
+            let (mut back, mut written) = (Vec::new(), Vec::new());
+            body.reader().read_to_end(&mut back).unwrap();
+            body.write_to(&mut written).unwrap();
+            assert!(back == [b"header".as_slice(), &noise(len)].concat() && back == written, "{len}");
+            assert_eq!(body.len(), back.len() as u64);
         }
     }
 

@@ -53,12 +53,13 @@ fn what_is_created_reads_back_whole_and_in_parts(store: Shared) {
         assert!(read(&store, at) == content, "{at}");
         let Entry { key: name, size, modified } = store.head(&key(at)).expect("head");
         assert_eq!((name.as_str(), size), (at, content.len() as u64));
-        let ranges = [1, 3, 256, 10_000_000].map(|count| [Range::Last(count), Range::From(count)]);
+        let ranges = [1, 3, 256, 10_000_000]
+            .map(|count| [Range::First(count), Range::Last(count), Range::From(count)]);
         for range in ranges.into_iter().flatten().chain([Range::From(0), Range::From(size)]) {
             let object = store.get(&key(at), range).expect("a range");
             assert_eq!((object.size, object.modified), (size, modified), "of the whole object");
-            let start = range.start(size) as usize;
-            assert!(bytes(object) == content.get(start..).unwrap_or_default(), "{at}, {range:?}");
+            let part = range.start(size) as usize..range.end(size) as usize;
+            assert!(bytes(object) == content.get(part).unwrap_or_default(), "{at}, {range:?}");
         }
         store.make_durable(&key(at)).expect("made durable");
     }

@@ -3,6 +3,7 @@
 use super::{Body, DeletionFailed, Entry, Listing, Nature, Object, Range, Result, Shared, Storage};
 use crate::host::stamp::Stamp;
 use crate::object::Key;
+use crate::object::age::Keyring;
 use std::time::SystemTime;
 
 /// A request that gives one answer.
@@ -52,6 +53,11 @@ pub(super) trait Layer: Send + Sync {
     /// [`Storage::list`], [`Storage::list_unordered`]
     fn entries(&self, prefix: &str, order: Order<'_>) -> Result<Listing>;
 
+    /// [`Storage::keys`], where they are not those of what it wraps.
+    fn own_keys(&self) -> Option<&Keyring> {
+        None
+    }
+
     /// [`Storage::delete_all`]
     fn remove(&self, keys: &[Key]) -> std::result::Result<(), DeletionFailed>;
 }
@@ -67,6 +73,10 @@ impl<L: Layer> Storage for L {
 
     fn nature(&self) -> Nature {
         self.inner().nature()
+    }
+
+    fn keys(&self) -> &Keyring {
+        self.own_keys().unwrap_or_else(|| self.inner().keys())
     }
 
     fn create(&self, key: &Key, body: &Body) -> Result<()> {

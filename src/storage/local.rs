@@ -9,9 +9,10 @@ use super::{Body, DeletionFailed, Entry, Error, Kind, Listing, Nature, Object, R
 use crate::host::durable;
 use crate::host::stamp::Stamp;
 use crate::object::Key;
+use crate::object::age::{Keyring, NO_KEYS};
 use std::collections::{BTreeSet, BinaryHeap};
 use std::fs::{self, File};
-use std::io::{self, Seek, SeekFrom};
+use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
@@ -252,11 +253,15 @@ impl Storage for Local {
 
     fn get(&self, key: &Key, range: Range) -> Result<Object> {
         let (mut file, entry) = self.open(key)?;
-        if range != Range::Whole {
+        if !matches!(range, Range::Whole | Range::First(_)) {
             let start = SeekFrom::Start(range.start(entry.size));
             file.seek(start).map_err(|error| failed("cannot read", &self.path(key), error))?;
         }
-        Ok(Object { size: entry.size, modified: entry.modified, body: Box::new(file) })
+        let body: Box<dyn Read + Send> = match range {
+            Range::First(count) => Box::new(file.take(count)),
+            Range::Whole | Range::From(_) | Range::Last(_) => Box::new(file),
+        };
+        Ok(Object { size: entry.size, modified: entry.modified, body })
     }
 
     fn head(&self, key: &Key) -> Result<Entry> {
@@ -385,6 +390,10 @@ impl Storage for Local {
 
     fn address(&self) -> String {
         self.place().to_owned()
+    }
+
+    fn keys(&self) -> &Keyring {
+        &NO_KEYS
     }
 
     fn nature(&self) -> Nature {

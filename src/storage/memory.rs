@@ -5,6 +5,7 @@ use super::{
 };
 use crate::host::stamp::Stamp;
 use crate::object::Key;
+use crate::object::age::{Keyring, NO_KEYS};
 use std::collections::BTreeMap;
 use std::io::{Cursor, Read};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -74,6 +75,7 @@ impl Storage for Memory {
         let size = bytes.len() as u64;
         let mut body = Cursor::new(bytes);
         body.set_position(range.start(size));
+        let body = body.take(range.end(size) - range.start(size));
         Ok(Object { size, modified, body: Box::new(body) })
     }
 
@@ -135,5 +137,9 @@ impl Storage for Memory {
 
     fn nature(&self) -> Nature {
         self.nature
+    }
+
+    fn keys(&self) -> &Keyring {
+        &NO_KEYS
     }
 }

@@ -20,6 +20,7 @@ pub mod conformance;
 pub mod deadline;
 pub mod faulty;
 pub mod giving_up;
+pub mod keyed;
 mod layer;
 pub mod local;
 pub mod memory;
@@ -30,6 +31,7 @@ pub mod s3;
 
 use crate::host::stamp::Stamp;
 use crate::object::Key;
+use crate::object::age::Keyring;
 use std::error::Error as StdError;
 use std::fmt;
 use std::io::Read;
@@ -150,6 +152,8 @@ pub enum Range {
     Whole,
     /// From this offset to the end; nothing of an object that is no longer.
     From(u64),
+    /// The first so many, or all of a shorter object.
+    First(u64),
     /// The last so many, or all of a shorter object.
     Last(u64),
 }
@@ -158,9 +162,17 @@ impl Range {
     /// Where it begins in an object of `size` bytes.
     pub fn start(self, size: u64) -> u64 {
         match self {
-            Range::Whole => 0,
+            Range::Whole | Range::First(_) => 0,
             Range::From(offset) => offset.min(size),
             Range::Last(count) => size.saturating_sub(count),
+        }
+    }
+
+    /// Where it ends.
+    pub fn end(self, size: u64) -> u64 {
+        match self {
+            Range::First(count) => count.min(size),
+            Range::Whole | Range::From(_) | Range::Last(_) => size,
         }
     }
 }
@@ -240,6 +252,9 @@ pub trait Storage: Send + Sync {
 
     /// What kind of place it is.
     fn nature(&self) -> Nature;
+
+    /// The keys that are configured for its objects, of which the store itself knows nothing.
+    fn keys(&self) -> &Keyring;
 }
 
 /// What kind of place holds the objects.

@@ -2,10 +2,12 @@
 
 use super::deadline::Deadline;
 use super::giving_up::GivingUp;
+use super::keyed::Keyed;
 use super::local::Local;
 use super::retry::{Attempts, Retry};
 use super::s3::{S3, S3Settings};
 use super::{Error, Kind, Result, Shared};
+use crate::object::age::Keyring;
 use std::fmt;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
@@ -28,17 +30,23 @@ pub struct Destination {
     pub location: Location,
     /// How to reach it, where it is a bucket.
     pub s3: S3Settings,
+    /// Of what is stored there; `None` where it is not encrypted.
+    pub keys: Option<Arc<Keyring>>,
 }
 
 impl Destination {
     /// Prepares the storage; nothing is asked of it yet.
     pub fn open(&self) -> Shared {
-        match &self.location {
+        let place: Shared = match &self.location {
             Location::Directory(path) => Arc::new(Local::new(path.clone())),
             Location::S3 { bucket, prefix } => {
                 let s3 = S3::new(bucket.clone(), prefix.clone(), self.s3.clone());
                 Arc::new(Retry::new(Arc::new(s3), Attempts::default()))
             }
+        };
+        match &self.keys {
+            Some(keys) => Arc::new(Keyed::new(place, Arc::clone(keys))),
+            None => place,
         }
     }
 

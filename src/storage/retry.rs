@@ -117,6 +117,8 @@ struct Continued {
     modified: SystemTime,
     /// Where the next byte is.
     at: u64,
+    /// Behind the last one that is wanted.
+    end: u64,
     left: u32,
     body: Box<dyn Read + Send>,
 }
@@ -131,7 +133,7 @@ impl Continued {
             let what = format!("\"{}/{}\" was replaced while it was read", self.again.place(), self.key);
             return Err(Error::new(Kind::Unavailable, what));
         }
-        self.body = rest.body;
+        self.body = Box::new(rest.body.take(self.end.saturating_sub(self.at)));
         Ok(())
     }
 }
@@ -147,7 +149,7 @@ impl Read for Continued {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => return Err(error),
                 Err(error) => Error::of_io(error, self.again.place()),
             };
-            if error.kind() != Kind::Unavailable || self.left == 0 || self.at >= self.size {
+            if error.kind() != Kind::Unavailable || self.left == 0 || self.at >= self.end {
                 return Err(io::Error::other(error));
             }
             log::debug!("after {} bytes: {error}", self.at);
@@ -174,9 +176,9 @@ impl Layer for Retry {
 
     fn read(&self, key: &Key, range: Range) -> Result<Object> {
         let Object { size, modified, body } = self.run(|| self.inner.get(key, range))?;
-        let (again, key, at) = (self.again(), key.clone(), range.start(size));
+        let (again, key, at, end) = (self.again(), key.clone(), range.start(size), range.end(size));
         let left = self.attempts.count.saturating_sub(1);
-        let body = Continued { again, key, size, modified, at, left, body };
+        let body = Continued { again, key, size, modified, at, end, left, body };
         Ok(Object { size, modified, body: Box::new(body) })
     }
 

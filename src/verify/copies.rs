@@ -82,6 +82,7 @@ impl Objects<'_> {
                 Ok(Ok(seen)) => {
                     of_object(&mut outcome);
                     outcome.count.raw += seen.raw.unwrap_or(0);
+                    outcome.count.shut += u64::from(seen.is_shut);
                     if matches!(copy.stored, Stored::Wal(..)) {
                         outcome.intact = true;
                         intact.extend(seen.sha256.map(|sum| (copy, sum)));

@@ -16,6 +16,8 @@ pub(super) struct Seen {
     /// The size of what it holds; not known of another tool's object that was not decoded.
     pub(super) raw: Option<u64>,
     pub(super) sha256: Option<Sha256Sum>,
+    /// Whether no identity decrypts it, so that only its stored bytes were proved.
+    pub(super) is_shut: bool,
 }
 
 /// Why it is not what its name says.
@@ -38,7 +40,10 @@ pub(super) fn examine(
     let opened = opener.open(storage, &copy.key, output)?;
     let gone = || Error::new(storage::Kind::NotFound, format!("\"{}\" is not there any more", copy.key));
     Ok(match opened.ok_or_else(gone)?.verdict {
-        Verdict::Intact(decoded) => Ok(Seen { raw: Some(decoded.size), sha256: Some(decoded.sha256) }),
+        Verdict::Intact(decoded) => {
+            Ok(Seen { raw: Some(decoded.size), sha256: Some(decoded.sha256), is_shut: false })
+        }
+        Verdict::Shut(_) => Ok(Seen { raw: None, sha256: None, is_shut: true }),
         verdict => Err(wrong(verdict)),
     })
 }
@@ -47,7 +52,7 @@ fn wrong(verdict: Verdict) -> Wrong {
     match verdict {
         Verdict::OtherCluster(reason) => (FindingKind::OtherCluster, reason),
         Verdict::Damaged(reason) => (FindingKind::Damaged, reason),
-        verdict @ (Verdict::Intact(_) | Verdict::Unread) => {
+        verdict @ (Verdict::Intact(_) | Verdict::Shut(_) | Verdict::Unread) => {
             (FindingKind::UnknownEncoding, verdict.to_string())
         }
     }
@@ -69,17 +74,21 @@ fn examine_label(
     }
     let unlabelled = |raw: Option<u64>| {
         let misfit = raw.and_then(|raw| opener.misfit(&copy.key, name, raw, None, None));
-        Ok(misfit.map_or(Ok(Seen { raw, sha256: None }), |verdict| Err(wrong(verdict))))
+        Ok(misfit.map_or(Ok(Seen { raw, sha256: None, is_shut: false }), |verdict| Err(wrong(verdict))))
     };
     match copy.stored {
-        Stored::Wal(_, Encoding::Zstd) | Stored::Variant(..) => {}
+        Stored::Wal(_, Encoding::Zstd | Encoding::Age) | Stored::Variant(..) => {}
         Stored::Wal(_, Encoding::Bare) => return unlabelled(Some(copy.size)),
         _ => return unlabelled(None),
     }
     match label(storage, &copy.key)? {
         Label::Ours(trailer) => Ok(match opener.contradiction(&copy.key, name, &trailer) {
             Some(verdict) => Err(wrong(verdict)),
-            None => Ok(Seen { raw: Some(trailer.size), sha256: Some(trailer.sha256) }),
+            None => Ok(Seen { raw: Some(trailer.size), sha256: Some(trailer.sha256), is_shut: false }),
+        }),
+        Label::Sealed(seal, _) => Ok(match opener.contradiction_of_seal(&copy.key, name, &seal) {
+            Some(verdict) => Err(wrong(verdict)),
+            None => Ok(Seen { raw: Some(seal.size), sha256: None, is_shut: false }),
         }),
         Label::None if inventory.is_own() || matches!(copy.stored, Stored::Variant(..)) => {
             damaged("it has no trailer at its end, so it was cut, or another program stored it")

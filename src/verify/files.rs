@@ -5,7 +5,7 @@ use super::copies::FileCopy;
 use super::objects::Objects;
 use crate::archive::inventory::{Item, Items, items};
 use crate::finding::{Finding, FindingKind};
-use crate::object::{Key, Stored};
+use crate::object::{Encryption, Key, Stored};
 use crate::storage::{self, Error, Storage};
 use crate::wal::WalName;
 use std::collections::{BTreeMap, VecDeque};
@@ -66,7 +66,8 @@ impl<'a> Files<'a> {
             }
         }
         for (name, mut copies) in group {
-            let places: Vec<Key> = Key::all_of(name).collect();
+            let own = Key::of(name, Encryption::Age);
+            let places: Vec<Key> = Key::all_of(name).chain([own]).collect();
             let place =
                 |copy: &FileCopy| places.iter().position(|place| *place == copy.key).unwrap_or(places.len());
             let is_variant = |copy: &FileCopy| matches!(copy.stored, Stored::Variant(..));
@@ -91,10 +92,10 @@ impl Iterator for Files<'_> {
 impl Objects<'_> {
     /// A listed object, where it is to be looked at.
     fn wanted(&self, destination: usize, item: Item) -> Option<(WalName, FileCopy)> {
-        let (name, key) = (item.stored.name()?, item.key()?);
-        let is_read = self.inventories.get(destination)?.reads(&item.key);
-        (is_read && self.is_wanted(name) && !matches!(item.stored, Stored::Unknown(..)))
-            .then_some((name, FileCopy { destination, key, stored: item.stored, size: item.size }))
+        let (name, key, inventory) = (item.stored.name()?, item.key()?, self.inventories.get(destination)?);
+        let stored = item.stored.within(inventory.encryption());
+        (inventory.reads(&item.key) && self.is_wanted(name) && !matches!(stored, Stored::Unknown(..)))
+            .then_some((name, FileCopy { destination, key, stored, size: item.size }))
     }
 
     /// Whether the scope holds it.

@@ -18,10 +18,11 @@ pub use objects::Depth;
 pub use recovery::{Recoverable, Unfinished};
 
 use crate::archive::inventory::{Inventory, items};
+use crate::archive::object::SHUT_HINT;
 use crate::failure::Failure;
 use crate::finding::{Finding, FindingKind};
 use crate::host::side_by_side::side_by_side;
-use crate::object::{Checks, Key, Stored};
+use crate::object::{Checks, Encryption, Key, Stored};
 use crate::storage::{self, Shared, Storage};
 use crate::wal::{SegmentName, Timeline, WalName};
 use chains::Chains;
@@ -68,6 +69,8 @@ pub struct Count {
     pub stored: u64,
     /// The bytes they hold, where they were decoded.
     pub raw: u64,
+    /// Objects that no identity here decrypts: their stored bytes were proved.
+    pub shut: u64,
 }
 
 /// The answer.
@@ -104,6 +107,7 @@ pub fn verify(
         mixed.append(&mut findings);
         return Ok(Verified::of_findings(inventories, mixed));
     }
+    refuse_to_walk_in_the_dark(options.depth, &inventories, &storages)?;
     let scope = options.scope(since(options.since, &inventories, &storages, now)?);
     await_arrivals(&storages, &mut inventories, now);
     let names = by_names(&inventories, &scope).ok_or_else(no_destination)?;
@@ -161,6 +165,27 @@ impl Verified {
     fn of_findings(inventories: Vec<Inventory>, findings: Vec<Finding>) -> Self {
         let (accepted, recoverable) = (Vec::new(), Vec::new());
         Verified { inventories, checked: Count::default(), findings, accepted, recoverable }
+    }
+}
+
+/// Records are seen only where something decrypts them.
+fn refuse_to_walk_in_the_dark(
+    depth: Depth,
+    inventories: &[Inventory],
+    storages: &[Shared],
+) -> Result<(), Failure> {
+    let dark = |(inventory, storage): &(&Inventory, &Shared)| {
+        inventory.encryption() == Encryption::Age && storage.keys().identities.is_empty()
+    };
+    match inventories.iter().zip(storages).find(dark) {
+        Some((inventory, _)) if depth == Depth::Records => {
+            let what = format!(
+                "\"{}\" is encrypted, and without an identity its records cannot be walked",
+                inventory.place
+            );
+            Err(Failure::new((), what).hint(SHUT_HINT))
+        }
+        _ => Ok(()),
     }
 }
 
@@ -260,7 +285,8 @@ fn has_young_gap(inventory: &Inventory, storage: &Shared, now: SystemTime) -> bo
     inventory.timelines.iter().any(|(timeline, files)| {
         let near = |(_, last): &(u64, u64)| files.segments.last().is_some_and(|end| end - last <= AHEAD);
         files.segments.gaps().filter(near).any(|(_, last)| {
-            let next = Key::of(WalName::Segment(inventory.name(*timeline, last + 1)));
+            let encryption = inventory.encryption();
+            let next = Key::of(WalName::Segment(inventory.name(*timeline, last + 1)), encryption);
             let stored = storage.head(&next).map(|entry| entry.modified);
             stored.is_ok_and(|stored| now.duration_since(stored).map_or(true, |age| age < PATIENCE))
         })

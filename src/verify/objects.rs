@@ -156,6 +156,7 @@ impl Checked {
         self.count.objects += outcome.count.objects;
         self.count.stored += outcome.count.stored;
         self.count.raw += outcome.count.raw;
+        self.count.shut += outcome.count.shut;
         self.findings.extend(outcome.findings);
         if let (WalName::Segment(segment), true) = (name, outcome.intact)
             && let Some(number) = segment.number(size)

@@ -1,6 +1,6 @@
 use super::*;
 use crate::archive::inventory::Runs;
-use crate::object::Identity;
+use crate::object::{Encryption, Identity};
 use crate::storage::faulty::{Fault, Faulty, Request};
 use crate::storage::memory::Memory;
 use crate::storage::{Body, Kind as StorageKind};
@@ -14,12 +14,16 @@ const SEGMENTS: usize = 40;
 /// A bucket of our own with segments that decode, of too few bytes each.
 fn bucket() -> Arc<Memory> {
     let memory = Memory::default();
-    let identity =
-        Identity { system_id: SystemId(7), segment_size: SegmentSize::new(1 << 20).unwrap(), foreign: false };
+    let identity = Identity {
+        system_id: SystemId(7),
+        segment_size: SegmentSize::new(1 << 20).unwrap(),
+        foreign: false,
+        encryption: Encryption::None,
+    };
     memory.create(&Key::identity(), &Body::from(identity.write())).unwrap();
     for number in 1..=SEGMENTS {
         let name: WalName = format!("0000000100000000{number:08X}").parse().unwrap();
-        memory.create(&Key::of(name), &Body::from(b"no object".to_vec())).unwrap();
+        memory.create(&Key::of(name, Encryption::None), &Body::from(b"no object".to_vec())).unwrap();
     }
     Arc::new(memory)
 }
@@ -101,7 +105,8 @@ fn by_names_of(archives: &[&[&str]], damaged: &[&str], scope: &Scope) -> (ByName
 fn holding(cluster: u64, keys: &[&str]) -> Memory {
     let memory = Memory::default();
     let segment_size = SegmentSize::new(1 << 20).unwrap();
-    let identity = Identity { system_id: SystemId(cluster), segment_size, foreign: true };
+    let identity =
+        Identity { system_id: SystemId(cluster), segment_size, foreign: true, encryption: Encryption::None };
     memory.create(&Key::identity(), &Body::from(identity.write())).unwrap();
     for key in keys {
         let content = if key.ends_with(".history") { "1\t0/380000\tno reason\n" } else { "x" };

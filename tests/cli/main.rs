@@ -18,6 +18,7 @@ mod copy;
 mod cut;
 mod disks;
 mod drain;
+mod encryption;
 mod expire;
 mod faults;
 mod fetch;

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::SystemTime;
 use wal_archive::host::stamp::Stamp;
 use wal_archive::object::Key;
+use wal_archive::object::age::{Keyring, NO_KEYS};
 use wal_archive::storage::s3::{ConditionalWrites, S3, S3Settings};
 use wal_archive::storage::{
     Body, DeletionFailed, Entry, Error, Kind, Listing, Nature, Object, Range, Result, Storage,
@@ -107,6 +108,10 @@ impl Storage for Bucket {
         S3::new(self.place.clone(), String::new(), settings).address()
     }
 
+    fn keys(&self) -> &Keyring {
+        &NO_KEYS
+    }
+
     fn create(&self, key: &Key, body: &Body) -> Result<()> {
         let mut bytes = Vec::new();
         body.reader().read_to_end(&mut bytes).unwrap();
@@ -125,6 +130,7 @@ impl Storage for Bucket {
         let size = bytes.len() as u64;
         let mut body = Cursor::new(bytes);
         body.set_position(range.start(size));
+        let body = body.take(range.end(size) - range.start(size));
         Ok(Object { size, modified, body: Box::new(body) })
     }
 

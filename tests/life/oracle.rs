@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
-use wal_archive::object::{Key, Sha256Sum, Stored};
+use wal_archive::object::{Encryption, Key, Sha256Sum, Stored};
 use wal_archive::wal::{
     Branch, Lsn, SegmentName, SegmentSize, Start, Timeline, TimelineHistory, WalName, Walker,
 };
@@ -128,8 +128,8 @@ impl Oracle {
             if destination.sort != Sort::Directory && self.harmed.contains(&name) {
                 continue;
             }
-            let own = Key::of(name).to_string();
-            let variant = Key::variant(name, &content.sum).to_string();
+            let own = Key::of(name, Encryption::None).to_string();
+            let variant = Key::variant(name, &content.sum.short(), Encryption::None).to_string();
             let beside = !content.complete || matches!(name, WalName::Partial(_));
             let holds = |key: &String| {
                 let there = destination.sum(key);
@@ -211,7 +211,7 @@ impl Oracle {
             return Ok(());
         }
         let intact = destinations.iter().enumerate().any(|(index, destination)| {
-            let key = Key::of(name).to_string();
+            let key = Key::of(name, Encryption::None).to_string();
             destination.read(&key).is_some() && !self.is_damaged(index, &key)
         });
         match intact {
@@ -251,7 +251,7 @@ impl Oracle {
                 continue;
             }
             let there = destinations.iter().enumerate().any(|(index, destination)| {
-                let key = Key::of(*name).to_string();
+                let key = Key::of(*name, Encryption::None).to_string();
                 destination.read(&key).is_some() && !self.is_damaged(index, &key)
             });
             if there || !(self.harmed.contains(name) || self.is_expired(*name)) {

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
+use wal_archive::archive::forms::Forms;
 use wal_archive::archive::identity;
 use wal_archive::archive::intake::Intake;
 use wal_archive::archive::object::Opener;
@@ -68,6 +69,7 @@ impl Site {
                 level: 1,
                 checks: Checks::Header,
                 drop_cache: false,
+                forms: Forms::of(&self.destinations),
                 urgent: true,
             },
             look_ahead,
@@ -186,8 +188,16 @@ pub fn drain(site: &Site) -> Vec<WalName> {
 
 /// `wal-archive copy`.
 pub fn copy(from: &Shared, to: &Shared, repair: bool) {
-    let request =
-        copy::Request { from, to, checks: Checks::Header, level: 1, repair, jobs: 2, progress: &|_| {} };
+    let request = copy::Request {
+        from,
+        to,
+        checks: Checks::Header,
+        level: 1,
+        repair,
+        encrypted: copy::Encrypted::PassOn,
+        jobs: 2,
+        progress: &|_| {},
+    };
     let _ = copy::copy(&request); // what it could not do is in what it left
 }
 

@@ -15,6 +15,50 @@ const TRAILER: usize = 248;
 pub struct Archive<'w> {
     world: &'w World,
     root: PathBuf,
+    keys: Option<KeyPair>,
+}
+
+/// The keys of an encrypted archive. Only the fetching side's configuration names the private one.
+#[derive(Clone)]
+pub struct KeyPair {
+    identity: PathBuf,
+    pub recipient: String,
+    push: PathBuf,
+    fetch: PathBuf,
+}
+
+impl KeyPair {
+    /// A new pair; `others`: further recipients.
+    pub fn new(world: &World, name: &str, others: &[&KeyPair]) -> Self {
+        let identity = world.path(&format!("{name}.key"));
+        let mut keygen = world.command(world.program("wal-archive").to_str().unwrap());
+        let recipient = run(keygen.arg("keygen").arg(&identity)).trim().to_owned();
+        let all = [recipient.as_str()].into_iter().chain(others.iter().map(|other| other.recipient.as_str()));
+        let all: Vec<_> = all.map(|recipient| format!("\"{recipient}\"")).collect();
+        let push = world.path(&format!("{name}.push.toml"));
+        fs::write(&push, format!("[encryption]\nrecipients = [{}]\n", all.join(", "))).unwrap();
+        let fetch = world.path(&format!("{name}.fetch.toml"));
+        let text = format!("[encryption]\nidentity_file = \"{}\"\n", identity.display());
+        fs::write(&fetch, text).unwrap();
+        KeyPair { identity, recipient, push, fetch }
+    }
+
+    /// The pushing side's configuration.
+    pub fn push(&self) -> &Path {
+        &self.push
+    }
+
+    /// Adds a line to the pushing side's `[encryption]`.
+    pub fn configure_push(&self, line: &str) {
+        let text = fs::read_to_string(&self.push).unwrap();
+        fs::write(&self.push, format!("{text}{line}\n")).unwrap();
+    }
+
+    /// Adds the other one's private key to the file of this one.
+    pub fn learn(&self, other: &KeyPair) {
+        let text = [&self.identity, &other.identity].map(|path| fs::read_to_string(path).unwrap()).concat();
+        fs::write(&self.identity, text).unwrap();
+    }
 }
 
 /// Where in an object a bit is flipped.
@@ -30,12 +74,33 @@ pub enum Spot {
 impl<'w> Archive<'w> {
     /// A new, empty directory of that name.
     pub fn new(world: &'w World, name: &str) -> Self {
-        Archive { world, root: world.make_directory(name) }
+        Archive { world, root: world.make_directory(name), keys: None }
+    }
+
+    /// The same, to become an encrypted archive.
+    pub fn encrypted(world: &'w World, name: &str, keys: &KeyPair) -> Self {
+        Archive { keys: Some(keys.clone()), ..Archive::new(world, name) }
+    }
+
+    /// The same archive for a host with other keys.
+    pub fn with_keys(&self, keys: Option<&KeyPair>) -> Self {
+        Archive { world: self.world, root: self.root.clone(), keys: keys.cloned() }
+    }
+
+    fn config(&self, of: impl Fn(&KeyPair) -> &PathBuf) -> String {
+        self.keys.as_ref().map_or_else(String::new, |keys| format!(" --config {}", of(keys).display()))
+    }
+
+    fn extension(&self) -> &'static str {
+        if self.keys.is_some() { "age" } else { "zst" }
     }
 
     /// `wal-archive init` for the server's cluster.
     pub fn init(&self, server: &Server<'_>) {
         let mut init = self.world.command(self.world.program("wal-archive").to_str().unwrap());
+        if let Some(keys) = &self.keys {
+            init.arg("--config").arg(&keys.push);
+        }
         run(init.args(["init", "--pgdata"]).arg(server.data()).arg(&self.root));
     }
 
@@ -54,12 +119,14 @@ impl<'w> Archive<'w> {
 
     /// `wal-push` with its options, without the path.
     pub fn push(&self, options: &str) -> String {
-        format!("{} --archive {} {options}", self.world.program("wal-push").display(), self.root.display())
+        let (program, config) = (self.world.program("wal-push"), self.config(|keys| &keys.push));
+        format!("{} --archive {}{config} {options}", program.display(), self.root.display())
     }
 
     /// `wal-fetch` with its options, without the names.
     pub fn fetch(&self, options: &str) -> String {
-        format!("{} --archive {} {options}", self.world.program("wal-fetch").display(), self.root.display())
+        let (program, config) = (self.world.program("wal-fetch"), self.config(|keys| &keys.fetch));
+        format!("{} --archive {}{config} {options}", program.display(), self.root.display())
     }
 
     pub fn fetch_command(&self) -> String {
@@ -79,7 +146,7 @@ impl<'w> Archive<'w> {
     }
 
     pub fn object(&self, name: &str) -> PathBuf {
-        self.root.join("wal_005").join(format!("{name}.zst"))
+        self.root.join("wal_005").join(format!("{name}.{}", self.extension()))
     }
 
     pub fn holds(&self, name: &str) -> bool {
@@ -110,7 +177,7 @@ impl<'w> Archive<'w> {
         let entries = fs::read_dir(self.root.join("wal_005")).expect("an archive");
         let name = |entry: fs::DirEntry| {
             let name = entry.file_name().into_string().unwrap();
-            match name.strip_suffix(".zst") {
+            match name.strip_suffix(&format!(".{}", self.extension())) {
                 Some(object) if !object.starts_with('.') => object.to_owned(),
                 _ => panic!("\"{name}\" stands in the archive"),
             }
@@ -126,7 +193,16 @@ impl<'w> Archive<'w> {
 
     /// The raw bytes of a WAL file, checked against the trailer.
     pub fn read(&self, name: &str) -> Vec<u8> {
-        let object = fs::read(self.object(name)).unwrap_or_else(|error| panic!("{name}: {error}"));
+        let object = match &self.keys {
+            None => fs::read(self.object(name)).unwrap_or_else(|error| panic!("{name}: {error}")),
+            Some(keys) => {
+                let mut age = self.world.command("age");
+                let output =
+                    age.args(["-d", "-i"]).arg(&keys.identity).arg(self.object(name)).output().unwrap();
+                assert!(output.status.success(), "{name}: {output:?}");
+                output.stdout
+            }
+        };
         let raw = zstd::stream::decode_all(&object[..]).unwrap_or_else(|error| panic!("{name}: {error}"));
         let trailer: serde_json::Value = serde_json::from_slice(&object[object.len() - TRAILER..])
             .unwrap_or_else(|error| panic!("{name}: {error}"));

@@ -20,6 +20,7 @@
 //! | [`expire`] | every kept backup recovered after the rest of the WAL is gone |
 //! | [`cut`] | cut segments, histories first: promotions beside a living primary |
 //! | [`crash`] | the server killed while it archives |
+//! | [`encryption`] | encrypted archives: public keys only on the server that archives |
 //! | [`drain`] | what a lost server, or a standby before its promotion, still holds |
 //!
 //! Without PostgreSQL on the machine the tests say `SKIPPED` and pass, unless
@@ -42,6 +43,7 @@ mod crash;
 mod cut;
 mod damage;
 mod drain;
+mod encryption;
 mod expire;
 mod holes;
 mod look_ahead;

@@ -1,6 +1,7 @@
 //! The table of cases: one line each, from the plain miss to the last exception.
 
 use super::*;
+use crate::object::Encryption;
 
 const US: SystemId = SystemId(7);
 const OTHERS: SystemId = SystemId(42);
@@ -27,7 +28,12 @@ fn asked(name: &str) -> Asked<'static> {
 fn shape() -> Shape {
     Shape {
         place: "/a".to_owned(),
-        identity: Some(Identity { system_id: US, segment_size: size(1), foreign: false }),
+        identity: Some(Identity {
+            system_id: US,
+            segment_size: size(1),
+            foreign: false,
+            encryption: Encryption::None,
+        }),
         held_by: None,
         holds_wal: true,
         copy: None,
@@ -77,11 +83,21 @@ const FOUR: &str = "000000010000000000000004";
 fn every_destination_must_answer_be_ours_and_hold_wal_without_the_name() {
     let empty = || Shape { holds_wal: false, ..shape() };
     let other = || Shape {
-        identity: Some(Identity { system_id: OTHERS, segment_size: size(1), foreign: false }),
+        identity: Some(Identity {
+            system_id: OTHERS,
+            segment_size: size(1),
+            foreign: false,
+            encryption: Encryption::None,
+        }),
         ..shape()
     };
     let other_size = || Shape {
-        identity: Some(Identity { system_id: US, segment_size: size(16), foreign: false }),
+        identity: Some(Identity {
+            system_id: US,
+            segment_size: size(16),
+            foreign: false,
+            encryption: Encryption::None,
+        }),
         ..shape()
     };
     let named = || Shape { copy: Some("wal_005/x.gpg".to_owned()), ..shape() };
@@ -113,7 +129,8 @@ fn allow_empty_overrides_the_lack_of_wal_and_nothing_else() {
     let asked = |system_id| Asked { allow_empty: true, system_id, ..asked(FOUR) };
     let empty = Shape { holds_wal: false, ..shape() };
     let nothing = Shape { holds_wal: false, ..foreign(None) };
-    let other = Identity { system_id: OTHERS, segment_size: size(1), foreign: false };
+    let other =
+        Identity { system_id: OTHERS, segment_size: size(1), foreign: false, encryption: Encryption::None };
     assert_eq!(word(&asked(Some(US)), &[Some(empty.clone())]), "absent");
     assert_eq!(word(&asked(Some(US)), &[Some(nothing)]), "absent");
     let other = Shape { identity: Some(other), ..empty };

@@ -4,15 +4,17 @@
 //! disk until proved otherwise. `archive.json` is that proof, made create-only before the first
 //! object, and by hand (`wal-archive init`).
 
+mod encryption;
 mod new;
 pub(in crate::archive) mod survey;
 #[cfg(test)]
 mod tests;
 
+pub use encryption::refuse_plain;
 pub use new::{Made, init};
 
 use crate::archive::lookup;
-use crate::object::{Checks, Identity, Key};
+use crate::object::{Checks, Encryption, Identity, Key};
 use crate::spool::{Fresh, Spool};
 use crate::storage::{Error, Kind, Range, Result, Storage, hides_what_is_missing};
 use crate::wal::{SegmentSize, SystemId};
@@ -28,6 +30,8 @@ pub enum Refusal {
         message: String,
         hint: String,
     },
+    /// It is encrypted and what comes is not, or the other way round.
+    Encryption { message: String, hint: String },
     /// It has no `archive.json`, and a push makes none there.
     NoArchive(Error),
     /// It could not be asked, or is not where it was.
@@ -112,6 +116,8 @@ pub struct Owner {
     pub system_id: Option<SystemId>,
     /// The size of its segments.
     pub segment_size: Option<SegmentSize>,
+    /// How objects are stored there.
+    pub encryption: Encryption,
 }
 
 /// Tells whose WAL a place holds: by its identity, else by the WAL files that stand there. A place
@@ -119,11 +125,14 @@ pub struct Owner {
 pub fn owner(storage: &dyn Storage, checks: Checks) -> Result<Owner> {
     let found = identity(storage)?;
     Ok(match found {
-        Some(found) => Owner { system_id: Some(found.system_id), segment_size: Some(found.segment_size) },
+        Some(Identity { system_id, segment_size, encryption, .. }) => {
+            Owner { system_id: Some(system_id), segment_size: Some(segment_size), encryption }
+        }
         None => {
             refuse_empty(storage)?;
             let held = survey::survey(storage, checks)?;
-            Owner { system_id: held.system_id, segment_size: held.segment_size }
+            let encryption = Encryption::None;
+            Owner { system_id: held.system_id, segment_size: held.segment_size, encryption }
         }
     })
 }
@@ -256,7 +265,7 @@ fn compare(
                     .to_owned(),
         });
     }
-    Ok(())
+    encryption::fits_what_is_written(storage, verb, found.encryption)
 }
 
 /// Refuses the archive of another cluster.

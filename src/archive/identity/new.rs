@@ -5,9 +5,9 @@
 //! not mounted, a typing error, or another root swapped in.
 
 use super::survey::{Holds, survey};
-use super::{Claimant, Refusal, compare, identity};
+use super::{Claimant, Refusal, compare, encryption, identity};
 use crate::failure::Failure;
-use crate::object::{Checks, Identity, Key};
+use crate::object::{Checks, Encryption, Identity, Key};
 use crate::storage::{Body, Error, Kind, Storage, hides_what_is_missing};
 use crate::wal::{SegmentSize, SystemId};
 
@@ -46,7 +46,11 @@ pub fn init(
         }
         other => other?,
     };
-    let wanted = Identity { system_id, segment_size, foreign: held.foreign || held.more };
+    let encryption = storage.keys().writes();
+    encryption::fits_what_is_held(storage, encryption, &held)?;
+    let foreign = encryption == Encryption::None && (held.foreign || held.more);
+    let wanted = Identity { system_id, segment_size, foreign, encryption };
+    compare(storage, super::VERB, &wanted, &claimant)?;
     if let Some(example) = &held.example {
         of_this_cluster(storage, &held, example, &claimant)?;
     }
@@ -66,7 +70,8 @@ fn of_this_cluster(
 ) -> Result<(), Refusal> {
     match (held.system_id, held.segment_size.or(claimant.segment_size), claimant.checks) {
         (Some(system_id), Some(segment_size), _) => {
-            let held = Identity { system_id, segment_size, foreign: held.foreign };
+            let (foreign, encryption) = (held.foreign, storage.keys().writes());
+            let held = Identity { system_id, segment_size, foreign, encryption };
             compare(storage, "holds WAL of", &held, claimant)
         }
         (_, _, Checks::NoHeader) => {
@@ -83,7 +88,7 @@ pub(super) fn taken_over(storage: &dyn Storage, claimant: &Claimant) -> Result<O
     let held = survey(storage, claimant.checks)?;
     let size = held.segment_size.or(claimant.segment_size);
     let (Some(system_id), Some(segment_size)) = (held.system_id, size) else { return Ok(None) };
-    let wanted = Identity { system_id, segment_size, foreign: true };
+    let wanted = Identity { system_id, segment_size, foreign: true, encryption: Encryption::None };
     compare(storage, "holds WAL of", &wanted, claimant)?;
     Ok((held.foreign && claimant.system_id == Some(system_id)).then_some(wanted))
 }

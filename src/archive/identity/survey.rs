@@ -1,10 +1,11 @@
 //! What a place without `archive.json` holds: whose WAL, and whether other tools stored it.
 
 use crate::archive::lookup::{self, Limit, Sample};
-use crate::archive::object::Opener;
+use crate::archive::object::{Opener, Verdict};
 use crate::object::{Checks, Stored};
 use crate::storage::{Error, Kind, Result, Storage};
 use crate::wal::{SegmentSize, SystemId};
+use std::io;
 
 /// What was found, as far as it tells anything.
 #[derive(Default)]
@@ -15,6 +16,9 @@ pub(super) struct Holds {
     pub(super) segment_size: Option<SegmentSize>,
     /// Whether one of the files looked at was stored by another tool.
     pub(super) foreign: bool,
+    /// The key of one that is not encrypted, and of one that is.
+    pub(super) plain: Option<String>,
+    pub(super) encrypted: Option<String>,
     /// Whether there are more files than were looked at.
     pub(super) more: bool,
 }
@@ -39,16 +43,26 @@ pub(in crate::archive) fn cluster(storage: &dyn Storage) -> Result<(Option<Syste
 /// Segments before others; and whether one of them was intact.
 fn read(storage: &dyn Storage, checks: Checks) -> Result<(Holds, bool)> {
     let mut intact = false;
-    let Sample { keys, example, foreign, more } = lookup::sample(storage, true, LIMIT)?;
-    let mut holds = Holds { example, foreign, more, ..Holds::default() };
+    let Sample { keys, example, plain, encrypted, foreign, more } = lookup::sample(storage, true, LIMIT)?;
+    let mut holds = Holds { example, plain, encrypted, foreign, more, ..Holds::default() };
     for key in keys {
-        let Some(found) = Opener::of_any_cluster(checks).intact(storage, &key)? else { continue };
+        let opened = Opener::of_any_cluster(checks).open(storage, &key, &mut io::sink())?;
+        let size = match opened.map(|opened| opened.verdict) {
+            Some(Verdict::Intact(found)) => {
+                holds.foreign |= found.trailer.is_none();
+                holds.system_id = found.system_id();
+                found.size
+            }
+            Some(Verdict::Shut(seal)) => {
+                holds.system_id = seal.system_id;
+                seal.size
+            }
+            _ => continue,
+        };
         intact = true;
-        holds.foreign |= found.trailer.is_none();
-        holds.system_id = found.system_id();
         if holds.system_id.is_some() {
             let is_whole = matches!(Stored::of(&key), Stored::Wal(name, _) if name.is_pages());
-            holds.segment_size = is_whole.then(|| SegmentSize::new(found.size)).flatten();
+            holds.segment_size = is_whole.then(|| SegmentSize::new(size)).flatten();
             break;
         }
     }

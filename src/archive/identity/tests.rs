@@ -15,7 +15,7 @@ fn size() -> SegmentSize {
 }
 
 fn identity_of(foreign: bool) -> Identity {
-    Identity { system_id: ID, segment_size: size(), foreign }
+    Identity { system_id: ID, segment_size: size(), foreign, encryption: Encryption::None }
 }
 
 fn claimant() -> Claimant {

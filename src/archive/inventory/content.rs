@@ -14,10 +14,10 @@ pub(super) fn read_text<T>(
     parse: impl Fn(&[u8]) -> std::result::Result<T, String>,
 ) -> Content<T> {
     let mut failed = None;
-    for key in Key::all_of(name) {
-        if !copies.iter().any(|copy| copy.key == key.as_str()) {
-            continue;
-        }
+    let readable = copies.iter().filter(|copy| copy.stored.encoding().is_some());
+    let mut keys: Vec<_> = readable.filter_map(Item::key).collect();
+    Key::sort(name, &mut keys);
+    for key in keys {
         let mut bytes = Vec::new();
         let opened = Opener::of_any_cluster(Checks::Header).open(storage, &key, &mut bytes);
         let (damaged, reason) = match opened.map(|opened| opened.map(|opened| opened.verdict)) {
@@ -26,7 +26,8 @@ pub(super) fn read_text<T>(
                 Err(reason) => (true, reason),
             },
             Ok(Some(verdict)) => {
-                (verdict.damage().is_some(), verdict.damage().unwrap_or_default().to_owned())
+                let reason = verdict.damage().map_or_else(|| verdict.to_string(), str::to_owned);
+                (verdict.damage().is_some(), reason)
             }
             Ok(None) => (false, "it is not there any more".to_owned()),
             Err(error) => (false, Error::from(error).to_string()),

@@ -21,7 +21,7 @@ pub use runs::Runs;
 
 use crate::archive::identity::{self, survey};
 use crate::object::key::WAL_FOLDER;
-use crate::object::{Identity, Stored};
+use crate::object::{Encryption, Identity, Stored};
 use crate::storage::{Result, Storage};
 use crate::wal::{
     BackupHistory, Branch, SegmentName, SegmentSize, SystemId, Timeline, TimelineHistory, WalName,
@@ -175,7 +175,9 @@ impl Inventory {
         // Copies of history files in the order of their names; each is read once the listing is over.
         let mut texts: BTreeMap<WalName, Vec<Item>> = BTreeMap::new();
         for item in items(storage)? {
-            inventory.add(item?, &mut texts);
+            let item = item?;
+            let stored = item.stored.within(inventory.encryption());
+            inventory.add(Item { stored, ..item }, &mut texts);
         }
         for (name, copies) in texts {
             inventory.read_text(storage, name, copies);
@@ -187,6 +189,11 @@ impl Inventory {
     /// Whether wal-fetch looks where an object stands.
     pub fn reads(&self, key: &str) -> bool {
         self.root_is_read || key.starts_with(WAL_FOLDER)
+    }
+
+    /// How it stores objects.
+    pub fn encryption(&self) -> Encryption {
+        self.identity.map_or(Encryption::None, |identity| identity.encryption)
     }
 
     /// Whether the archive is wal-archive's own: made by it, with no other tool's file there.

@@ -29,8 +29,12 @@ fn object(name: &str, content: &[u8]) -> Vec<u8> {
 
 fn archive(segments: &[&str], texts: &[(&str, &str)]) -> Memory {
     let memory = Memory::default();
-    let identity =
-        Identity { system_id: SystemId(7), segment_size: SegmentSize::new(1 << 20).unwrap(), foreign: false };
+    let identity = Identity {
+        system_id: SystemId(7),
+        segment_size: SegmentSize::new(1 << 20).unwrap(),
+        foreign: false,
+        encryption: Encryption::None,
+    };
     create(&memory, "archive.json", &identity.write());
     for segment in segments {
         create(&memory, &format!("wal_005/{segment}.zst"), b"12345");

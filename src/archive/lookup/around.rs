@@ -3,9 +3,9 @@
 
 use super::{Copies, Limit, folders, sample};
 use crate::archive::absent::shows;
-use crate::archive::object::{Opener, Verdict};
+use crate::archive::object::{Opener, SHUT_HINT, Verdict};
 use crate::object::{Checks, Key, Stored};
-use crate::storage::{Entry, Result, Storage};
+use crate::storage::{Entry, Error, Kind, Result, Storage};
 use crate::wal::{Timeline, TimelineHistory, WalName};
 use std::collections::BTreeMap;
 use std::time::SystemTime;
@@ -153,7 +153,14 @@ impl Relative {
         let readable = match (stored, Key::parse(&entry.key)) {
             (Stored::Wal(..), Some(key)) => {
                 let opened = Opener::of_any_cluster(Checks::Header).open(storage, &key, &mut text)?;
-                opened.is_some_and(|opened| matches!(opened.verdict, Verdict::Intact(_)))
+                match opened.map(|opened| opened.verdict) {
+                    // It may show that a file existed, so nothing is concluded without it.
+                    Some(shut @ Verdict::Shut(_)) => {
+                        let what = format!("\"{}/{key}\" is {shut}", storage.place());
+                        return Err(Error::new(Kind::Denied, what).hint(SHUT_HINT));
+                    }
+                    other => matches!(other, Some(Verdict::Intact(_))),
+                }
             }
             _ => false,
         };

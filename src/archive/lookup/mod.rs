@@ -12,7 +12,7 @@ pub use sample::{Limit, Sample, is_ours, sample};
 
 use crate::archive::object::{self, Label, OpenError, Opener};
 use crate::object::key::WAL_FOLDER;
-use crate::object::{Checks, Key, Stored};
+use crate::object::{Checks, Encoding, Encryption, Key, Stored};
 use crate::storage::{Kind, Result, Storage};
 use crate::wal::{FirstPage, SystemId, WalName};
 use std::io::{self, Write};
@@ -40,6 +40,16 @@ pub fn copies(storage: &dyn Storage, name: WalName, plain: bool) -> Result<Copie
 }
 
 impl Copies {
+    /// Leaves those that are read in such an archive; any other is as one that nobody can read.
+    pub fn leave(&mut self, encryption: Encryption) {
+        let is_read = |encoding: Encoding| encoding.is_read(encryption);
+        let (read, unread): (Vec<_>, Vec<_>) = std::mem::take(&mut self.keys)
+            .into_iter()
+            .partition(|key| Stored::of(key).encoding().is_some_and(is_read));
+        self.keys = read;
+        self.unknown = unread.first().map(Key::to_string).or_else(|| self.unknown.take());
+    }
+
     /// Takes up a key of that folder; `true` where it is of the name.
     fn note(&mut self, name: WalName, folder: &str, key: &str) -> bool {
         match Stored::parse(key.strip_prefix(folder).unwrap_or(key)) {
@@ -85,10 +95,12 @@ pub fn system_id(
 
 fn system_id_of(storage: &dyn Storage, key: &Key, checks: Checks) -> Result<Option<SystemId>> {
     let stored = Stored::of(key);
-    if is_ours(&stored)
-        && let Label::Ours(trailer) = object::label(storage, key)?
-    {
-        return Ok(trailer.system_id);
+    if is_ours(&stored) {
+        match object::label(storage, key)? {
+            Label::Ours(trailer) => return Ok(trailer.system_id),
+            Label::Sealed(seal, _) => return Ok(seal.system_id),
+            Label::None | Label::Damaged(_) => {}
+        }
     }
     if !stored.name().is_some_and(WalName::is_pages) || checks == Checks::NoHeader {
         return Ok(None);

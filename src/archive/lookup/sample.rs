@@ -14,6 +14,9 @@ pub struct Sample {
     pub keys: Vec<Key>,
     /// The key of the first WAL file, whether it can be read or not; `None` where there is none.
     pub example: Option<String>,
+    /// The key of one that is not encrypted, and of one that is.
+    pub plain: Option<String>,
+    pub encrypted: Option<String>,
     /// Whether one of them was stored by another tool, by its key.
     pub foreign: bool,
     /// Whether there are more than were listed.
@@ -48,6 +51,9 @@ pub fn sample(storage: &dyn Storage, plain: bool, limit: Limit) -> Result<Sample
             // This program puts nothing else there, and nothing elsewhere.
             found.foreign |= !is_ours(&stored) || *folder != WAL_FOLDER;
             found.example.get_or_insert_with(|| entry.key.clone());
+            let is_encrypted = stored.encoding() == Some(Encoding::Age);
+            let seen = if is_encrypted { &mut found.encrypted } else { &mut found.plain };
+            seen.get_or_insert_with(|| entry.key.clone());
             let kept = match &stored {
                 Stored::Wal(name, _) if name.is_pages() => &mut found.keys,
                 Stored::Wal(..) | Stored::Variant(..) => &mut others,
@@ -64,7 +70,7 @@ pub fn sample(storage: &dyn Storage, plain: bool, limit: Limit) -> Result<Sample
 
 /// Whether this program may have stored it, by its key.
 pub fn is_ours(stored: &Stored) -> bool {
-    matches!(stored, Stored::Wal(_, Encoding::Zstd) | Stored::Variant(..))
+    matches!(stored.encoding(), Some(Encoding::Zstd | Encoding::Age))
 }
 
 #[cfg(test)]

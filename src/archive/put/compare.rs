@@ -5,7 +5,8 @@ use crate::archive::intake::{Cause, Intake, Source};
 use crate::archive::lookup;
 use crate::archive::object::{Label, Opened, Opener, Verdict, label};
 use crate::failure::{self, Failure};
-use crate::object::{Decoded, Key};
+use crate::object::age::{Comparison, Seal};
+use crate::object::{Decoded, Encryption, Key};
 use crate::storage::{Kind, Storage};
 use crate::wal::{FirstPage, Lsn, SystemId};
 use std::io;
@@ -18,8 +19,27 @@ pub(super) enum Stood {
         /// Or somebody had before.
         created: bool,
     },
-    /// Other bytes, intact; when they were stored.
-    Different(Box<(Decoded, SystemTime)>),
+    /// Other bytes, intact.
+    Different(Box<Other>),
+}
+
+/// The file that is there instead.
+pub(super) struct Other {
+    system_id: Option<SystemId>,
+    page: Option<FirstPage>,
+    size: u64,
+    /// When it was stored.
+    stored: SystemTime,
+}
+
+impl Other {
+    fn of(decoded: Decoded, stored: SystemTime) -> Self {
+        Other { system_id: decoded.system_id(), size: decoded.size, page: decoded.page, stored }
+    }
+
+    fn of_seal(seal: &Seal, stored: SystemTime) -> Self {
+        Other { system_id: seal.system_id, size: seal.size, page: None, stored }
+    }
 }
 
 impl Source {
@@ -31,7 +51,8 @@ impl Source {
         storage: &dyn Storage,
         own: &Key,
     ) -> Result<Option<(Key, Stood)>> {
-        let around = lookup::copies(storage, self.name, true).map_err(|error| failed(&error))?;
+        let mut around = lookup::copies(storage, self.name, true).map_err(|error| failed(&error))?;
+        around.leave(Encryption::None); // only a plain archive holds other tools' files
         if let Some(key) = around.unknown {
             return Err(Failure::new(
                 Cause::Conflict,
@@ -66,9 +87,13 @@ impl Source {
         storage: &dyn Storage,
         key: &Key,
     ) -> Result<Stood> {
+        let Some(body) = self.objects.stored(storage.keys().writes()) else {
+            let what = format!("\"{}\" was not encoded for \"{}\"", self.name, storage.place());
+            return Err(Failure::new(Cause::Destination, what));
+        };
         // Twice more where the object vanishes between "exists" and the look at it.
         for _ in 0..3 {
-            match storage.create(key, &self.body) {
+            match storage.create(key, body) {
                 Ok(()) => return Ok(Stood::Identical { created: true }),
                 Err(error) if error.kind() == Kind::AlreadyExists => {}
                 Err(error) => return Err(failed(&error)),
@@ -100,6 +125,12 @@ impl Source {
                 {
                     return identical;
                 }
+                // An attempt of this call, the answer of which was lost.
+                Ok(Label::Sealed(_, header))
+                    if self.objects.seal().is_some_and(|(_, ours)| ours == header) =>
+                {
+                    return identical;
+                }
                 Ok(_) => {}
                 Err(error) if error.kind() == Kind::NotFound => return Ok(None),
                 Err(error) => return Err(failed(&error)),
@@ -114,7 +145,14 @@ impl Source {
             {
                 identical
             }
-            Verdict::Intact(theirs) => Ok(Some(Stood::Different(Box::new((theirs, modified))))),
+            Verdict::Intact(theirs) => Ok(Some(Stood::Different(Box::new(Other::of(theirs, modified))))),
+            Verdict::Shut(theirs) => match theirs.compare(&self.trailer.sha256, &storage.keys().known()) {
+                Comparison::Same if theirs.size == self.trailer.size => identical,
+                Comparison::Same | Comparison::Different => {
+                    Ok(Some(Stood::Different(Box::new(Other::of_seal(&theirs, modified)))))
+                }
+                Comparison::CannotTell => Err(self.cannot_tell(storage, key, &theirs)),
+            },
             verdict => {
                 let what = format!("\"{}/{key}\" already exists and is {verdict}", storage.place());
                 Err(Failure::new(Cause::Conflict, what).hint(format!(
@@ -125,15 +163,22 @@ impl Source {
         }
     }
 
-    pub(super) fn conflict(
-        &self,
-        storage: &dyn Storage,
-        key: &Key,
-        other: &(Decoded, SystemTime),
-    ) -> Failure<Cause> {
-        let (theirs, stored) = other;
+    /// The one that is there is encrypted for others only.
+    fn cannot_tell(&self, storage: &dyn Storage, key: &Key, theirs: &Seal) -> Failure<Cause> {
+        let what = format!(
+            "\"{}/{key}\" already exists, and whether it is this \"{}\" cannot be told: written for {}",
+            storage.place(),
+            self.name,
+            theirs.written_for()
+        );
+        Failure::new(Cause::Conflict, what).hint(
+            "add the old recipients as compare_recipients to [encryption]: they are compared with and never encrypted for",
+        )
+    }
+
+    pub(super) fn conflict(&self, storage: &dyn Storage, key: &Key, other: &Other) -> Failure<Cause> {
         let ours = describe(self.trailer.system_id, self.page.as_ref(), self.trailer.size, self.modified);
-        let there = describe(theirs.system_id(), theirs.page.as_ref(), theirs.size, *stored);
+        let there = describe(other.system_id, other.page.as_ref(), other.size, other.stored);
         Failure::new(
             Cause::Conflict,
             format!("\"{}/{key}\" already exists with different content ({there}); this \"{}\" is {ours}", storage.place(), self.name),

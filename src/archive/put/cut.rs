@@ -15,7 +15,7 @@ use super::{Result, failed};
 use crate::archive::intake::{Cause, Intake, Source};
 use crate::archive::object::{Opener, Verdict};
 use crate::failure::Failure;
-use crate::object::{Checks, Key, Sha256Sum, decode};
+use crate::object::{Checks, Key, Sha256Sum};
 use crate::storage::Storage;
 use crate::wal::{Lsn, SegmentName, Start, Timeline, TimelineHistory, WalName, Walk, Walker};
 use sha2::{Digest, Sha256};
@@ -87,7 +87,7 @@ impl Source {
         }
         let mut walker = Walker::new(Start::Anywhere);
         walker.begin(segment);
-        decode(self.name, intake.checks, &mut self.body.reader(), &mut walker).map_err(|error| {
+        self.objects.decode(self.name, intake.checks, &mut walker).map_err(|error| {
             let what = format!("cannot read the compressed form of \"{}\": {error}", self.path.display());
             Failure::new(Cause::Source, what)
         })?;
@@ -119,8 +119,8 @@ impl Source {
             return Ok(None);
         };
         let [mut theirs, mut ours] = [(); 2].map(|()| Prefix::new(end.0.saturating_sub(start.0)));
-        let read_both = read(&mut theirs)?
-            && decode(self.name, intake.checks, &mut self.body.reader(), &mut ours).is_ok();
+        let read_both =
+            read(&mut theirs)? && self.objects.decode(self.name, intake.checks, &mut ours).is_ok();
         Ok((read_both && theirs.sum() == ours.sum()).then_some(end))
     }
 

@@ -16,7 +16,7 @@ use crate::archive::orphans::{COMPARED, Orphan, orphans, was_moved_aside};
 use crate::archive::put::compare::Stood;
 use crate::failure::Failure;
 use crate::object::key::WAL_FOLDER;
-use crate::object::{Encoder, Identity, Key, Sha256Sum, decode};
+use crate::object::{Encoder, Identity, Key, Sha256Sum};
 use crate::spool::Stored;
 use crate::storage::{Error, Storage, hides_what_is_missing};
 use crate::wal::{Timeline, TimelineHistory, WalName};
@@ -99,7 +99,7 @@ impl Histories<'_> {
         let name = WalName::TimelineHistory(timeline);
         let copies = match self.identity.foreign {
             true => lookup::copies(self.storage, name, true).map(|around| around.keys),
-            false => Ok(vec![Key::of(name)]),
+            false => Ok(vec![Key::of(name, self.identity.encryption)]),
         };
         let opener = Opener::of_any_cluster(self.intake.checks);
         for key in copies.map_err(|error| failed(&error))? {
@@ -109,6 +109,8 @@ impl Histories<'_> {
                     self.remember(timeline, &Stored { key, created: false }, &found.sha256);
                     return Ok(true);
                 }
+                // What it holds is not seen, and that it is whole is enough.
+                Ok(Some(Verdict::Shut(_))) => return Ok(true),
                 Ok(Some(verdict)) => log::warn!("\"{}/{key}\" is {verdict}", self.storage.place()),
                 Ok(None) => {}
                 // So a bucket answers for what is not there to whoever may not list.
@@ -122,7 +124,7 @@ impl Histories<'_> {
     /// Stores a history, where no other server's files of its timeline stand; those of its ancestors
     /// go first.
     fn put(&self, timeline: Timeline, history: &Source) -> Result<Stored> {
-        let own = Key::of(history.name);
+        let own = Key::of(history.name, self.storage.keys().writes());
         // What is there already, identical, needs no listing; whatever else, the attempt to create tells.
         let found = history.compare(self.intake, self.storage, &own);
         let stored = if let Ok(Some(Stood::Identical { created })) = found {
@@ -152,7 +154,7 @@ impl Histories<'_> {
             Err(error) => return Err(failed(&error)),
         }
         let mut text = Vec::new();
-        let decoded = decode(history.name, self.intake.checks, &mut history.body.reader(), &mut text);
+        let decoded = history.objects.decode(history.name, self.intake.checks, &mut text);
         let parsed = decoded.ok().and_then(|_| TimelineHistory::parse(timeline, &text).ok());
         let ancestors = parsed.into_iter().flat_map(|history| history.ancestors);
         for ancestor in ancestors.map(|ancestor| ancestor.timeline).filter(|id| *id > Timeline::FIRST) {

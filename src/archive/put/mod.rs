@@ -14,12 +14,12 @@ use crate::archive::identity::{self, Claimant, Refusal};
 use crate::archive::intake::{Cause, Intake, Source};
 use crate::failure::Failure;
 use crate::host::side_by_side::side_by_side;
-use crate::object::{Decoded, Identity, Key};
+use crate::object::{Encryption, Identity, Key};
 use crate::spool::Stored;
 use crate::storage::deadline::Deadline;
 use crate::storage::{Error, Kind, Shared, Storage};
 use crate::wal::WalName;
-use compare::Stood;
+use compare::{Other, Stood};
 use cut::Shape;
 use std::path::Path;
 use std::sync::Arc;
@@ -65,10 +65,10 @@ impl Source {
         if matches!(self.name, WalName::Partial(_)) {
             return Ok(());
         }
-        let key = Key::of(self.name);
         let by = Instant::now() + deadline.saturating_duration_since(Instant::now()) / 4;
         let other = |destination: &Shared| {
             let storage = Deadline::new(Arc::clone(destination), by);
+            let key = Key::of(self.name, storage.keys().writes());
             // What is damaged, or does not answer, says so when it is to be stored.
             match self.compare(intake, &storage, &key) {
                 Ok(Some(Stood::Different(other))) => Some(self.refused(intake, &storage, &key, &other)),
@@ -89,6 +89,9 @@ impl Source {
         let identity = identity::claim(storage, &claimant, intake.spool.as_ref(), SystemTime::now())
             .map_err(|refusal| match refusal {
                 Refusal::OtherCluster { message, hint } => Failure::new(Cause::Invalid, message).hint(hint),
+                Refusal::Encryption { message, hint } => {
+                    Failure::new(Cause::Configuration, message).hint(hint)
+                }
                 Refusal::NoArchive(error) | Refusal::Storage(error) => failed(&error),
             })?;
         if let WalName::TimelineHistory(timeline) = self.name {
@@ -109,7 +112,7 @@ impl Source {
     /// Stores it under its own name. Two promoted standbys may leave different partial segments of one
     /// name, and one file that cannot be archived blocks every later one: both are kept.
     fn put(&self, identity: &Identity, intake: &Intake, storage: &dyn Storage) -> Result<Stored> {
-        let own = Key::of(self.name);
+        let own = Key::of(self.name, storage.keys().writes());
         let foreign = match identity.foreign {
             true => self.find_foreign(intake, storage, &own)?,
             false => None,
@@ -139,13 +142,7 @@ impl Source {
     }
 
     /// The conflict with another content of its name.
-    fn refused(
-        &self,
-        intake: &Intake,
-        storage: &dyn Storage,
-        key: &Key,
-        other: &(Decoded, SystemTime),
-    ) -> Failure<Cause> {
+    fn refused(&self, intake: &Intake, storage: &dyn Storage, key: &Key, other: &Other) -> Failure<Cause> {
         match self.stored_one_is_cut(intake, storage, key) {
             Ok(Some(end)) => self.conflict_with_cut(storage, key, end),
             Ok(None) => self.conflict(storage, key, other),
@@ -166,7 +163,10 @@ impl Source {
     }
 
     fn put_variant(&self, intake: &Intake, storage: &dyn Storage) -> Result<Stored> {
-        let key = Key::variant(self.name, &self.trailer.sha256);
+        let encryption = storage.keys().writes();
+        let seal = self.objects.seal().filter(|_| encryption == Encryption::Age);
+        let digits = seal.map_or_else(|| self.trailer.sha256.short(), |(seal, _)| seal.digits());
+        let key = Key::variant(self.name, &digits, encryption);
         match self.create_or_compare(intake, storage, &key)? {
             Stood::Identical { created } => Ok(Stored { key, created }),
             Stood::Different(other) => Err(self.conflict(storage, &key, &other)),

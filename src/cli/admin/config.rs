@@ -71,7 +71,12 @@ fn tell(layers: &Layers, json: bool) -> Result<(), Failure> {
                 true => "not set".to_owned(),
                 false => resolved.origin.to_string(),
             };
-            let section = if row.scope == Scope::Destination { Some("s3") } else { program.section() };
+            let section = match row.scope {
+                Scope::Destination => Some("s3"),
+                Scope::Encryption => Some("encryption"),
+                Scope::Own => continue, // told with each destination
+                Scope::Program | Scope::File | Scope::Call => program.section(),
+            };
             let section = section.map_or_else(String::new, |section| format!("{section}."));
             let values = shown(row.secret, resolved.values);
             rows.push(Shown { setting: format!("{section}{}", row.key()), values, from });

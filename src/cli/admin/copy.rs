@@ -7,7 +7,7 @@ use super::findings;
 use super::patience;
 use super::progress::Progress;
 use crate::config::{ArchiveBy, Layers};
-use crate::copy::{Copied, Request, copy};
+use crate::copy::{Copied, Encrypted, Request, copy};
 use crate::failure::Failure;
 use crate::storage::Destination;
 use clap::{Arg, ArgAction, ArgMatches, Command};
@@ -37,6 +37,16 @@ pub(super) fn command() -> Command {
                 .action(ArgAction::SetTrue)
                 .help("Read every object at TO in full; move damaged ones aside and create them anew"),
         )
+        .arg(Arg::new("reencrypt").long("reencrypt").action(ArgAction::SetTrue).help(
+            "Encrypt anew, for the configured recipients; else encrypted objects are passed on as they are",
+        ))
+        .arg(
+            Arg::new("decrypt")
+                .long("decrypt")
+                .action(ArgAction::SetTrue)
+                .conflicts_with("reencrypt")
+                .help("Store what is encrypted at FROM decrypted in TO, a plain archive"),
+        )
         .arg(
             Arg::new(JOBS)
                 .long("jobs")
@@ -54,9 +64,17 @@ pub(super) fn run(matches: &ArgMatches) -> Result<AdminExit, Failure> {
     let layers = super::layers_for(matches, None, ArchiveBy::arguments_if(urls.len() == 2))?;
     let pairs = pairs(&layers, &urls)?;
     let (checks, level) = (layers.admin_checks()?, layers.level()?);
+    let encrypted = match (matches.get_flag("reencrypt"), matches.get_flag("decrypt")) {
+        (true, _) => Encrypted::Anew,
+        (_, true) => Encrypted::Decrypted,
+        _ => Encrypted::PassOn,
+    };
     let mut outcome = AdminExit::Fine;
     let (mut tables, mut copies) = (Vec::new(), Vec::new());
-    for (from, to) in pairs {
+    for (from, mut to) in pairs {
+        if encrypted == Encrypted::Decrypted {
+            to.keys = None; // it is to be a plain one, whatever the others are
+        }
         let progress = Progress::new();
         let made = copy(&Request {
             from: &patience::open(&from, matches)?,
@@ -64,6 +82,7 @@ pub(super) fn run(matches: &ArgMatches) -> Result<AdminExit, Failure> {
             checks,
             level,
             repair: matches.get_flag("repair"),
+            encrypted,
             jobs: args::value::<u8>(matches, JOBS)?.into(),
             progress: &|made| progress.set(made.seen, made.listed, made.bytes),
         });
@@ -124,6 +143,7 @@ fn table(from: &Destination, to: &Destination, made: &Copied) -> String {
         ("identical", made.identical),
         ("left", made.left),
         ("held back", made.held_back),
+        ("old keys", made.for_others),
         ("bytes", made.bytes),
         ("strangers", made.strangers_total),
         ("findings", made.findings.len() as u64),
@@ -149,6 +169,7 @@ fn object(from: &Destination, to: &Destination, made: &Copied) -> Value {
         "identical": made.identical,
         "left": made.left,
         "held_back": made.held_back,
+        "for_others": made.for_others,
         "bytes": made.bytes,
         "strangers": made.strangers,
         "strangers_total": made.strangers_total,

@@ -197,6 +197,7 @@ fn make(destination: &Destination, cluster: &Cluster, checks: Checks, timeout: D
         Err(Refusal::OtherCluster { message, hint }) => {
             Became::OtherCluster(Failure::new((), message).hint(hint))
         }
+        Err(Refusal::Encryption { message, hint }) => Became::Failed(Failure::new((), message).hint(hint)),
         Err(Refusal::NoArchive(error) | Refusal::Storage(error)) => {
             Became::Failed(Failure::from_storage((), &error))
         }

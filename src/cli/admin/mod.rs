@@ -8,6 +8,7 @@ mod drain;
 mod expire;
 mod findings;
 mod init;
+mod keygen;
 mod list;
 mod patience;
 mod progress;
@@ -38,7 +39,7 @@ struct Subcommand {
 }
 
 /// All of them, in the order of the help.
-const SUBCOMMANDS: [Subcommand; 9] = [
+const SUBCOMMANDS: [Subcommand; 10] = [
     Subcommand { command: init::command, run: init::run, could_not_tell: AdminExit::CouldNotTell },
     Subcommand { command: list::command, run: list::run, could_not_tell: AdminExit::CouldNotTell },
     Subcommand { command: verify::command, run: verify::run, could_not_tell: AdminExit::CouldNotTell },
@@ -55,6 +56,7 @@ const SUBCOMMANDS: [Subcommand; 9] = [
         run: quarantine::run,
         could_not_tell: AdminExit::CouldNotTell,
     },
+    Subcommand { command: keygen::command, run: keygen::run, could_not_tell: AdminExit::CouldNotTell },
     Subcommand { command: config::command, run: config::run, could_not_tell: AdminExit::CouldNotTell },
 ];
 

@@ -172,6 +172,13 @@ fn as_text(report: &Verified, options: &Options, exit: AdminExit) -> String {
     if options.since.is_some() && report.recoverable.is_empty() {
         text += "note: there is no segment as new as --since asks for\n";
     }
+    if report.checked.shut > 0 {
+        text += &format!(
+            "note: {} not decrypted, as no identity here fits: what is stored is what was written, but what it holds and \
+             where timelines fork was not proved\n",
+            counted(report.checked.shut, "object")
+        );
+    }
     let table = recoverable(report, options);
     if !table.is_empty() {
         let gap = if text.is_empty() { "" } else { "\n" };
@@ -260,6 +267,7 @@ fn as_json(report: &Verified, options: &Options, exit: AdminExit) -> Value {
             "objects": report.checked.objects,
             "stored_bytes": report.checked.stored,
             "raw_bytes": report.checked.raw,
+            "not_decrypted": report.checked.shut,
         },
         "findings": report.findings,
         "accepted_gaps": report.accepted,

@@ -124,7 +124,15 @@ impl Call {
         let timeout = timeout.unwrap_or_else(|| self.timeout());
         let start = Instant::now();
         let spool = self.spool();
-        let destinations = Destinations::open(&self.settings.common.archive, spool.as_ref());
+        let archive = match self.settings.common.unlocked(start + timeout) {
+            Ok(archive) => archive,
+            Err(error) => {
+                let exit = if error.is_setting { FetchExit::Usage } else { FetchExit::Unreachable };
+                Failure::new((), error.message).hint(error.hint).log(Level::Error);
+                return exit;
+            }
+        };
+        let destinations = Destinations::open(&archive, spool.as_ref());
         if let Err(failure) = destinations.check(self.data_directory.as_ref(), start + timeout) {
             failure.log(Level::Error);
             return FetchExit::Usage;

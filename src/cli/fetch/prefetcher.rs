@@ -16,7 +16,7 @@ use nix::sys::signal::{SigSet, Signal};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use std::{env, fs, io, process, thread};
 
 /// The flag that makes a wal-fetch the prefetcher of the server in that data directory. It stands
@@ -105,7 +105,9 @@ fn run(args: Vec<OsString>) -> Option<()> {
     let settings = args::layers(&matches, Program::Fetch, caller).ok()?.fetch().ok()?;
     log::set_max_level(log::LevelFilter::Off); // whatever -v says
     let spool = open_spool(settings.common.spool_dir.clone(), Some(&data_directory))?;
-    let destinations = Destinations::open(&settings.common.archive, Some(&spool)).shared();
+    let timeout = settings.common.timeout.unwrap_or(TIMEOUT);
+    let archive = settings.common.unlocked(Instant::now() + timeout).ok()?;
+    let destinations = Destinations::open(&archive, Some(&spool)).shared();
     // What was relative has been read; no directory of the server's is kept busy.
     env::set_current_dir(spool.folder()).ok()?;
     prefetch(Prefetching {
@@ -117,6 +119,6 @@ fn run(args: Vec<OsString>) -> Option<()> {
             checks: settings.common.checks,
         },
         window: settings.prefetch,
-        timeout: settings.common.timeout.unwrap_or(TIMEOUT),
+        timeout,
     })
 }

@@ -2,17 +2,18 @@
 
 use super::header::{Header, Malformed};
 use super::keys::{FileKey, Identity, KeyError, Recipient, X25519, check};
-use std::sync::Arc;
 
-/// Private keys; cloning shares them.
-#[derive(Clone, Debug, Default)]
-pub struct Identities(Arc<[Identity]>);
+/// Private keys.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Identities(Vec<Identity>);
 
 impl Identities {
+    pub const NONE: Self = Identities(Vec::new());
+
     /// Reads age's file of identities: one a line, comments begin with `#`. The error tells the line.
     pub fn parse(text: &str) -> Result<Self, (usize, KeyError)> {
         let identities = lines(text)?;
-        if identities.is_empty() { Err((1, KeyError::NotAKey)) } else { Ok(Identities(identities.into())) }
+        if identities.is_empty() { Err((1, KeyError::NotAKey)) } else { Ok(Identities(identities)) }
     }
 
     pub fn is_empty(&self) -> bool {

@@ -7,7 +7,7 @@
 //!
 //! | file | what |
 //! |---|---|
-//! | `bech32`, `keys`, `identities` | keys as people have them |
+//! | `bech32`, `keys`, `identities`, `keyring` | keys as people have them |
 //! | `header`, `stream` | the two parts of an age file |
 //! | `seal` | the public stanza |
 //! | `sealed` | an object written and read |
@@ -16,6 +16,7 @@ mod bech32;
 mod crypto;
 mod header;
 mod identities;
+mod keyring;
 mod keys;
 mod seal;
 mod sealed;
@@ -27,6 +28,7 @@ mod unique;
 pub use crypto::Refused;
 pub use header::MAX_LEN as MAX_HEADER;
 pub use identities::{Identities, recipients};
+pub use keyring::{Keyring, NO_KEYS};
 pub use keys::{FileKey, Id, Identity, KeyError, Recipient};
 pub use seal::{Comparison, MAX_RECIPIENTS, Seal, Tagged};
 pub use sealed::{Content, Sealed, Sealer, decode, decode_with, read_seal};

@@ -172,6 +172,15 @@ impl Seal {
         found
     }
 
+    /// Whether both are of the same file, by a recipient that they have in common.
+    pub fn is_like(&self, other: &Seal) -> bool {
+        let common = |one: &&Tagged| other.recipients.iter().any(|theirs| theirs.id == one.id);
+        let mut tags = self.recipients.iter().filter(common).peekable();
+        (self.name, self.size, self.system_id) == (other.name, other.size, other.system_id)
+            && tags.peek().is_some()
+            && tags.all(|one| other.recipients.contains(one))
+    }
+
     /// The digits by which the key of a variant is told from others.
     pub fn digits(&self) -> String {
         self.recipients.first().map_or_else(String::new, |first| first.tag.short())

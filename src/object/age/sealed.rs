@@ -6,7 +6,7 @@ use super::identities::Identities;
 use super::keys::{FileKey, Recipient};
 use super::seal::{Seal, Tagged};
 use super::stream::{Decryptor, Encryptor};
-use crate::object::digest::Output;
+use crate::object::hasher::Output;
 use crate::object::proof::damaged;
 use crate::object::{Checks, DecodeError, Decoded, Sha256Sum, Trailer, codec};
 use crate::wal::WalName;
@@ -72,8 +72,8 @@ impl<W: Write> Write for Sealer<'_, W> {
 /// What a sealed object held.
 #[derive(Debug)]
 pub enum Content {
-    /// The proved WAL file.
-    Open(Decoded, Seal),
+    /// The proved WAL file; what is said of it where it was encrypted.
+    Open(Decoded, Option<Seal>),
     /// No identity fits. The stored bytes are those that were written.
     Shut(Seal),
 }
@@ -110,7 +110,7 @@ pub fn decode(
     if tag != Some(recipient.tag(&decoded.sha256, name)) {
         return damaged("its content is not what its public stanza says (the tag differs)".to_owned());
     }
-    Ok(Content::Open(decoded, seal))
+    Ok(Content::Open(decoded, Some(seal)))
 }
 
 /// Reads and proves an object that this process has sealed itself.

@@ -25,6 +25,7 @@ pub use settings::{
 use super::{Body, DeletionFailed, Entry, Error, Kind, Listing, Nature, Object, Range, Result, Storage};
 use crate::host::stamp::Stamp;
 use crate::object::Key;
+use crate::object::age::{Keyring, NO_KEYS};
 use crate::object::key::PROBE;
 use aws_sdk_s3::Client;
 use aws_sdk_s3::primitives::{ByteStream, DateTime};
@@ -239,6 +240,7 @@ impl Storage for S3 {
             inner.client()?.get_object().bucket(&inner.bucket).key(inner.full(key.as_str())).set_range(
                 match range {
                     Range::Whole => None,
+                    Range::First(count) => Some(format!("bytes=0-{}", count.saturating_sub(1))),
                     Range::From(offset) => Some(format!("bytes={offset}-")),
                     Range::Last(count) => Some(format!("bytes=-{count}")),
                 },
@@ -263,11 +265,13 @@ impl Storage for S3 {
             Some(size) => size,
             None => self.size_by_range(key, range)?,
         };
-        let start = range.start(size);
+        let (start, end) = (range.start(size), range.end(size));
         // A store that does not know ranges sends it all.
-        let ignored = if total.is_some() { 0 } else { start };
-        let body = Incoming::new(output.body, size - start + ignored, inner.place.clone());
-        skip(Object { size, modified, body: Box::new(body) }, ignored, &inner.place)
+        let (ignored, sent) = if total.is_some() { (0, end - start) } else { (start, size) };
+        let body = Incoming::new(output.body, sent, inner.place.clone());
+        let mut object = skip(Object { size, modified, body: Box::new(body) }, ignored, &inner.place)?;
+        object.body = Box::new(object.body.take(end - start));
+        Ok(object)
     }
 
     fn head(&self, key: &Key) -> Result<Entry> {
@@ -331,6 +335,10 @@ impl Storage for S3 {
     /// Uploads that were never completed are the bucket's lifecycle rules' to remove.
     fn sweep(&self, _: SystemTime) -> Result<()> {
         Ok(())
+    }
+
+    fn keys(&self) -> &Keyring {
+        &NO_KEYS
     }
 
     fn nature(&self) -> Nature {

@@ -1,0 +1,452 @@
+//! Encrypted archives: a server that holds only a public key, and a host with the private one.
+
+use crate::util::{CLUSTER, MIB, Run, Sandbox, flip, names, race, rounds, segment, unless_late};
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+const ONE: &str = "000000010000000000000001";
+const TWO: &str = "000000010000000000000002";
+const HISTORY: &str = "00000002.history";
+
+/// A sandbox with an encrypted archive, a pair of keys, and a configuration for each side: "primary" with
+/// the recipient only, "restore" with the identity only, "both", and "plain" with neither.
+struct Vault {
+    sandbox: Sandbox,
+    recipient: String,
+}
+
+/// The new identity's recipient.
+fn keygen(sandbox: &Sandbox, file: &str) -> String {
+    let made = Run::of(sandbox.program("wal-archive").arg("keygen").arg(sandbox.path(file)));
+    assert!(made.code == Some(0) && made.stderr.is_empty(), "{made:?}");
+    let recipient = made.stdout.trim().to_owned();
+    assert!(recipient.starts_with("age1") && recipient.len() == 62, "{recipient}");
+    recipient
+}
+
+impl Vault {
+    fn new() -> Self {
+        let vault = Vault::without_archive();
+        let made = vault.init("primary", &vault.sandbox.archive());
+        assert!(made.code == Some(0) && made.stderr.is_empty(), "{made:?}");
+        vault
+    }
+
+    fn without_archive() -> Self {
+        let sandbox = Sandbox::without_archive();
+        let recipient = keygen(&sandbox, "key");
+        let vault = Vault { sandbox, recipient };
+        let recipients = format!("recipients = [\"{}\"]\n", vault.recipient);
+        let identity = format!("identity_file = \"{}\"\n", vault.sandbox.path("key").display());
+        vault.configure("primary", &recipients);
+        vault.configure("restore", &identity);
+        vault.configure("both", &format!("{recipients}{identity}"));
+        vault.configure("plain", "");
+        vault
+    }
+
+    fn configure(&self, host: &str, encryption: &str) {
+        fs::write(self.config(host), format!("[encryption]\n{encryption}")).unwrap();
+    }
+
+    fn config(&self, host: &str) -> PathBuf {
+        self.sandbox.path(&format!("{host}.toml"))
+    }
+
+    fn program(&self, host: &str, name: &str) -> Command {
+        let mut command = self.sandbox.program(name);
+        command.env("WAL_ARCHIVE_CONFIG", self.config(host));
+        command
+    }
+
+    fn init(&self, host: &str, root: &Path) -> Run {
+        fs::create_dir_all(root).unwrap();
+        let (id, size) = (CLUSTER.to_string(), MIB.to_string());
+        let mut init = self.program(host, "wal-archive");
+        Run::of(init.args(["init", "--system-id", &id, "--segment-size", &size]).arg(root))
+    }
+
+    fn push(&self, host: &str, name: &str) -> Run {
+        let mut push = self.program(host, "wal-push");
+        Run::of(push.arg("--archive").arg(self.sandbox.archive()).arg(format!("pg_wal/{name}")))
+    }
+
+    fn fetch(&self, host: &str, name: &str) -> Run {
+        unless_late(&crate::util::NOW, |timeout| {
+            let mut fetch = self.program(host, "wal-fetch");
+            fetch.arg("--archive").arg(self.sandbox.archive()).args(["--timeout", timeout]);
+            Run::of(fetch.args([name, "pg_wal/RECOVERYXLOG"]))
+        })
+    }
+
+    fn admin(&self, host: &str, args: &[&str]) -> Run {
+        let mut admin = self.program(host, "wal-archive");
+        Run::of(admin.arg(args[0]).arg("--archive").arg(self.sandbox.archive()).args(&args[1..]))
+    }
+
+    fn copy(&self, host: &str, args: &[&str], from: &str, to: &str) -> Run {
+        let mut copy = self.program(host, "wal-archive");
+        Run::of(copy.arg("copy").args(args).arg(self.sandbox.path(from)).arg(self.sandbox.path(to)))
+    }
+
+    fn object(&self, name: &str) -> PathBuf {
+        self.sandbox.archive().join("wal_005").join(format!("{name}.age"))
+    }
+
+    fn store(&self, name: &str) -> Vec<u8> {
+        let content = self.sandbox.segment(name);
+        self.push("primary", name).succeeds();
+        content
+    }
+}
+
+#[test]
+fn a_server_with_only_a_public_key_archives_and_only_the_private_one_reads_it() {
+    let vault = Vault::new();
+    let content = vault.store(ONE);
+    assert_eq!(vault.sandbox.objects(), [format!("{ONE}.age")]);
+    let identity = fs::read_to_string(vault.sandbox.archive().join("archive.json")).unwrap();
+    assert!(identity.starts_with("{\"wal-archive\":2,\"encryption\":\"age\","), "{identity}");
+    vault.fetch("restore", ONE).succeeds();
+    assert!(vault.sandbox.fetched() == content);
+    // Nothing of the content is to be seen.
+    let stored = fs::read(vault.object(ONE)).unwrap();
+    let sum = wal_archive::object::Sha256Sum::of(&content).to_string();
+    for secret in [&content[0..16], &content[4096..4112], sum.as_bytes(), &sum.as_bytes()[..16]] {
+        assert!(!stored.windows(16).any(|window| window == &secret[..16]));
+    }
+}
+
+#[test]
+fn stock_tools_read_every_object() {
+    let vault = Vault::new();
+    let content = vault.store(ONE);
+    vault.sandbox.wal(HISTORY, b"1\t0/300000\tx\n");
+    vault.push("primary", HISTORY).succeeds();
+    for (name, content) in [(ONE, content.as_slice()), (HISTORY, b"1\t0/300000\tx\n")] {
+        let script = "age -d -i \"$0\" \"$1\" | zstd -dcq";
+        let read = Command::new("sh")
+            .args(["-c", script])
+            .arg(vault.sandbox.path("key"))
+            .arg(vault.object(name))
+            .stdin(Stdio::null())
+            .output()
+            .unwrap();
+        assert!(read.status.success() && read.stdout == content, "{read:?}");
+    }
+}
+
+#[test]
+fn pushed_again_without_an_identity_identical_is_success_different_and_damaged_are_conflicts() {
+    let vault = Vault::new();
+    vault.store(ONE);
+    let before = fs::read(vault.object(ONE)).unwrap();
+    vault.push("primary", ONE).succeeds();
+    vault.push("both", ONE).succeeds();
+    vault.sandbox.wal(ONE, &segment(ONE, MIB, CLUSTER, 7));
+    vault.push("primary", ONE).fails(12, &["already exists with different content"]);
+    assert!(fs::read(vault.object(ONE)).unwrap() == before, "never replaced");
+    flip(&vault.object(ONE), before.len() * 8 - 400);
+    vault.push("primary", ONE).fails(12, &["already exists and is damaged"]);
+    vault.admin("plain", &["quarantine", ONE]).says(0, &[ONE]);
+    vault.push("primary", ONE).succeeds();
+}
+
+#[test]
+fn two_racing_primaries_have_one_winner() {
+    let vault = Vault::new();
+    race(&vault.sandbox, rounds("WAL_ARCHIVE_RACES", 20), &|name| {
+        let mut command = vault.program(if name == "wal-push" { "primary" } else { "restore" }, name);
+        command.arg("--archive").arg(vault.sandbox.archive());
+        command
+    });
+}
+
+#[test]
+fn no_or_a_wrong_identity_is_neither_absence_nor_damage() {
+    let vault = Vault::new();
+    vault.store(ONE);
+    keygen(&vault.sandbox, "other");
+    vault.configure("wrong", &format!("identity_file = \"{}\"\n", vault.sandbox.path("other").display()));
+    for name in [ONE, TWO, HISTORY] {
+        vault.fetch("plain", name).fails(220, &["encrypted", "no identity", "HINT", "identity_file"]);
+        vault.fetch("primary", name).fails(220, &["encrypted", "no identity", "HINT", "identity_file"]);
+    }
+    vault
+        .fetch("wrong", ONE)
+        .fails(220, &["cannot be decrypted: no identity here fits; written for ", "HINT"]);
+    // That it is not there, the names show.
+    assert_eq!(vault.fetch("restore", TWO).code, Some(1));
+    vault.sandbox.nothing_fetched();
+}
+
+#[test]
+fn what_does_not_fit_the_archive_is_a_matter_of_configuration() {
+    let vault = Vault::new();
+    vault.sandbox.segment(ONE);
+    let nothing = |root: &Path| assert_eq!(names(&root.join("wal_005")), Vec::<String>::new());
+    vault.push("plain", ONE).fails(2, &["is encrypted", "no recipients", "HINT"]);
+    nothing(&vault.sandbox.archive());
+    vault.init("plain", &vault.sandbox.archive()).fails(2, &["is encrypted", "no recipients"]);
+    let plain = vault.sandbox.make_archive("plain");
+    let push = |host: &str| {
+        Run::of(vault.program(host, "wal-push").arg("--archive").arg(&plain).arg(format!("pg_wal/{ONE}")))
+    };
+    push("primary").fails(2, &["is not encrypted", "recipients are configured", "HINT"]);
+    push("restore").fails(2, &["is not encrypted", "encryption is required", "HINT"]);
+    vault.configure("lax", &format!("recipients = [\"{}\"]\nrequired = false\n", vault.recipient));
+    push("lax").fails(2, &["is not encrypted", "recipients are configured"]);
+    nothing(&plain);
+    push("plain").succeeds();
+    vault.init("primary", &plain).fails(2, &["is not encrypted", "recipients are configured"]);
+    let fetch = |host: &str| {
+        unless_late(&crate::util::NOW, |timeout| {
+            let mut fetch = vault.program(host, "wal-fetch");
+            fetch.args(["--timeout", timeout]).arg("--archive").arg(&plain);
+            Run::of(fetch.args([ONE, "pg_wal/RECOVERYXLOG"]))
+        })
+    };
+    fetch("restore").fails(220, &["is not encrypted", "encryption is required", "HINT"]);
+    let identity = format!("identity_file = \"{}\"\nrequired = false\n", vault.sandbox.path("key").display());
+    vault.configure("lax", &identity);
+    fetch("lax").succeeds();
+}
+
+#[test]
+fn an_encrypted_archive_begins_where_no_plain_file_is() {
+    let vault = Vault::without_archive();
+    vault.sandbox.wal(ONE, &segment(ONE, MIB, CLUSTER, 1));
+    let root = vault.sandbox.path("taken");
+    fs::create_dir_all(root.join("wal_005")).unwrap();
+    fs::write(root.join("wal_005").join(ONE), segment(ONE, MIB, CLUSTER, 1)).unwrap();
+    vault.init("primary", &root).fails(2, &["holds WAL files already", ONE, "not encrypted", "HINT"]);
+    let mut push = vault.program("primary", "wal-push");
+    Run::of(push.arg("--archive").arg(&root).arg(format!("pg_wal/{ONE}"))).fails(2, &["not encrypted"]);
+    assert!(!root.join("archive.json").exists());
+}
+
+#[test]
+fn another_encoding_in_an_encrypted_archive_is_neither_delivered_nor_absent() {
+    let vault = Vault::new();
+    let content = vault.store(ONE);
+    let folder = vault.sandbox.archive().join("wal_005");
+    fs::write(folder.join(TWO), segment(TWO, MIB, CLUSTER, 1)).unwrap();
+    vault.fetch("restore", TWO).fails(220, &[TWO, "in an encoding"]);
+    // An age file without our stanza.
+    let foreign = folder.join(format!("{HISTORY}.age"));
+    let age = Command::new("age")
+        .args(["-r", &vault.recipient, "-o"])
+        .arg(&foreign)
+        .arg(vault.sandbox.path("primary.toml"))
+        .status();
+    assert!(age.unwrap().success());
+    vault.fetch("restore", HISTORY).fails(221, &["another program"]);
+    vault.fetch("restore", ONE).succeeds();
+    assert!(vault.sandbox.fetched() == content);
+}
+
+#[test]
+fn after_a_rotation_old_objects_are_told_by_the_recipients_to_compare_with() {
+    let vault = Vault::new();
+    let content = vault.store(ONE);
+    let new = keygen(&vault.sandbox, "new");
+    vault.configure("rotated", &format!("recipients = [\"{new}\"]\n"));
+    let run =
+        vault.push("rotated", ONE).fails(12, &["cannot be told: written for ", "HINT", "compare_recipients"]);
+    assert!(!run.stderr.contains("different content"), "{run:?}");
+    let compare = format!("recipients = [\"{new}\"]\ncompare_recipients = [\"{}\"]\n", vault.recipient);
+    vault.configure("rotated", &compare);
+    vault.push("rotated", ONE).succeeds();
+    vault.sandbox.wal(ONE, &segment(ONE, MIB, CLUSTER, 9));
+    vault.push("rotated", ONE).fails(12, &["different content"]);
+    let second = vault.sandbox.segment(TWO);
+    vault.push("rotated", TWO).succeeds();
+    // Recovery needs both.
+    let keys =
+        [vault.sandbox.path("key"), vault.sandbox.path("new")].map(|path| fs::read_to_string(path).unwrap());
+    fs::write(vault.sandbox.path("key"), keys.concat()).unwrap();
+    for (name, content) in [(ONE, &content), (TWO, &second)] {
+        vault.fetch("restore", name).succeeds();
+        assert!(vault.sandbox.fetched() == *content);
+    }
+}
+
+#[test]
+fn each_of_two_recipients_reads_it() {
+    let vault = Vault::without_archive();
+    let other = keygen(&vault.sandbox, "other");
+    fs::write(vault.sandbox.path("list"), format!("# the safe\n{other}\n")).unwrap();
+    let list = vault.sandbox.path("list");
+    let both = format!("recipients = [\"{}\"]\nrecipients_file = \"{}\"\n", vault.recipient, list.display());
+    vault.configure("primary", &both);
+    assert_eq!(vault.init("primary", &vault.sandbox.archive()).code, Some(0));
+    let content = vault.store(ONE);
+    vault.configure("safe", &format!("identity_file = \"{}\"\n", vault.sandbox.path("other").display()));
+    for host in ["restore", "safe"] {
+        vault.fetch(host, ONE).succeeds();
+        assert!(vault.sandbox.fetched() == content);
+    }
+}
+
+#[test]
+fn a_partial_segment_and_its_variants_are_stored_listed_and_given() {
+    let vault = Vault::new();
+    let partial = format!("{ONE}.partial");
+    for seed in [1, 2, 2] {
+        vault.sandbox.wal(&partial, &segment(ONE, MIB, CLUSTER, seed));
+        assert_eq!(vault.push("primary", &partial).code, Some(0));
+    }
+    let objects = vault.sandbox.objects();
+    assert_eq!(objects.len(), 2, "{objects:?}");
+    let variant = objects.iter().max_by_key(|object| object.len()).unwrap();
+    let digits = variant.strip_prefix(&format!("{partial}.")).unwrap().strip_suffix(".age").unwrap();
+    assert_eq!(digits.len(), 16);
+    let sum = wal_archive::object::Sha256Sum::of(&segment(ONE, MIB, CLUSTER, 2)).short();
+    assert_ne!(digits, sum, "nothing derived from the content alone");
+    vault.admin("restore", &["verify"]).says(0, &["objects"]);
+}
+
+#[test]
+fn verify_with_the_key_proves_content_and_without_it_the_stored_bytes() {
+    let vault = Vault::new();
+    vault.store(ONE);
+    vault.store(TWO);
+    let with = vault.admin("restore", &["verify"]);
+    assert_eq!(with.code, Some(0), "{with:?}");
+    let without = vault.admin("plain", &["verify"]);
+    assert!(without.stdout.contains("not decrypted"), "{without:?}");
+    assert!(!with.stdout.contains("not decrypted"), "{with:?}");
+    let len = fs::metadata(vault.object(TWO)).unwrap().len() as usize;
+    flip(&vault.object(TWO), len * 8 - 100);
+    for host in ["restore", "plain"] {
+        let run = vault.admin(host, &["verify"]);
+        assert!(run.code == Some(1) && run.stdout.contains("damaged"), "{host}: {run:?}");
+    }
+}
+
+#[test]
+fn an_identity_that_others_can_read_or_that_is_none_is_refused() {
+    let vault = Vault::new();
+    vault.store(ONE);
+    let key = vault.sandbox.path("key");
+    for (mode, code) in [(0o644, 202), (0o660, 202), (0o604, 202), (0o640, 0), (0o400, 0), (0o600, 0)] {
+        fs::set_permissions(&key, fs::Permissions::from_mode(mode)).unwrap();
+        assert_eq!(vault.fetch("restore", ONE).code, Some(code), "{mode:o}");
+    }
+    let secret = fs::read_to_string(&key).unwrap();
+    for (text, words) in [
+        ("AGE-PLUGIN-YUBIKEY-1QQQQ\n", ["plugin", "identity_command"]),
+        ("-----BEGIN AGE ENCRYPTED FILE-----\n", ["passphrase", "identity_command"]),
+        ("age-encryption.org/v1\n-> scrypt x 10\n", ["passphrase", "identity_command"]),
+        ("nonsense\n", ["not a key", "keygen"]),
+    ] {
+        fs::write(&key, text).unwrap();
+        vault.fetch("restore", ONE).fails(202, &words);
+    }
+    fs::remove_file(&key).unwrap();
+    vault.fetch("restore", ONE).fails(202, &["cannot be read", "HINT"]);
+    // Mistaken for a recipient, it is not shown.
+    let secret = secret.lines().last().unwrap();
+    vault.configure("primary", &format!("recipients = [\"{secret}\"]\n"));
+    let run = vault.push("primary", ONE).fails(2, &["an identity, and here a recipient", "HINT"]);
+    assert!(!run.stderr.contains(&secret[16..]), "{run:?}");
+}
+
+#[test]
+fn an_identity_may_come_from_a_command_in_time() {
+    let vault = Vault::new();
+    let content = vault.store(ONE);
+    let key = vault.sandbox.path("key").display().to_string();
+    let command = |arguments: &[&str]| {
+        let quoted: Vec<_> = arguments.iter().map(|argument| format!("{argument:?}")).collect();
+        vault.configure("command", &format!("identity_command = [{}]\n", quoted.join(", ")));
+    };
+    command(&["cat", &key]);
+    vault.fetch("command", ONE).succeeds();
+    assert!(vault.sandbox.fetched() == content);
+    let shown = vault.admin("command", &["config"]);
+    assert!(
+        shown.stdout.contains("encryption.identity_command") && !shown.stdout.contains(&key),
+        "{shown:?}"
+    );
+    command(&["sh", "-c", "echo sorry >&2; exit 3"]);
+    vault.fetch("command", ONE).fails(220, &["identity_command", "exit status: 3"]);
+    command(&["/nonexistent/program"]);
+    vault.fetch("command", ONE).fails(202, &["cannot be started"]);
+    command(&["sh", "-c", "head -c 70000 /dev/zero"]);
+    vault.fetch("command", ONE).fails(202, &["more than 65536 bytes"]);
+    command(&["sleep", "600"]);
+    let late = vault.fetch("command", ONE);
+    assert!(matches!(late.code, Some(220 | 223)), "{late:?}");
+}
+
+#[test]
+fn a_plain_copy_beside_an_encrypted_one_is_allowed_by_name() {
+    let vault = Vault::new();
+    let plain = vault.sandbox.make_archive("own-disk");
+    let text = format!(
+        "[[destination]]\nurl = \"{}\"\nencryption = \"none\"\n[[destination]]\nurl = \"{}\"\n[encryption]\nrecipients = [\"{}\"]\n",
+        plain.display(),
+        vault.sandbox.archive().display(),
+        vault.recipient
+    );
+    fs::write(vault.config("two"), text).unwrap();
+    let content = vault.sandbox.segment(ONE);
+    Run::of(vault.program("two", "wal-push").arg(format!("pg_wal/{ONE}"))).succeeds();
+    assert_eq!(names(&plain.join("wal_005")), [format!("{ONE}.zst")]);
+    assert_eq!(vault.sandbox.objects(), [format!("{ONE}.age")]);
+    Run::of(vault.program("two", "wal-push").arg(format!("pg_wal/{ONE}"))).succeeds();
+    // Without any identity the plain one is given.
+    Run::of(vault.program("two", "wal-fetch").args([ONE, "pg_wal/RECOVERYXLOG"])).succeeds();
+    assert!(vault.sandbox.fetched() == content);
+}
+
+#[test]
+fn copy_encrypts_a_plain_archive_passes_on_encrypts_anew_and_decrypts() {
+    let vault = Vault::new();
+    let content = vault.store(ONE);
+    let plain = vault.sandbox.make_archive("plain");
+    vault.copy("both", &[], "archive", "plain").fails(2, &["is not encrypted", "recipients are configured"]);
+    vault.copy("restore", &[], "archive", "plain").fails(2, &["encryption is required"]);
+    let decrypted = vault.copy("both", &["--decrypt"], "archive", "plain");
+    assert_eq!(decrypted.code, Some(0), "{decrypted:?}");
+    assert_eq!(names(&plain.join("wal_005")), [format!("{ONE}.zst")]);
+    // The way into encryption.
+    assert_eq!(vault.init("primary", &vault.sandbox.path("again")).code, Some(0));
+    vault.copy("primary", &[], "plain", "again").says(0, &["encoded", "1"]);
+    vault.copy("primary", &[], "plain", "again").says(0, &["identical", "1"]);
+    // Passed on byte for byte.
+    assert_eq!(vault.init("primary", &vault.sandbox.path("off-site")).code, Some(0));
+    vault.copy("primary", &[], "archive", "off-site").fails(2, &["encrypted", "no identity", "HINT"]);
+    vault.copy("both", &[], "archive", "off-site").says(0, &["copied", "1"]);
+    vault.copy("both", &[], "archive", "off-site").says(0, &["identical", "1"]);
+    let passed = fs::read(vault.sandbox.path("off-site").join("wal_005").join(format!("{ONE}.age"))).unwrap();
+    assert!(passed == fs::read(vault.object(ONE)).unwrap());
+    // For new recipients.
+    let new = keygen(&vault.sandbox, "new");
+    let key = vault.sandbox.path("key");
+    vault.configure("moving", &format!("recipients = [\"{new}\"]\nidentity_file = \"{}\"\n", key.display()));
+    assert_eq!(vault.init("moving", &vault.sandbox.path("moved")).code, Some(0));
+    vault.copy("moving", &[], "archive", "moved").says(0, &["old keys", "1"]);
+    assert_eq!(vault.init("moving", &vault.sandbox.path("anew")).code, Some(0));
+    vault.copy("moving", &["--reencrypt"], "archive", "anew").says(0, &["encoded", "1"]);
+    vault.configure("new", &format!("identity_file = \"{}\"\n", vault.sandbox.path("new").display()));
+    let mut fetch = vault.program("new", "wal-fetch");
+    fetch.arg("--archive").arg(vault.sandbox.path("anew")).args([ONE, "pg_wal/RECOVERYXLOG"]);
+    Run::of(&mut fetch).succeeds();
+    assert!(vault.sandbox.fetched() == content);
+}
+
+#[test]
+fn a_key_is_made_once_for_its_owner_alone() {
+    let sandbox = Sandbox::without_archive();
+    let recipient = keygen(&sandbox, "key");
+    let path = sandbox.path("key");
+    assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    let public = Command::new("age-keygen").arg("-y").arg(&path).output().unwrap();
+    assert_eq!(String::from_utf8(public.stdout).unwrap().trim(), recipient);
+    let again = Run::of(sandbox.program("wal-archive").arg("keygen").arg(&path));
+    again.fails(2, &["cannot write", "exists", "never replaced"]);
+}
