@@ -3,6 +3,7 @@
 //! A probe object of its own unique name is created, created again, read and deleted: creation
 //! that never replaces cannot be believed, only seen.
 
+use super::encryption;
 use super::held::{self, Held};
 use super::{Check, Finding, Metric, Place, Report, Rights, State, in_words, room};
 use crate::archive::identity;
@@ -153,6 +154,7 @@ pub(super) fn check(place: &Place, request: &Check<'_>, at: Instant) -> Looked {
     }
     if let Whose::Cluster(identity) = &whose {
         report.findings.extend(held::storage_class(&name, place.storage_class.as_deref()));
+        report.findings.extend(encryption::findings(&storage, identity, request.rights));
         if request.rights != Rights::Push {
             report.findings.extend(held::misplaced(&storage, identity));
             report.findings.extend(held::oldest(&storage));

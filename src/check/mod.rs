@@ -17,6 +17,7 @@ mod command;
 mod delivered;
 mod destination;
 mod directories;
+mod encryption;
 mod held;
 mod psql;
 mod room;

@@ -10,7 +10,12 @@ impl Layers {
     /// The destinations of the archive, and whether pages are looked at where push does.
     pub fn admin(&self) -> Result<(Vec<Destination>, Checks), Error> {
         let archive = self.common(Program::Archive)?.archive;
-        Ok((unlocked_for_admin(&archive, &self.encryption()?)?, self.admin_checks()?))
+        Ok((self.unlocked(&archive)?, self.admin_checks()?))
+    }
+
+    /// The destinations with the private keys at hand.
+    pub fn unlocked(&self, destinations: &[Destination]) -> Result<Vec<Destination>, Error> {
+        unlocked_for_admin(destinations, &self.encryption()?)
     }
 
     /// Whether pages are looked at: as in wal-push, whose objects they are.

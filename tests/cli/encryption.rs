@@ -450,3 +450,26 @@ fn a_key_is_made_once_for_its_owner_alone() {
     let again = Run::of(sandbox.program("wal-archive").arg("keygen").arg(&path));
     again.fails(2, &["cannot write", "exists", "never replaced"]);
 }
+
+#[test]
+fn a_check_finds_a_missing_identity_and_keys_that_do_not_fit_before_they_are_needed() {
+    let vault = Vault::new();
+    vault.store(ONE);
+    let check = |host: &str, rights: &str| {
+        let mut check = vault.program(host, "wal-archive");
+        check.args(["check", "--rights", rights, "--archive"]).arg(vault.sandbox.archive());
+        Run::of(&mut check)
+    };
+    let says = |run: Run, words: &str| assert!(run.stdout.contains(words), "expected {words:?}: {run:?}");
+    says(check("restore", "fetch"), "is decrypted here");
+    for host in ["plain", "primary"] {
+        let run = check(host, "fetch");
+        assert_eq!(run.code, Some(2), "{run:?}");
+        says(run, "no identity here fits");
+    }
+    let run = check("plain", "push");
+    assert_eq!(run.code, Some(2), "{run:?}");
+    says(run, "no recipients to encrypt for");
+    let run = check("primary", "push");
+    assert!(!run.stdout.contains("CRITICAL"), "{run:?}");
+}

@@ -12,6 +12,7 @@ mod bucket;
 mod check;
 mod copy;
 mod destinations;
+mod encryption;
 mod expire;
 mod faults;
 mod foreign;

@@ -35,6 +35,14 @@ pub(super) fn fits_what_is_written(
     Err(Refusal::Encryption { message, hint })
 }
 
+/// Why nothing is written there with the keys at hand, and what to do about it.
+pub fn refuse_to_write(storage: &dyn Storage, found: &Identity) -> std::result::Result<(), (String, String)> {
+    match fits_what_is_written(storage, "is the archive of", found.encryption) {
+        Err(Refusal::Encryption { message, hint }) => Err((message, hint)),
+        _ => Ok(()),
+    }
+}
+
 /// Refuses to begin an archive of one kind where the other one is.
 pub(super) fn fits_what_is_held(
     storage: &dyn Storage,

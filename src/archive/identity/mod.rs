@@ -10,7 +10,7 @@ pub(in crate::archive) mod survey;
 #[cfg(test)]
 mod tests;
 
-pub use encryption::refuse_plain;
+pub use encryption::{refuse_plain, refuse_to_write};
 pub use new::{Made, init};
 
 use crate::archive::lookup;

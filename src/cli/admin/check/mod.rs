@@ -125,11 +125,15 @@ struct Settings {
 impl Settings {
     fn read(layers: &Layers, matches: &ArgMatches) -> Result<Self, Failure> {
         let programs = [layers.push()?.common, layers.fetch()?.common];
-        let mut once: Vec<&Destination> = Vec::new();
+        let mut once: Vec<Destination> = Vec::new();
         for destination in programs.iter().flat_map(|common| &common.archive) {
-            if !once.contains(&destination) {
-                once.push(destination);
+            if !once.contains(destination) {
+                once.push(destination.clone());
             }
+        }
+        // A server that only archives decrypts nothing.
+        if rights(matches) != Rights::Push {
+            once = layers.unlocked(&once)?;
         }
         let named = matches.get_one::<PathBuf>("pgdata").cloned();
         let pgdata = named.map_or_else(|| layers.pgdata(), |path| Ok(Some(path)))?;
@@ -140,7 +144,7 @@ impl Settings {
         spools.dedup();
         let directories = |common: &Common| common.archive.iter().filter_map(directory).collect();
         Ok(Settings {
-            places: once.into_iter().map(place).collect(),
+            places: once.iter().map(place).collect(),
             directories: programs.iter().map(directories).collect(),
             spools,
             pgdata,
@@ -164,6 +168,14 @@ fn place(destination: &Destination) -> Place {
     }
 }
 
+fn rights(matches: &ArgMatches) -> Rights {
+    match matches.get_one::<String>("rights").map(String::as_str) {
+        Some("push") => Rights::Push,
+        Some("fetch") => Rights::Fetch,
+        _ => Rights::All,
+    }
+}
+
 fn request<'a>(matches: &'a ArgMatches, settings: &'a Settings) -> Result<Check<'a>, Failure> {
     let times = |name: &str| args::value::<Duration>(matches, name);
     let files = |name: &str| args::value::<u64>(matches, name);
@@ -174,11 +186,7 @@ fn request<'a>(matches: &'a ArgMatches, settings: &'a Settings) -> Result<Check<
         places: &settings.places,
         directories: &settings.directories,
         spools: &settings.spools,
-        rights: match matches.get_one::<String>("rights").map(String::as_str) {
-            Some("push") => Rights::Push,
-            Some("fetch") => Rights::Fetch,
-            _ => Rights::All,
-        },
+        rights: rights(matches),
         data_directory: settings.pgdata.as_deref(),
         connection: matches.get_one::<String>("connection").map(String::as_str),
         switch,
