@@ -108,13 +108,13 @@ impl World {
             .iter()
             .map(|backup| &backup.base)
             .filter(|base| {
-                let key = format!("wal_005/{}.zst", base.history_name());
+                let key = self.destinations[index].key_of(base.history_name().parse().unwrap());
                 objects.contains_key(&key) && !self.oracle.is_damaged(index, &key)
             })
             .collect();
         for (name, _) in self.oracle.acknowledged() {
             let WalName::Segment(segment) = name else { continue };
-            let key = format!("wal_005/{name}.zst");
+            let key = self.destinations[index].key_of(name);
             let later = segments.iter().any(|s| s.timeline() == segment.timeline() && *s > segment);
             let needed = known
                 .iter()
@@ -134,7 +134,7 @@ impl World {
         }
         for segment in &segments {
             let timeline = segment.timeline();
-            let key = format!("wal_005/{}.zst", WalName::TimelineHistory(timeline));
+            let key = self.destinations[index].key_of(WalName::TimelineHistory(timeline));
             // Of the lowest one that is there, the archive may have begun on it.
             let began_earlier =
                 objects.values().filter_map(Stored::name).any(|name| name.timeline() < timeline);
@@ -227,7 +227,7 @@ impl World {
     /// The newest file that a server takes for archived, and a destination that lacks it.
     fn lost_behind(&self, server: char) -> Option<(WalName, usize)> {
         let name = self.last_done(server).filter(|name| !self.oracle.is_expired(*name))?;
-        let key = format!("wal_005/{name}.zst");
+        let key = self.destinations.first()?.key_of(name);
         let lacks = |destination: &crate::destination::Destination| destination.read(&key).is_none();
         self.destinations.iter().position(lacks).map(|index| (name, index))
     }

@@ -127,7 +127,7 @@ pub fn step(rng: &mut Rng, world: &World) -> Step {
     let object = |rng: &mut Rng| {
         // Histories are few, and others live by them.
         let objects = world.destinations[0].objects();
-        let is_history = |key: &&String| key.ends_with(".history.zst");
+        let is_history = |key: &&String| key.contains(".history.");
         let history = objects.keys().position(|key| is_history(&key)).filter(|_| rng.percent(30));
         history.map_or_else(|| rng.below(256), |index| index as u64) as u8
     };

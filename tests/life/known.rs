@@ -65,15 +65,23 @@ fn no_life_breaks_a_promise() {
 }
 
 #[test]
+fn no_life_over_encrypted_archives_breaks_a_promise() {
+    live_on(Programs::Encrypted, 20);
+}
+
+#[test]
 fn no_life_of_the_real_programs_breaks_a_promise() {
     live_on(Programs::Real, 10);
 }
 
 #[track_caller]
 fn holds(programs: Programs, destinations: &[Sort], steps: &[Step]) {
-    let life = Life { programs, destinations: destinations.to_vec(), steps: steps.to_vec() };
-    if let Err(why) = replay(&life) {
-        panic!("{why}");
+    let encrypted = (programs == Programs::Library).then_some(Programs::Encrypted);
+    for programs in [programs].into_iter().chain(encrypted) {
+        let life = Life { programs, destinations: destinations.to_vec(), steps: steps.to_vec() };
+        if let Err(why) = replay(&life) {
+            panic!("{programs:?}: {why}");
+        }
     }
 }
 

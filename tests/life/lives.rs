@@ -20,7 +20,7 @@ pub struct Broken {
 pub fn live(programs: Programs, seed: u64) -> Result<(), Broken> {
     let mut rng = Rng::new(seed);
     let destinations = match programs {
-        Programs::Library => draw::destinations(&mut rng),
+        Programs::Library | Programs::Encrypted => draw::destinations(&mut rng),
         Programs::Real => vec![Sort::Directory; 1 + rng.below(2) as usize],
     };
     let mut life = Life { programs, destinations, steps: Vec::new() };

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
-use wal_archive::object::{Encryption, Key, Sha256Sum, Stored};
+use wal_archive::object::{Sha256Sum, Stored};
 use wal_archive::wal::{
     Branch, Lsn, SegmentName, SegmentSize, Start, Timeline, TimelineHistory, WalName, Walker,
 };
@@ -128,14 +128,14 @@ impl Oracle {
             if destination.sort != Sort::Directory && self.harmed.contains(&name) {
                 continue;
             }
-            let own = Key::of(name, Encryption::None).to_string();
-            let variant = Key::variant(name, &content.sum.short(), Encryption::None).to_string();
+            let own = destination.key_of(name);
+            let variant = destination.variant_of(name, &content.sum);
             let beside = !content.complete || matches!(name, WalName::Partial(_));
             let holds = |key: &String| {
                 let there = destination.sum(key);
                 there.is_some_and(|(_, sum)| sum == content.sum.to_string()) && !self.is_damaged(index, key)
             };
-            if !(holds(&own) || beside && holds(&variant)) {
+            if !(holds(&own) || beside && variant.as_ref().is_some_and(holds)) {
                 return Err(format!("\"{name}\" was acknowledged, and destination {index} does not hold it"));
             }
         }
@@ -211,7 +211,7 @@ impl Oracle {
             return Ok(());
         }
         let intact = destinations.iter().enumerate().any(|(index, destination)| {
-            let key = Key::of(name, Encryption::None).to_string();
+            let key = destination.key_of(name);
             destination.read(&key).is_some() && !self.is_damaged(index, &key)
         });
         match intact {
@@ -251,7 +251,7 @@ impl Oracle {
                 continue;
             }
             let there = destinations.iter().enumerate().any(|(index, destination)| {
-                let key = Key::of(*name, Encryption::None).to_string();
+                let key = destination.key_of(*name);
                 destination.read(&key).is_some() && !self.is_damaged(index, &key)
             });
             if there || !(self.harmed.contains(name) || self.is_expired(*name)) {

@@ -1,6 +1,7 @@
 //! The programs, as a life calls them: the only file here that knows the library's workflows.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 use wal_archive::archive::forms::Forms;
 use wal_archive::archive::identity;
@@ -15,9 +16,11 @@ use wal_archive::expire::plan::{Plan, Rules};
 use wal_archive::fetch::{self, Answer, Context, Fetch};
 use wal_archive::host::data_directory::DataDirectory;
 use wal_archive::object::Checks;
+use wal_archive::object::age::{Identities, Keyring};
 use wal_archive::push::{self, Cause, Push};
 use wal_archive::spool::Spool;
 use wal_archive::storage::Shared;
+use wal_archive::storage::keyed::Keyed;
 use wal_archive::verify::{self, Depth, Options, Verified};
 use wal_archive::wal::{SegmentSize, SystemId, WalName};
 
@@ -47,6 +50,12 @@ pub enum Fetched {
     Failed(String),
 }
 
+/// As a server that archives opens it.
+fn with_public_keys(destination: &Shared) -> Shared {
+    let keys = Keyring { identities: Identities::NONE, ..destination.keys().clone() };
+    Arc::new(Keyed::new(Arc::clone(destination), Arc::new(keys)))
+}
+
 impl Site {
     fn directory(&self) -> Option<DataDirectory> {
         DataDirectory::at(&self.data)
@@ -59,17 +68,18 @@ impl Site {
     pub fn push(&self, name: WalName, look_ahead: usize) -> Pushed {
         let (directory, spool) = (self.directory(), self.spool());
         let path = self.data.join("pg_wal").join(name.to_string());
+        let destinations: Vec<_> = self.destinations.iter().map(with_public_keys).collect();
         let request = Push {
             name,
             path: &path,
-            destinations: &self.destinations,
+            destinations: &destinations,
             intake: Intake {
                 data_directory: directory,
                 spool,
                 level: 1,
                 checks: Checks::Header,
                 drop_cache: false,
-                forms: Forms::of(&self.destinations),
+                forms: Forms::of(&destinations),
                 urgent: true,
             },
             look_ahead,

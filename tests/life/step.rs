@@ -102,6 +102,8 @@ pub enum Step {
 /// What the servers call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Programs {
+    /// The library over encrypted archives; who pushes has public keys only.
+    Encrypted,
     /// The same code without a process.
     Library,
     /// `wal-push` and `wal-fetch`.

@@ -67,7 +67,9 @@ impl World {
             .destinations
             .iter()
             .enumerate()
-            .map(|(number, sort)| Destination::new(folder.path(), number, *sort))
+            .map(|(number, sort)| {
+                Destination::new(folder.path(), number, *sort, life.programs == Programs::Encrypted)
+            })
             .collect();
         let size = SegmentSize::MIN;
         for destination in &destinations {
@@ -100,7 +102,7 @@ impl World {
     fn push(&self, server: char, name: WalName, look_ahead: u8) -> Pushed {
         let node = &self.nodes[&server];
         let outcome = match self.life.programs {
-            Programs::Library => self.site(node).push(name, look_ahead.into()),
+            Programs::Library | Programs::Encrypted => self.site(node).push(name, look_ahead.into()),
             Programs::Real => Commands::new(&node.data, &self.destinations).push(name, look_ahead.into()),
         };
         trace(|| format!("  push by {server}: {name}: {outcome:?}"));
@@ -109,7 +111,7 @@ impl World {
 
     fn ask(&self, node: &Node, name: WalName, to: &str, timeout: Duration) -> Fetched {
         let outcome = match self.life.programs {
-            Programs::Library => self.site(node).fetch(name, to, timeout),
+            Programs::Library | Programs::Encrypted => self.site(node).fetch(name, to, timeout),
             Programs::Real => Commands::new(&node.data, &self.destinations).fetch(name, to, timeout),
         };
         trace(|| format!("  fetch: {name}: {outcome:?}"));
@@ -677,7 +679,8 @@ impl World {
     /// Somebody reads the message and does what it says; whether that changed anything.
     fn obey(&mut self, said: &str) -> bool {
         if let Some(words) = said.split("HINT: bring \"").nth(1) {
-            let key = format!("wal_005/{}.zst", words.split('"').next().unwrap_or_default());
+            let Ok(name) = words.split('"').next().unwrap_or_default().parse() else { return false };
+            let key = self.destinations[0].key_of(name);
             let back = self.removed.iter().filter(|(index, removed, _)| {
                 *removed == key && self.destinations[*index].read(&key).is_none()
             });
