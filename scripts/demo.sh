@@ -1,6 +1,9 @@
 #!/usr/bin/env bash
 # Archives a real PostgreSQL into a local directory, destroys it, and recovers it: to a point in
 # time, and to the end. Installs what is missing, ends by itself, leaves nothing behind.
+#
+#   scripts/demo.sh             a plain archive
+#   scripts/demo.sh --encrypt   an encrypted one; the server that archives holds a public key only
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -11,6 +14,13 @@ die() {
     printf 'demo.sh: %s\n' "$*" >&2
     exit 1
 }
+
+encrypt=false
+case "${1-}" in
+    '') ;;
+    --encrypt) encrypt=true ;;
+    *) die "unknown argument: $1" ;;
+esac
 
 # --- programs ---------------------------------------------------------------------------------
 
@@ -73,8 +83,14 @@ for variable in ${!WAL_ARCHIVE@} ${!WALG_@} ${!PG@}; do
     unset "$variable"
 done
 printf 'archive = ["%s"]\n' "$archive" >"$scratch/wal-archive.toml"
+cp "$scratch/wal-archive.toml" "$scratch/restore.toml"
+if $encrypt; then
+    recipient=$(pg "$scratch/bin/wal-archive" keygen "$scratch/identity")
+    printf '[encryption]\nrecipients = ["%s"]\n' "$recipient" >>"$scratch/wal-archive.toml"
+    printf '[encryption]\nidentity_file = "%s"\n' "$scratch/identity" >>"$scratch/restore.toml"
+fi
 archive_command="$scratch/bin/wal-push --config $scratch/wal-archive.toml %p"
-restore_command="$scratch/bin/wal-fetch --config $scratch/wal-archive.toml %f %p"
+restore_command="$scratch/bin/wal-fetch --config $scratch/restore.toml %f %p"
 
 # --- helpers --------------------------------------------------------------------------------------
 
@@ -122,6 +138,7 @@ note "wal-archive init"
 pg "$scratch/bin/wal-archive" init --config "$scratch/wal-archive.toml" --pgdata "$data" || die "no archive was made"
 start "$data"
 note "archive_command = 'wal-push %p'"
+if $encrypt; then note "recipients = [\"$recipient\"], and no private key"; fi
 
 say "writing WAL with pgbench"
 pg pgbench -h "$scratch" -U postgres -i -q -s 5 postgres >/dev/null 2>&1 || die "pgbench -i failed"
@@ -169,6 +186,14 @@ say "the archive"
 (cd "$archive" && ls -l . wal_005)
 object="$archive/wal_005/$last.zst"
 say "one object, read with stock tools"
+if $encrypt; then
+    sealed="$archive/wal_005/$last.age"
+    note "without the key: sed -n 2p | cut -d' ' -f3 | jq"
+    sed -n 2p "$sealed" | cut -d ' ' -f 3 | jq .
+    note "age -d -i identity"
+    object="$scratch/object.zst"
+    age -d -i "$scratch/identity" "$sealed" >"$object"
+fi
 note "zstd -l"
 zstd -l "$object"
 note "tail -c 248 | jq"

@@ -473,3 +473,47 @@ fn a_check_finds_a_missing_identity_and_keys_that_do_not_fit_before_they_are_nee
     let run = check("primary", "push");
     assert!(!run.stdout.contains("CRITICAL"), "{run:?}");
 }
+
+#[test]
+fn a_process_that_holds_an_identity_leaves_no_core_dump() {
+    let vault = Vault::new();
+    let content = vault.store(ONE);
+    let limits = vault.sandbox.path("limits");
+    let script =
+        format!("cat /proc/$PPID/limits > {}; cat {}", limits.display(), vault.sandbox.path("key").display());
+    vault.configure("command", &format!("identity_command = [\"sh\", \"-c\", {script:?}]\n"));
+    vault.fetch("command", ONE).succeeds();
+    assert!(vault.sandbox.fetched() == content);
+    let limits = fs::read_to_string(limits).unwrap();
+    let core = limits.lines().find_map(|line| line.strip_prefix("Max core file size")).unwrap();
+    assert_eq!(core.split_whitespace().take(2).collect::<Vec<_>>(), ["0", "0"], "{limits}");
+}
+
+#[test]
+fn nothing_expires_and_no_record_is_walked_where_nothing_decrypts() {
+    let vault = Vault::new();
+    vault.store(ONE);
+    vault.store(TWO);
+    let backup = format!("{ONE}.00000028.backup");
+    let text = format!(
+        "START WAL LOCATION: 0/100028 (file {ONE})\nSTOP WAL LOCATION: 0/100100 (file {ONE})\n\
+         CHECKPOINT LOCATION: 0/100060\nBACKUP METHOD: streamed\nBACKUP FROM: primary\n\
+         START TIME: 2026-11-26 00:00:00 UTC\nLABEL: nightly\nSTART TIMELINE: 1\n\
+         STOP TIME: 2026-11-26 00:00:01 UTC\nSTOP TIMELINE: 1\n"
+    );
+    vault.sandbox.wal(&backup, text.as_bytes());
+    vault.push("primary", &backup).succeeds();
+    let before = vault.sandbox.objects();
+    for host in ["plain", "primary"] {
+        let run = vault.admin(host, &["expire", "--label", "nightly", "--yes"]);
+        assert_eq!(run.code, Some(2), "{run:?}");
+        let run = vault.admin(host, &["verify", "--records"]);
+        assert!(
+            run.code == Some(2) && run.stderr.contains("no") && run.stderr.contains("identity"),
+            "{run:?}"
+        );
+    }
+    assert_eq!(vault.sandbox.objects(), before);
+    let run = vault.admin("restore", &["expire", "--label", "nightly"]);
+    assert!(matches!(run.code, Some(0)), "{run:?}");
+}
