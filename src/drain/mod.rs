@@ -135,7 +135,11 @@ fn prove(request: &Drain<'_>, system_id: Option<SystemId>) -> Result<Vec<bool>, 
         let storage = Deadline::new(Arc::clone(destination), Instant::now() + Duration::from_secs(60));
         let identity = identity::identity(&storage)?;
         match &identity {
-            Some(identity) => identity::refuse_other(&storage, identity, system_id)?,
+            Some(identity) => {
+                identity::refuse_other(&storage, identity, system_id)?;
+                identity::refuse_to_write(&storage, identity)
+                    .map_err(|(message, hint)| Error::new(Kind::Denied, message).hint(hint))?;
+            }
             None => identity::refuse_empty(&storage)?,
         }
         Ok(identity.is_none_or(|identity| identity.foreign))

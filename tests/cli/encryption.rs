@@ -517,3 +517,12 @@ fn nothing_expires_and_no_record_is_walked_where_nothing_decrypts() {
     let run = vault.admin("restore", &["expire", "--label", "nightly"]);
     assert!(matches!(run.code, Some(0)), "{run:?}");
 }
+
+#[test]
+fn a_drain_without_recipients_is_refused_before_anything_is_stored() {
+    let vault = Vault::new();
+    vault.sandbox.segment(ONE);
+    let data = vault.sandbox.data().display().to_string();
+    vault.admin("plain", &["drain", "--pgdata", &data]).fails(2, &["is encrypted", "no recipients", "HINT"]);
+    assert_eq!(vault.sandbox.objects(), Vec::<String>::new());
+}
