@@ -13,7 +13,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{Builder, Scope, ScopedJoinHandle};
 
 /// How many buffers are under way at most.
-const CHUNKS: usize = 8;
+const CHUNKS: usize = 4;
 
 /// Where hashed bytes go.
 pub(super) type Output<'a> = &'a mut (dyn Write + Send);

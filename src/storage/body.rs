@@ -15,7 +15,7 @@ use std::time::Instant;
 pub const IN_MEMORY: usize = 32 << 20;
 
 /// What bodies may have together, as far as they can wait.
-const TOGETHER: usize = 44 << 20;
+const TOGETHER: usize = 38 << 20;
 
 /// What is written to a file at once.
 const PIECE: usize = 1 << 20;
