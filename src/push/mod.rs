@@ -68,18 +68,27 @@ pub fn push_and_tell(request: &Push<'_>, durable: &dyn Fn()) -> Result<(), Vec<F
     // Without a spool nobody knows; then only a full disk is a reason.
     let proved = request.intake.spool.is_none() || look_ahead::destinations_are_proved(request);
     let look_ahead = LookAhead::start(request, size, marks, deadline);
-    let outcome = store(request, deadline);
+    let mut outcome = store(request, deadline);
     if outcome.is_ok() {
         durable();
     }
     if let Some(look_ahead) = look_ahead {
         let created = |stored: &Vec<Stored>| stored.iter().all(|stored| stored.created);
         look_ahead.finish(outcome.as_ref().is_ok_and(created));
+        // What looked ahead may have taken the memory or the threads that this one lacked.
+        if outcome.as_ref().is_err_and(|failures| failures.iter().all(may_be_of_this_process)) {
+            outcome = store(request, deadline);
+        }
     }
     if outcome.is_ok() && !proved {
         sweep(request, deadline);
     }
     outcome.map(drop)
+}
+
+/// Whether it may have failed of what this process lacks.
+fn may_be_of_this_process(failure: &Failure<Cause>) -> bool {
+    matches!(failure.kind, Cause::Source | Cause::Destination)
 }
 
 /// Once a day is often enough to look for what a kill left behind, and never before the file is
