@@ -262,19 +262,20 @@ fn is_complete(facts: &Facts, backup: &Backup) -> Result<bool> {
 fn is_complete_along(facts: &Facts, backup: &Backup, branch: &Branch) -> bool {
     let number = |lsn: Lsn| lsn.0 / facts.size.bytes();
     let (first, last) = (number(backup.start), number(last_byte(backup)));
-    (first..=last).all(|number| is_there(facts, branch, number))
+    (first..=last).all(|number| is_there(facts, branch, backup.timeline, number))
 }
 
-/// Whether one of the files is there that serve a segment: of the timelines of the branch that had
-/// begun by then, and had not been left before.
-fn is_there(facts: &Facts, branch: &Branch, number: u64) -> bool {
+/// Whether one of the files is there that serve a segment of a backup of this timeline: of the timelines
+/// of the branch that had begun by then, and had not been left before. Never of an ancestor, whose file
+/// of the segment in which the timeline begins has none of its records.
+fn is_there(facts: &Facts, branch: &Branch, of: Timeline, number: u64) -> bool {
     let mut end = u64::MAX;
     branch.parts().any(|(timeline, begin)| {
         let begin = begin.0 / facts.size.bytes();
         // Switch points may go backwards: what was left earliest counts.
         let left = end;
         end = end.min(begin);
-        let serves = begin <= number && number <= left;
+        let serves = timeline >= of && begin <= number && number <= left;
         serves && facts.timelines.get(&timeline).is_some_and(|line| line.segments.contains(number))
     })
 }

@@ -175,7 +175,8 @@ impl Recovery {
 
     /// The files that are read from the backup's start on, up to the first one missing.
     fn reads(&self, backup: &Backup, files: &BTreeSet<(u32, u64)>) -> Vec<(u32, u64)> {
-        let (mut read, mut current) = (Vec::new(), 0);
+        // Its checkpoint is on its own timeline: no parent's file has that.
+        let (mut read, mut current) = (Vec::new(), backup.timeline.get());
         for number in backup.start.0 / MIB.. {
             let mut found = None;
             for (id, begin, end) in &self.expected {
@@ -402,6 +403,29 @@ fn a_backup_that_is_incomplete_does_not_count_as_one_of_those_to_keep() {
     assert_eq!(gone(&facts, &named, &rules(2)).last(), Some(&9), "the second has a hole");
     let hollow = plan(&facts, vec![backup(20, 25, 1, 48)], &rules(1), hour(2000)).unwrap_err();
     assert!(hollow.message.contains("nothing may be deleted"), "{hollow}");
+}
+
+#[test]
+fn a_backup_whose_first_segment_only_its_parent_has_is_incomplete() {
+    let mut facts = straight();
+    let line = |id, history: &str, segments: std::ops::Range<u64>| {
+        let history = TimelineHistory::parse(tli(id), history.as_bytes()).unwrap();
+        (tli(id), Line { history: History::Known(Branch::of(&history)), segments: segments.collect() })
+    };
+    facts.timelines.extend([line(2, "1\t0/1400010\tx\n", 20..50)]);
+    let named = [backup(10, 11, 1, 0), backup(25, 26, 1, 24), backup(35, 36, 2, 48), backup(30, 31, 3, 72)];
+    let rules = Rules { between_backups: true, ..Rules::default() };
+    for (begin, complete) in [(30, true), (31, false)] {
+        facts.timelines.extend([line(3, "1\t0/1400010\tx\n2\t0/1E00010\tx\n", begin..50)]);
+        let made = plan(&facts, named.to_vec(), &rules, hour(2000)).unwrap();
+        let of_three = |(backup, _): &&(Backup, Fate)| backup.timeline == tli(3);
+        let (_, fate) = made.backups.iter().find(of_three).unwrap();
+        assert_eq!(format!("{fate:?}").contains("incomplete"), !complete, "{fate:?}");
+        // Without it, recovery to timeline 3 begins with the oldest one.
+        for file in [(1, 15), (2, 22)] {
+            assert_eq!(made.deletes(name(&file)).is_some(), complete, "{file:?}, from segment {begin} on");
+        }
+    }
 }
 
 #[test]
