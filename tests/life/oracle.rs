@@ -90,7 +90,8 @@ impl Oracle {
         self.are_contested(&ancestors.chain([log.timeline()]).collect::<Vec<_>>())
     }
 
-    fn are_contested(&self, timelines: &[Timeline]) -> bool {
+    /// The same of timelines.
+    pub fn are_contested(&self, timelines: &[Timeline]) -> bool {
         // Two that were promoted at the same address have the same history, and other segments.
         let differ =
             |contents: &[Arc<Content>]| contents.iter().filter(|content| content.complete).count() > 1;
@@ -140,6 +141,11 @@ impl Oracle {
             }
         }
         Ok(())
+    }
+
+    /// What some server wrote under that name, if these are its bytes.
+    pub fn written(&self, name: WalName, bytes: &[u8]) -> Option<Arc<Content>> {
+        self.produced.get(&name)?.iter().find(|content| content.image.is(bytes)).cloned()
     }
 
     /// `wal-fetch` ended with 0: these bytes, and no others.
