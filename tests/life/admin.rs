@@ -228,7 +228,13 @@ impl World {
     fn lost_behind(&self, server: char) -> Option<(WalName, usize)> {
         let name = self.last_done(server).filter(|name| !self.oracle.is_expired(*name))?;
         let key = self.destinations.first()?.key_of(name);
-        let lacks = |destination: &crate::destination::Destination| destination.read(&key).is_none();
+        // What is older than everything there may have been archived before that place was one.
+        let number = |name: WalName| name.segment().and_then(|segment| segment.number(SegmentSize::MIN));
+        let lacks = |destination: &crate::destination::Destination| {
+            let objects = destination.objects();
+            let oldest = objects.values().filter_map(|stored| number(stored.name()?)).min();
+            destination.read(&key).is_none() && oldest.is_none_or(|oldest| Some(oldest) <= number(name))
+        };
         self.destinations.iter().position(lacks).map(|index| (name, index))
     }
 
