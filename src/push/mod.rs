@@ -68,16 +68,14 @@ pub fn push_and_tell(request: &Push<'_>, durable: &dyn Fn()) -> Result<(), Vec<F
     // Without a spool nobody knows; then only a full disk is a reason.
     let proved = request.intake.spool.is_none() || look_ahead::destinations_are_proved(request);
     let look_ahead = LookAhead::start(request, size, marks, deadline);
-    let mut outcome = store(request, deadline);
-    if outcome.is_ok() {
-        durable();
-    }
+    let store = || store(request, deadline).inspect(|_| durable());
+    let mut outcome = store();
     if let Some(look_ahead) = look_ahead {
         let created = |stored: &Vec<Stored>| stored.iter().all(|stored| stored.created);
         look_ahead.finish(outcome.as_ref().is_ok_and(created));
         // What looked ahead may have taken the memory or the threads that this one lacked.
         if outcome.as_ref().is_err_and(|failures| failures.iter().all(may_be_of_this_process)) {
-            outcome = store(request, deadline);
+            outcome = store();
         }
     }
     if outcome.is_ok() && !proved {
