@@ -58,18 +58,21 @@ fn everything(storage: &dyn Storage) -> Vec<(String, Vec<u8>)> {
     all
 }
 
-fn run(from: &Shared, to: &Shared, repair: bool) -> Copied {
-    let request = Request {
+fn request<'a>(from: &'a Shared, to: &'a Shared) -> Request<'a> {
+    Request {
         from,
         to,
         checks: Checks::Header,
         level: 1,
-        repair,
+        repair: false,
         encrypted: Encrypted::PassOn,
         jobs: 3,
         progress: &|_| {},
-    };
-    copy(&request).unwrap()
+    }
+}
+
+fn run(from: &Shared, to: &Shared, repair: bool) -> Copied {
+    copy(&Request { repair, ..request(from, to) }).unwrap()
 }
 
 #[test]
@@ -100,17 +103,7 @@ fn interrupted_at_any_request_the_repeat_completes_it() {
             _ => Fault::Before(Kind::TimedOut),
         };
         let to = Arc::new(Faulty::new(target.clone(), Box::new(plan))) as Shared;
-        let request = Request {
-            from: &from,
-            to: &to,
-            checks: Checks::Header,
-            level: 1,
-            repair: false,
-            encrypted: Encrypted::PassOn,
-            jobs: 1,
-            progress: &|_| {},
-        };
-        let made = copy(&request);
+        let made = copy(&Request { jobs: 1, ..request(&from, &to) });
         completed = made.is_ok_and(|made| made.failures.is_empty());
         let again = run(&from, &(target.clone() as Shared), false);
         assert!(again.findings.is_empty() && again.failures.is_empty(), "request {interrupted}: {again:?}");
@@ -206,16 +199,7 @@ fn another_clusters_archive_is_refused_and_an_empty_place_is_no_source() {
     let (source, target) = (archive(2..=2), Memory::default());
     put(&target, "archive.json", &String::from_utf8_lossy(IDENTITY).replace("\"7\"", "\"8\"").into_bytes());
     let (from, to) = ((source as Shared), (Arc::new(target) as Shared));
-    let request = |from, to| Request {
-        from,
-        to,
-        checks: Checks::Header,
-        level: 1,
-        repair: false,
-        encrypted: Encrypted::PassOn,
-        jobs: 1,
-        progress: &|_| {},
-    };
+    let request = |from, to| Request { jobs: 1, ..request(from, to) };
     let refused = copy(&request(&from, &to)).unwrap_err();
     assert!(refused.message.contains("system identifier 8"), "{refused}");
     let empty: Shared = Arc::new(Memory::default());
@@ -293,18 +277,7 @@ const THIRD: &[u8] = b"1\t0/0000002\tx\n2\t0/0A00000\tx\n";
 /// Runs it without a look at pages, so that any bytes are a segment.
 fn run_blind(source: &Arc<Memory>, target: &Arc<Memory>) -> Copied {
     let (from, to) = (source.clone() as Shared, target.clone() as Shared);
-    let checks = Checks::NoHeader;
-    copy(&Request {
-        from: &from,
-        to: &to,
-        checks,
-        level: 1,
-        repair: false,
-        encrypted: Encrypted::PassOn,
-        jobs: 3,
-        progress: &|_| {},
-    })
-    .unwrap()
+    copy(&Request { checks: Checks::NoHeader, ..request(&from, &to) }).unwrap()
 }
 
 fn hold(memory: &Memory, name: &str, content: &[u8]) {
@@ -378,18 +351,8 @@ fn nothing_is_copied_of_a_timeline_whose_history_could_not_be_stored() {
         _ => Fault::None,
     };
     let to: Shared = Arc::new(Faulty::new(target.clone(), Box::new(plan)));
-    let (from, checks) = (source as Shared, Checks::NoHeader);
-    let request = Request {
-        from: &from,
-        to: &to,
-        checks,
-        level: 1,
-        repair: false,
-        encrypted: Encrypted::PassOn,
-        jobs: 3,
-        progress: &|_| {},
-    };
-    let made = copy(&request).unwrap();
+    let from = source as Shared;
+    let made = copy(&Request { checks: Checks::NoHeader, ..request(&from, &to) }).unwrap();
     assert_eq!(made.failures.len(), 1, "{made:?}");
     assert_eq!(held(&target), ["00000001000000000000000A"]);
 }

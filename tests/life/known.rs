@@ -297,6 +297,7 @@ fn the_history_of_a_server_that_archived_nothing_else_is_not_replaced_by_another
     ];
     holds(Programs::Library, &[Directory, Directory], &steps);
 }
+
 #[test]
 fn check_misses_the_segment_in_which_a_backup_begins() {
     let steps = [
@@ -311,6 +312,7 @@ fn check_misses_the_segment_in_which_a_backup_begins() {
     ];
     holds(Programs::Library, &[Bucket], &steps);
 }
+
 #[test]
 fn verify_tells_no_end_along_a_timeline_that_another_one_left_before_it_began() {
     let steps = [
@@ -330,6 +332,7 @@ fn verify_tells_no_end_along_a_timeline_that_another_one_left_before_it_began() 
     ];
     holds(Programs::Library, &[Bucket], &steps);
 }
+
 #[test]
 fn a_segment_that_was_moved_aside_is_not_replaced_by_a_clones_while_another_destination_has_it() {
     let steps = [
@@ -350,6 +353,7 @@ fn a_segment_that_was_moved_aside_is_not_replaced_by_a_clones_while_another_dest
     ];
     holds(Programs::Library, &[Directory, Directory], &steps);
 }
+
 #[test]
 fn the_loser_of_a_split_brain_leaves_no_segment_behind_the_winners() {
     let steps = [
