@@ -154,14 +154,18 @@ impl World {
             return Ok(());
         };
         let target = Target::Timeline(said.timeline.get());
-        let reached = self.try_recovery(backup as u8, target)?;
+        let mut reached = self.try_recovery(backup as u8, target)?;
+        let must_end = report.findings.is_empty() && said.consistent && said.complete;
+        if reached.is_none() && must_end {
+            reached = self.patiently(|world| world.try_recovery(backup as u8, target))?;
+        }
         match (reached, said.end) {
             (Some(end), Some(said)) if end != said => {
                 Err(format!("verify says that \"{label}\" recovers to {said}, and a recovery reaches {end}"))
             }
-            (None, _) if report.findings.is_empty() && said.consistent && said.complete => Err(format!(
-                "verify says that \"{label}\" recovers on timeline {}, and it does not",
-                said.timeline
+            (None, _) if must_end => Err(format!(
+                "verify says that \"{label}\" recovers on timeline {}, and it does not: {}",
+                said.timeline, self.last_failure
             )),
             _ => Ok(()),
         }

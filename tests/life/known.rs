@@ -374,3 +374,52 @@ fn the_loser_of_a_split_brain_leaves_no_segment_behind_the_winners() {
     ];
     holds(Programs::Library, &[Bucket], &steps);
 }
+
+#[test]
+fn a_history_that_only_a_server_has_still_is_copied_by_hand() {
+    let segments_are_gone = [
+        Backup('A'),
+        Write('A', 2),
+        Standby { of: 'A', name: 'B', archiving: On },
+        Archive { server: 'A', files: 9, look_ahead: 0 },
+        Promote { server: 'B', archiving: On, blind: false },
+        Switch('B'),
+        RemoveEverywhere { object: 2 },
+        Archive { server: 'B', files: 4, look_ahead: 0 },
+        Checkpoint('B'),
+        Switch('B'),
+        Damage { destination: 177, object: 38 },
+        RemoveEverywhere { object: 3 },
+    ];
+    let of_an_upstream = [
+        Backup('A'),
+        Standby { of: 'A', name: 'B', archiving: On },
+        Switch('A'),
+        Archive { server: 'A', files: 9, look_ahead: 0 },
+        Promote { server: 'B', archiving: On, blind: false },
+        Switch('B'),
+        Archive { server: 'B', files: 9, look_ahead: 0 },
+        RemoveEverywhere { object: 2 },
+        Standby { of: 'B', name: 'C', archiving: On },
+        Damage { destination: 99, object: 3 },
+        RemoveEverywhere { object: 148 },
+        Standby { of: 'C', name: 'D', archiving: Off },
+        Promote { server: 'D', archiving: On, blind: false },
+    ];
+    holds(Programs::Library, &[Directory], &segments_are_gone);
+    holds(Programs::Library, &[Bucket], &of_an_upstream);
+}
+
+#[test]
+fn check_misses_what_a_restored_server_archived_into_an_emptied_folder() {
+    let steps = [
+        Backup('A'),
+        Archive { server: 'A', files: 4, look_ahead: 0 },
+        Restore { backup: 253, name: 'B', snapshot: Torn, target: Target::Latest, archiving: On },
+        Switch('B'),
+        Archive { server: 'B', files: 4, look_ahead: 0 },
+        Fail(156, Outage::EmptyFolder),
+        Check('B'),
+    ];
+    holds(Programs::Library, &[Directory], &steps);
+}

@@ -69,11 +69,13 @@ impl Node {
         }
     }
 
+    /// A primary has none of the files that a recovery begins with.
     fn signal(&self) {
-        let path = self.data.join("standby.signal");
         match self.upstream {
-            Some(_) => fs::write(path, "").unwrap(),
-            None => drop(fs::remove_file(path)),
+            Some(_) => fs::write(self.data.join("standby.signal"), "").unwrap(),
+            None => ["standby.signal", "recovery.signal", "backup_label"]
+                .iter()
+                .for_each(|file| drop(fs::remove_file(self.data.join(file)))),
         }
     }
 

@@ -31,6 +31,10 @@ pub struct World {
     pub backups: Vec<Backup>,
     pub oracle: Oracle,
     kill_next: Option<(usize, u8)>,
+    /// How long a request may take.
+    haste: Duration,
+    /// Why the last request that failed did.
+    pub last_failure: String,
     /// What others removed, while it was intact: destination, key, content.
     removed: Vec<(usize, String, Vec<u8>)>,
     /// Seconds, so that no two commits are the same.
@@ -85,6 +89,8 @@ impl World {
             backups: Vec::new(),
             oracle: Oracle::default(),
             kill_next: None,
+            haste: HASTE,
+            last_failure: String::new(),
             removed: Vec::new(),
             clock: 0,
         }
@@ -620,6 +626,14 @@ impl World {
         }
     }
 
+    /// Does something that a slow machine must not fail.
+    pub fn patiently<T>(&mut self, work: impl FnOnce(&mut Self) -> T) -> T {
+        self.haste = PATIENCE;
+        let outcome = work(self);
+        self.haste = HASTE;
+        outcome
+    }
+
     /// One request of a server, judged.
     pub fn fetch(&mut self, node: &mut Node, name: WalName) -> Result<Got, Violation> {
         let to = match name {
@@ -627,7 +641,7 @@ impl World {
             _ => "RECOVERYXLOG",
         };
         let path = node.pg_wal().join(to);
-        let mut fetched = self.ask(node, name, to, HASTE);
+        let mut fetched = self.ask(node, name, to, self.haste);
         if let Fetched::Failed(said) = &fetched
             && self.oracle.failed(name, said, &self.destinations).is_err()
         {
@@ -657,6 +671,7 @@ impl World {
             }
             Fetched::Failed(said) => {
                 self.oracle.failed(name, &said, &self.destinations)?;
+                self.last_failure = format!("{name}: {said}");
                 Got::Failed
             }
         };
@@ -692,7 +707,7 @@ impl World {
             });
             let back: Vec<_> = back.cloned().collect();
             back.iter().for_each(|(index, key, bytes)| self.destinations[*index].put_back(key, bytes));
-            return !back.is_empty();
+            return !back.is_empty() || self.copy_history_by_hand(name);
         }
         let Some(words) = said.split("\"wal-archive quarantine ").nth(1) else { return false };
         let subject = words.split('"').next().unwrap_or_default();
@@ -703,6 +718,20 @@ impl World {
             for (key, name) in moved.unwrap_or_default() {
                 changed = true;
                 self.oracle.harm(index, &self.destinations[index], &key, name, false);
+            }
+        }
+        changed
+    }
+
+    /// What no archive has any more, a server may have in its `pg_wal`.
+    fn copy_history_by_hand(&mut self, name: WalName) -> bool {
+        let Some(content) = self.nodes.values().find_map(|node| node.files.get(&name)) else { return false };
+        let mut changed = false;
+        for destination in &self.destinations {
+            let lacks = !destination.objects().values().any(|stored| stored.name() == Some(name));
+            if lacks {
+                destination.put_back(&format!("wal_005/{name}"), &content.image.bytes());
+                changed = true;
             }
         }
         changed
