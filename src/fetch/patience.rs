@@ -218,7 +218,9 @@ mod tests {
 
     #[test]
     fn nothing_is_waited_for_where_none_is_had() {
-        for reason in [OUTAGE, Reason::Outage { history: true }, NOTHING, YOUNG, OLD, KNOWN] {
+        let history = true;
+        let of_history = [Reason::Outage { history }, Reason::NothingThere { history }];
+        for reason in [OUTAGE, NOTHING, YOUNG, OLD, KNOWN].into_iter().chain(of_history) {
             assert_eq!(waited(Patience::NONE, reason, 300), Duration::ZERO, "{reason:?}");
         }
     }
