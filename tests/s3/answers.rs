@@ -123,6 +123,9 @@ fn a_listing_that_does_not_say_that_it_is_whole_is_no_listing() {
     }
     bucket.planned(|seen| if is_listing(seen) { Fate::Body(|body| body) } else { Fate::Pass });
     assert_eq!(listed(&store).unwrap(), 4);
+    // What is missing of a listing is never an object.
+    bucket.planned(|seen| if is_listing(seen) { Fate::Answer(404, "NoSuchKey") } else { Fate::Pass });
+    assert_eq!(listed(&store).unwrap_err().kind(), Kind::Invalid);
 }
 
 #[test]

@@ -229,6 +229,8 @@ fn chain(error: &(dyn StdError + 'static)) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use aws_credential_types::provider::error::CredentialsError;
+    use aws_sdk_s3::error::ConnectorError;
 
     fn kind(status: u16, code: Option<&str>) -> Kind {
         answered("x", status, code, None).kind()
@@ -276,5 +278,45 @@ mod tests {
         for flaw in [Flaw::Cut, Flaw::Foreign("a page".to_owned()), Flaw::OtherBytes] {
             assert_eq!(flawed("x", &flaw).kind(), Kind::Unavailable);
         }
+    }
+
+    type Failed = SdkError<aws_sdk_s3::operation::get_object::GetObjectError, HttpResponse>;
+
+    fn of_line(error: ConnectorError) -> Failed {
+        SdkError::dispatch_failure(error)
+    }
+
+    fn of_io(kind: io::ErrorKind) -> Failed {
+        of_line(ConnectorError::io(Box::new(io::Error::other(io::Error::from(kind)))))
+    }
+
+    #[test]
+    fn a_line_that_fails_is_an_outage_and_never_an_answer() {
+        let kind = |error| classify("read", "x", error).kind();
+        assert_eq!(kind(SdkError::timeout_error("late")), Kind::Unavailable);
+        assert_eq!(kind(of_line(ConnectorError::timeout("late".into()))), Kind::Unavailable);
+        for io in [io::ErrorKind::ConnectionRefused, io::ErrorKind::InvalidData, io::ErrorKind::Other] {
+            assert_eq!(kind(of_io(io)), Kind::Unavailable, "{io}");
+        }
+        let none = CredentialsError::not_loaded("no provider has any");
+        assert_eq!(kind(of_line(ConnectorError::other(none.into(), None))), Kind::Denied);
+    }
+
+    #[test]
+    fn a_request_that_was_cut_is_told_by_the_innermost_reason() {
+        use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionRefused, ConnectionReset};
+        assert!(
+            [BrokenPipe, ConnectionAborted, ConnectionReset].into_iter().all(|kind| was_cut(&of_io(kind)))
+        );
+        assert!(!was_cut(&of_io(ConnectionRefused)), "nothing was sent");
+        assert!(!was_cut(&Failed::timeout_error("late")));
+    }
+
+    #[test]
+    fn what_is_said_of_one_object_of_many_has_its_kind_too() {
+        let kind = |code| refused("delete", "x", code, None).kind();
+        assert_eq!(kind(Some("SlowDown")), Kind::Unavailable);
+        assert_eq!(kind(Some("AccessDenied")), Kind::Denied);
+        assert_eq!([kind(Some("NeverHeardOf")), kind(None)], [Kind::Denied; 2]);
     }
 }
