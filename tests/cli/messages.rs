@@ -39,6 +39,15 @@ fn archived(names: &[&str]) -> Sandbox {
     sandbox
 }
 
+/// An archive with one segment of a later timeline.
+fn without_its_history(name: &str) -> Sandbox {
+    let sandbox = archived(&[NAME]);
+    let path = sandbox.wal(name, &segment(name, MIB, CLUSTER, 1));
+    assert_eq!(sandbox.push(name, &[]).code, Some(0));
+    fs::remove_file(path).unwrap();
+    sandbox
+}
+
 fn archive(sandbox: &Sandbox, args: &[&str]) -> Run {
     let mut command = sandbox.program("wal-archive");
     let place = |arg: &&str| match *arg {
@@ -88,6 +97,13 @@ fn wal_push_says_what_is_wrong_and_what_to_do() {
     sandbox.make_data_directory("data", CLUSTER);
     sandbox.segment(NAME);
     push(&mut scenes, "another cluster's archive", &sandbox, NAME, &[]);
+
+    let sandbox = without_its_history("000000020000000000000002");
+    sandbox.wal(HISTORY, b"1\t0/200000\tno recovery target specified\n");
+    push(&mut scenes, "another server's files of the timeline", &sandbox, HISTORY, &[]);
+    let sandbox = archived(&[]);
+    fs::create_dir(sandbox.data().join("pg_wal").join(NAME)).unwrap();
+    push(&mut scenes, "a directory instead of a file", &sandbox, NAME, &[]);
     insta::assert_snapshot!("wal-push", scenes.0);
 }
 
@@ -117,6 +133,12 @@ fn wal_fetch_says_what_is_wrong_and_what_to_do() {
     fetch(&mut scenes, "an empty directory, for a history", &sandbox, HISTORY, &[]);
     fs::remove_dir(sandbox.archive()).unwrap();
     fetch(&mut scenes, "no directory", &sandbox, NAME, &[]);
+
+    let sandbox = without_its_history("000000020000000000000003");
+    fetch(&mut scenes, "a lost history", &sandbox, HISTORY, &[]);
+    fetch(&mut scenes, "a lost history, accepted", &sandbox, HISTORY, &["--accept-gap", HISTORY]);
+    fetch(&mut scenes, "a partial segment", &sandbox, "000000010000000000000009.partial", &[]);
+    fetch(&mut scenes, "an accepted file that is no name", &sandbox, NAME, &["--accept-gap", "all"]);
     insta::assert_snapshot!("wal-fetch", scenes.0);
 }
 
@@ -141,5 +163,47 @@ fn wal_archive_says_what_is_wrong_and_what_to_do() {
     run("a target that is no archive", &["copy", "ARCHIVE", "/no/such/place"]);
     run("a source that is no archive", &["copy", "/no/such/place", "ARCHIVE"]);
     run("no folder", &["drain", "--archive", "ARCHIVE", "--wal-dir", "/no/such/place"]);
+    run("a copy onto itself", &["copy", "ARCHIVE", "ARCHIVE"]);
+    run("no URL", &["list", "--archive", "ftp://host/archive"]);
+    run("a bucket without a name", &["list", "--archive", "s3:///wal"]);
+    run("a subcommand that is none", &["validate", "--archive", "ARCHIVE"]);
+    run("both depths", &["verify", "--archive", "ARCHIVE", "--quick", "--records"]);
+    run(
+        "a list of backups that is not there",
+        &["expire", "--archive", "ARCHIVE", "--backups", "/no/such/file"],
+    );
+    run("no server", &["check", "--archive", "ARCHIVE", "--pgdata", "/no/such/place"]);
+    run("a gap that is none", &["verify", "--archive", "ARCHIVE", "--accept-gap", "some"]);
     insta::assert_snapshot!("wal-archive", scenes.0);
+}
+
+#[test]
+fn a_configuration_that_is_wrong_is_said_by_line_and_key() {
+    let mut scenes = Scenes::default();
+    let sandbox = archived(&[NAME]);
+    let file = sandbox.path("wal-archive.toml");
+    for (title, text) in [
+        ("no TOML", "archive = [\"/archive\"\nlevel = 3\n"),
+        ("a key that is none", "archive = [\"/archive\"]\ncompression_level = 3\n"),
+        ("a value of another type", "archive = \"/archive\"\n[push]\nlook_ahead = \"many\"\n"),
+        ("a value out of range", "archive = \"/archive\"\n[push]\nlevel = 99\n"),
+        ("a section that is none", "archive = \"/archive\"\n[s4]\nregion = \"x\"\n"),
+        ("a destination twice", "archive = [\"/archive\", \"/archive\"]\n"),
+        ("no recipient", "archive = \"/archive\"\n[encryption]\nrecipients = [\"age1qqqq\"]\n"),
+        (
+            "an identity file that is not there",
+            "archive = \"/archive\"\n[encryption]\nidentity_file = \"/no/such/file\"\n",
+        ),
+        (
+            "clusters and an archive",
+            "archive = \"/archive\"\n[cluster.main]\npgdata = \"/data\"\narchive = \"/other\"\n",
+        ),
+    ] {
+        fs::write(&file, text).unwrap();
+        let run = Run::of(sandbox.program("wal-archive").args(["config", "--config"]).arg(&file));
+        scenes.add(title, &sandbox, run);
+    }
+    let run = Run::of(sandbox.program("wal-archive").args(["config", "--config", "/no/such/file"]));
+    scenes.add("no file", &sandbox, run);
+    insta::assert_snapshot!("configuration", scenes.0);
 }

@@ -114,7 +114,12 @@ pub(super) fn run(matches: &ArgMatches) -> Result<AdminExit, Failure> {
 /// From where to where.
 fn pairs(layers: &Layers, urls: &[String]) -> Result<Vec<(Destination, Destination)>, Failure> {
     if let [from, to] = urls {
-        return Ok(vec![(layers.destination(from)?, layers.destination(to)?)]);
+        let pair = (layers.destination(from)?, layers.destination(to)?);
+        return match pair.0.location == pair.1.location {
+            true => Err(Failure::new((), format!("\"{}\" is to be copied onto itself", pair.0))
+                .hint("name another archive as TO; a second copy of an archive is another place")),
+            false => Ok(vec![pair]),
+        };
     }
     let (archive, _) = layers.admin()?;
     let targets = match urls {
