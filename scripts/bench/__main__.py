@@ -43,10 +43,10 @@ class Bench:
         self.count += 1
         return self.run / f"archive-{self.count}"
 
-    def ours(self, name, delay=None, look_ahead=None, prefetch=None, alone=False):
+    def ours(self, name, delay=None, look_ahead=None, prefetch=None, alone=False, encrypted=None):
         """`alone`: a fetch without prefetch, whether or not this version knows of any."""
         line = None if delay is None or self.store.why_not else self.store.line(delay)
-        made = archivers.Ours(name, self.folder(), self.binaries, line, look_ahead, prefetch, self.store)
+        made = archivers.Ours(name, self.folder(), self.binaries, line, look_ahead, prefetch, self.store, encrypted)
         if alone and made.has("wal-fetch", "--prefetch"):
             made.prefetch = 0
         if delay is not None and self.store.why_not:

@@ -82,14 +82,16 @@ class Archiver:
 class Ours(Archiver):
     """wal-push and wal-fetch, in a directory or in a bucket."""
 
-    def __init__(self, name, folder, binaries, line=None, look_ahead=None, prefetch=None, store=None):
+    def __init__(self, name, folder, binaries, line=None, look_ahead=None, prefetch=None, store=None, encrypted=None):
         super().__init__(name, folder)
         self.binaries, self.line, self.store = binaries, line, store
-        self.look_ahead, self.prefetch = look_ahead, prefetch
+        self.look_ahead, self.prefetch, self.encrypted = look_ahead, prefetch, encrypted
         if look_ahead is not None and not self.has("wal-push", "--look-ahead"):
             self.why_not = "this wal-push has no --look-ahead"
         if prefetch is not None and not self.has("wal-fetch", "--prefetch"):
             self.why_not = "this wal-fetch has no --prefetch"
+        if encrypted and not self.has("wal-archive", "keygen"):
+            self.why_not = "this wal-archive knows no encryption"
 
     def has(self, program, flag):
         text = subprocess.run([self.binaries / program, "--help"], capture_output=True, text=True).stdout
@@ -110,10 +112,21 @@ class Ours(Archiver):
                      f'access_key_id = "{s3.ACCESS_KEY}"', f'secret_access_key = "{s3.SECRET_KEY}"']
         else:
             self.folder.mkdir(exist_ok=True)
+        lines += self.keys()
         with open(os.open(self.config(), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
             file.write("\n".join(lines) + "\n")
         if self.has("wal-archive", "init"):  # before there was one, the first push made the archive
             run([self.binaries / "wal-archive", "init", "--config", self.config(), "--pgdata", data])
+
+    def keys(self):
+        """What a host has: one that archives a recipient only, one that recovers the identity, too."""
+        if not self.encrypted:
+            return []
+        identity = self.folder.with_name(self.folder.name + ".key")
+        identity.unlink(missing_ok=True)
+        recipient = run([self.binaries / "wal-archive", "keygen", identity]).strip()
+        named = [f'identity_file = "{identity}"'] if self.encrypted == "identity" else []
+        return ["[encryption]", f'recipients = ["{recipient}"]', *named]
 
     def push(self, path):
         more = [] if self.look_ahead is None else ["--look-ahead", self.look_ahead]

@@ -21,7 +21,8 @@ def push(bench):
     """One busy segment into a local archive, each in a process of its own."""
     name = bench.template.typical()
     data = bench.template.stub(bench.run / "data", [name])
-    contenders = [bench.ours("wal-push"), bench.floor(), *bench.local_peers()]
+    contenders = [bench.ours("wal-push"), bench.ours("wal-push, encrypted", encrypted="recipient"), bench.floor(),
+                  *bench.local_peers()]
     one_segment(bench, "push", contenders, data, name, pushed(bench, "push", data, name))
 
 
@@ -29,7 +30,8 @@ def fetch(bench):
     """One busy segment out of a local archive, and one that is nearly empty."""
     for case, name in (("fetch", bench.template.typical()), ("fetch, nearly empty", bench.template.emptiest())):
         data = bench.template.stub(bench.run / "data", [name])
-        contenders = [bench.ours("wal-fetch", alone=True), bench.floor(), *bench.local_peers()]
+        contenders = [bench.ours("wal-fetch", alone=True), bench.ours("wal-fetch, encrypted", alone=True, encrypted="identity"),
+                      bench.floor(), *bench.local_peers()]
         one_segment(bench, case, contenders, data, name, fetched(bench, case, data, name))
 
 
