@@ -5,8 +5,9 @@
 #   scripts/bench.sh --judge benches/runs/FILE      only prints a file's tables again
 #   scripts/bench.sh --install-peers                installs pgBackRest and barman-cloud (Debian)
 #
-# WALG=/path and WALRUS=/path add those programs. WAL_ARCHIVE_BENCH_DIR (default
-# /var/tmp/wal-archive-bench) is where everything happens: about 5 GB, on the file system measured.
+# WALG=/path and WALRUS=/path add those programs, BEFORE=/folder another version of ours.
+# WAL_ARCHIVE_BENCH_DIR (default /var/tmp/wal-archive-bench) is where everything happens: about 12 GB,
+# on the file system measured.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 

@@ -30,6 +30,7 @@ class Bench:
         self.recorder = Recorder(options.work / "run.jsonl")
         self.rounds, self.long_rounds = options.rounds, options.long_rounds
         self.delays = options.delays
+        self.before = options.before
         self.walg_paths = [("WAL-G", options.walg, ("zstd", "lz4")), ("WAL-RUS", options.walrus, ("zstd",))]
         self.store = Store(options.versitygw, self.run / "s3")
         self.limit_of = archivers.Nothing(self.run / "limit")
@@ -53,6 +54,14 @@ class Bench:
             made.why_not = self.store.why_not
         return made
 
+    def ours_before(self, name):
+        """The programs of another version, where it was given."""
+        folder = Path(self.before) if self.before else self.binaries
+        made = archivers.Ours(name, self.folder(), folder)
+        if not self.before:
+            made.why_not = "no folder with another version's programs given (BEFORE=/path)"
+        return made
+
     def nothing(self):
         return archivers.Nothing(self.folder())
 
@@ -62,22 +71,25 @@ class Bench:
     def copy(self):
         return archivers.Copy(self.folder())
 
-    def pgbackrest(self, compress, asynchronous):
-        return archivers.PgBackRest(self.folder(), compress, asynchronous)
+    def pgbackrest(self, compress, asynchronous, delay=None):
+        line = None if delay is None else self.store.line(delay, tls=True)
+        return archivers.PgBackRest(self.folder(), compress, asynchronous, line, self.store)
 
-    def walg(self, delay=None):
+    def walg(self, delay=None, mib=16):
         line = None if delay is None else self.store.line(delay)
-        return [archivers.WalG(name, self.folder(), path, compress, line, self.store)
+        return [archivers.WalG(name, self.folder(), path, compress, line, self.store, mib)
                 for name, path, all_of in self.walg_paths for compress in all_of]
 
     def local_peers(self):
         return [self.copy(), self.pgbackrest(ZST3, False), self.pgbackrest(LZ4, False), *self.walg(), self.nothing()]
 
-    def s3_peers(self, delay):
+    def barman(self, delay, compress=None):
+        return archivers.Barman(self.folder(), self.store.line(delay), self.store, compress)
+
+    def s3_peers(self, delay, asynchronous=False):
         if self.store.why_not:
             return []
-        line = self.store.line(delay)
-        return [archivers.Barman(self.folder(), line, self.store, compress) for compress in (None, "gzip")] + self.walg(delay)
+        return [self.pgbackrest(ZST3, asynchronous, delay), self.pgbackrest(LZ4, asynchronous, delay), *self.walg(delay)]
 
 
 def main():
@@ -98,7 +110,7 @@ def main():
         return
     if unknown := set(options.case) - set(cases.ALL):
         parser.error(f"no such case: {', '.join(sorted(unknown))}")
-    options.walg, options.walrus = os.environ.get("WALG"), os.environ.get("WALRUS")
+    options.walg, options.walrus, options.before = map(os.environ.get, ("WALG", "WALRUS", "BEFORE"))
     # The settings of this machine's own archive, if it has one, are none of the measurement's.
     for variable in list(os.environ):
         if variable.startswith(("WAL_ARCHIVE", "WALG_", "AWS_", "PG")):

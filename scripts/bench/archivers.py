@@ -18,6 +18,8 @@ class Archiver:
     why_not = None  # why it cannot be run here
     environment = {}
     line = None  # the line to the S3 server, where there is one
+    rounds = None  # at most; None: as many as the others
+    code = 0  # with which it must end
 
     def __init__(self, name, folder):
         self.name = name
@@ -25,6 +27,9 @@ class Archiver:
 
     def prepare(self, data):
         """An empty archive for the cluster in `data`."""
+        if self.line:
+            shutil.rmtree(self.store.bucket() / self.folder.name, ignore_errors=True)
+            self.store.forget(self.store.bucket() / self.folder.name)
         shutil.rmtree(self.folder, ignore_errors=True)
         self.folder.mkdir(parents=True)
 
@@ -103,9 +108,6 @@ class Ours(Archiver):
     def prepare(self, data):
         super().prepare(data)
         shutil.rmtree(data.with_name(data.name + ".wal-spool"), ignore_errors=True)
-        shutil.rmtree(self.objects(), ignore_errors=True)
-        if self.line:
-            self.store.forget(self.objects())
         lines = [f'archive = ["{self.folder}"]']
         if self.line:
             lines = [f'archive = ["s3://{s3.BUCKET}/{self.folder.name}"]', "[s3]", f'endpoint = "{self.line.endpoint}"',
@@ -177,6 +179,14 @@ class Copy(Archiver):
         return ["/bin/cp", self.folder / name, path]
 
 
+class Command(Archiver):
+    """A program that neither archives nor restores, with the code that it must end with."""
+
+    def __init__(self, name, arguments, code=0):
+        super().__init__(name, None)
+        self.arguments, self.code = arguments, code
+
+
 class Nothing(Archiver):
     """/bin/true: what starting any program costs."""
 
@@ -191,13 +201,14 @@ class Nothing(Archiver):
 
 
 class PgBackRest(Archiver):
-    """Debian's package; local repository."""
+    """Debian's package; a local repository, or one in a bucket, over TLS, as it knows no other way."""
 
-    def __init__(self, folder, compress, asynchronous=False):
+    def __init__(self, folder, compress, asynchronous=False, line=None, store=None):
         kind = "async, 2 processes" if asynchronous else "sync"
         level = f" {compress[1]}" if compress[1] else ""
-        super().__init__(f"pgBackRest {kind}, {compress[0]}{level}", folder)
-        self.compress, self.asynchronous = compress, asynchronous
+        delay = f", {line.delay} ms" if line else ""
+        super().__init__(f"pgBackRest {kind}, {compress[0]}{level}{delay}", folder)
+        self.compress, self.asynchronous, self.line, self.store = compress, asynchronous, line, store
         if not shutil.which("pgbackrest"):
             self.why_not = "not installed (scripts/bench.sh --install-peers)"
 
@@ -208,7 +219,7 @@ class PgBackRest(Archiver):
             (self.folder / name).mkdir()
         text = [
             "[global]",
-            f"repo1-path={self.folder}/repo", f"log-path={self.folder}/log",
+            *self.repository(), f"log-path={self.folder}/log",
             f"lock-path={self.folder}/lock", f"spool-path={self.folder}/spool",
             "log-level-console=off", "log-level-stderr=error", "log-level-file=off",
             f"compress-type={kind}", *([f"compress-level={level}"] if level else []),
@@ -217,6 +228,14 @@ class PgBackRest(Archiver):
         ]
         (self.folder / "conf").write_text("\n".join(text) + "\n")
         run([*self.command(), "--no-online", "stanza-create"])
+
+    def repository(self):
+        if not self.line:
+            return [f"repo1-path={self.folder}/repo"]
+        return [f"repo1-path=/{self.folder.name}", "repo1-type=s3", f"repo1-s3-bucket={s3.BUCKET}",
+                f"repo1-s3-key={s3.ACCESS_KEY}", f"repo1-s3-key-secret={s3.SECRET_KEY}", "repo1-s3-region=us-east-1",
+                "repo1-s3-uri-style=path", "repo1-s3-endpoint=localhost", "repo1-storage-host=127.0.0.1",
+                f"repo1-storage-port={self.line.port}", "repo1-storage-verify-tls=n"]
 
     def recover_into(self, data):
         conf = self.folder / "conf"
@@ -232,7 +251,8 @@ class PgBackRest(Archiver):
         return [*self.command(), "archive-get", name, path]
 
     def objects(self):
-        return self.folder / "repo/archive/bench"
+        repository = self.store.bucket() / self.folder.name if self.line else self.folder / "repo"
+        return repository / "archive/bench"
 
     def warm_up(self, data, name):
         # An asynchronous push of one segment pushes all that wait; the stanza is all it needs.
@@ -277,14 +297,20 @@ class Barman(Archiver):
     def objects(self):
         return self.store.bucket() / self.folder.name
 
+    def push_quietly(self, data, name):
+        """What a push without compression leaves, which takes it most of a second."""
+        to = self.objects() / "bench/wals" / name[:16] / name
+        to.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(data / "pg_wal" / name, to)
+
 
 class WalG(Archiver):
     """WAL-G, or WAL-RUS, which takes the same arguments and settings."""
 
-    def __init__(self, name, folder, program, compress, line=None, store=None):
+    def __init__(self, name, folder, program, compress, line=None, store=None, mib=16):
         delay = f", {line.delay} ms" if line else ""
         super().__init__(f"{name} {compress}{delay}", folder)
-        self.program, self.compress, self.line, self.store = program, compress, line, store
+        self.program, self.compress, self.line, self.store, self.mib = program, compress, line, store, mib
         if not program:
             self.why_not = f"no path given ({name.replace('-', '')}=/path)"
 
@@ -292,6 +318,7 @@ class WalG(Archiver):
         super().prepare(data)
         shutil.rmtree(data / "pg_wal/walg_data", ignore_errors=True)  # WAL-G's marks
         self.environment = {"PGDATA": str(data), "WALG_COMPRESSION_METHOD": self.compress,
+                            "WALG_PG_WAL_SIZE": str(self.mib),
                             "WALG_FILE_PREFIX": str(self.folder)}
         if self.line:
             del self.environment["WALG_FILE_PREFIX"]

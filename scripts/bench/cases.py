@@ -1,4 +1,4 @@
-"""What is measured: each case is one function over a `Bench`."""
+"""What is measured: each case is one function over a `Bench`. `large` has those of large archives."""
 
 import datetime
 import filecmp
@@ -11,7 +11,8 @@ import time
 from pathlib import Path
 
 import archivers
-from measure import Sample, in_turn, machine_cpu, process, settle
+import large
+from measure import Sample, in_turn, machine_cpu, measured, process, settle
 from world import MIB, SEGMENT, Failed, Server, until
 
 ZST3, LZ4 = ("zst", 3), ("lz4", None)
@@ -21,18 +22,23 @@ def push(bench):
     """One busy segment into a local archive, each in a process of its own."""
     name = bench.template.typical()
     data = bench.template.stub(bench.run / "data", [name])
-    contenders = [bench.ours("wal-push"), bench.ours("wal-push, encrypted", encrypted="recipient"), bench.floor(),
-                  *bench.local_peers()]
+    ours = bench.ours("wal-push")
+    start = archivers.Command("wal-push --version", [bench.binaries / "wal-push", "--version"])
+    contenders = [ours, bench.ours("wal-push, encrypted", encrypted="recipient"), bench.ours_before("wal-push, before"),
+                  bench.floor(), *bench.local_peers(), start]
     one_segment(bench, "push", contenders, data, name, pushed(bench, "push", data, name))
+    memory(bench, "push", ours, ours.push(f"pg_wal/{name}"), data, lambda: ours.forget(name))
 
 
 def fetch(bench):
     """One busy segment out of a local archive, and one that is nearly empty."""
     for case, name in (("fetch", bench.template.typical()), ("fetch, nearly empty", bench.template.emptiest())):
         data = bench.template.stub(bench.run / "data", [name])
-        contenders = [bench.ours("wal-fetch", alone=True), bench.ours("wal-fetch, encrypted", alone=True, encrypted="identity"),
-                      bench.floor(), *bench.local_peers()]
+        ours = bench.ours("wal-fetch", alone=True)
+        contenders = [ours, bench.ours("wal-fetch, encrypted", alone=True, encrypted="identity"), bench.floor(),
+                      *bench.local_peers()]
         one_segment(bench, case, contenders, data, name, fetched(bench, case, data, name))
+        memory(bench, case, ours, ours.fetch(name, "pg_wal/RECOVERYXLOG"), data, without(data))
 
 
 def s3(bench):
@@ -40,30 +46,72 @@ def s3(bench):
     name = bench.template.typical()
     data = bench.template.stub(bench.run / "data", [name])
     for delay in bench.delays:
-        contenders = [bench.ours(f"wal-push, {delay} ms", delay=delay), *bench.s3_peers(delay)]
-        one_segment(bench, "s3 push", contenders, data, name, pushed(bench, "s3 push", data, name))
-        contenders = [bench.ours(f"wal-fetch, {delay} ms", delay=delay, alone=True), *bench.s3_peers(delay)]
-        one_segment(bench, "s3 fetch", contenders, data, name, fetched(bench, "s3 fetch", data, name))
+        contenders = [bench.ours(f"wal-push, {delay} ms", delay=delay), *bench.s3_peers(delay), *barmans(bench, delay)]
+        one_segment(bench, "s3 push", contenders, data, name, pushed(bench, "s3 push", data, name), bench.long_rounds)
+        contenders = [bench.ours(f"wal-fetch, {delay} ms", delay=delay, alone=True), *bench.s3_peers(delay),
+                      *barmans(bench, delay)]
+        one_segment(bench, "s3 fetch", contenders, data, name, fetched(bench, "s3 fetch", data, name), bench.long_rounds)
 
 
-def one_segment(bench, case, contenders, data, name, once):
+def barmans(bench, delay):
+    """A call of theirs takes a second or two, so they are asked less often."""
+    if bench.store.why_not:
+        return []
+    made = [bench.barman(delay, compress) for compress in (None, "gzip")]
+    for barman in made:
+        barman.rounds = 3
+    return made
+
+
+def sizes(bench):
+    """A segment of 64 MiB and one of 1 GiB, into a local archive and out of it."""
+    for mib, rounds in ((64, bench.long_rounds), (1024, 3)):
+        template = bench.template.of_size(mib, bench.say)
+        name = template.names()[0]
+        data = template.stub(bench.run / "data", [name])
+
+        def peers():
+            return [bench.floor(), bench.copy(), bench.pgbackrest(ZST3, False), *bench.walg(mib=mib)]
+
+        ours = bench.ours("wal-push")
+        case = f"push, {mib} MiB"
+        one_segment(bench, case, [ours, *peers()], data, name, pushed(bench, case, data, name), rounds)
+        memory(bench, case, ours, ours.push(f"pg_wal/{name}"), data, lambda: ours.forget(name), 2)
+        ours = bench.ours("wal-fetch", alone=True)
+        case = f"fetch, {mib} MiB"
+        one_segment(bench, case, [ours, *peers()], data, name, fetched(bench, case, data, name), rounds)
+        memory(bench, case, ours, ours.fetch(name, "pg_wal/RECOVERYXLOG"), data, without(data), 2)
+        for made in bench.run.glob("archive-*"):
+            shutil.rmtree(made, ignore_errors=True)
+
+
+def one_segment(bench, case, contenders, data, name, once, rounds=None):
     for contender in contenders:
-        if not contender.why_not:
+        if not contender.why_not and not isinstance(contender, archivers.Command):
             contender.prepare(data)
             contender.warm_up(data, name)
-    in_turn(bench.recorder, bench.say, case, contenders, bench.rounds, once)
+    in_turn(bench.recorder, bench.say, case, contenders, rounds or bench.rounds, once)
 
 
-def measured(bench, case, contender, turn, arguments, data, **more):
-    settle()
-    before = contender.line.requests() if contender.line else 0
-    wall, cpu, peak = process(bench.started, arguments, data, contender.environment)
-    requests = contender.line.requests() - before if contender.line else None
-    return Sample(case, contender.name, turn, wall, cpu, peak, requests, **more)
+def memory(bench, case, ours, arguments, data, before=lambda: None, rounds=5):
+    """What both processes of a call take together, in runs of their own: looking costs time."""
+    program = Path(arguments[0])
+    for turn in range(rounds):
+        before()
+        with Peaks(program) as peaks:
+            process(bench.started, arguments, data, ours.environment)
+        bench.recorder.add(Sample(case, f"{program.name}, both processes", turn, peak=peaks.together))
+
+
+def without(data):
+    """Takes the last fetch's file away, as PostgreSQL does before it asks."""
+    return lambda: (data / "pg_wal/RECOVERYXLOG").unlink(missing_ok=True)
 
 
 def pushed(bench, case, data, name):
     def once(contender, turn):
+        if isinstance(contender, archivers.Command):
+            return measured(bench, case, contender, turn, contender.arguments, data)
         sample = measured(bench, case, contender, turn, contender.push(f"pg_wal/{name}"), data)
         if not contender.forget(name) and not isinstance(contender, archivers.Nothing):
             raise Failed("it stored nothing")
@@ -91,30 +139,40 @@ def ahead(bench):
     """A push that looks 16 segments ahead, then the push that finds its mark."""
     names = bench.template.names()[:17]
     data = bench.template.stub(bench.run / "data", names)
-    ours, nothing = bench.ours("wal-push with 16 ahead", look_ahead=16), bench.nothing()
-    marked = bench.ours("marked wal-push", look_ahead=16)
-    marked.folder = ours.folder
+    pairs, nothing = {}, bench.nothing()
+    for place, delay in (("", None), (", bucket", 0)):
+        ours = bench.ours(f"wal-push with 16 ahead{place}", delay=delay, look_ahead=16)
+        marked = bench.ours(f"marked wal-push{place}", delay=delay, look_ahead=16)
+        marked.folder = ours.folder
+        pairs[ours] = marked
     status = data / "pg_wal/archive_status"
     first, second = names[0], names[1]
 
     def once(contender, turn):
         if contender is nothing:
             return measured(bench, "ahead", nothing, turn, nothing.push(f"pg_wal/{second}"), data)
-        if contender is marked:
+        if contender in pairs.values():
             (status / f"{first}.ready").rename(status / f"{first}.done")  # as the server does by now
             try:
-                return measured(bench, "ahead", marked, turn, marked.push(f"pg_wal/{second}"), data)
+                return measured(bench, "ahead", contender, turn, contender.push(f"pg_wal/{second}"), data)
             finally:
                 (status / f"{first}.done").rename(status / f"{first}.ready")
-        ours.prepare(data)  # without the marks of the last round
-        ours.warm_up(data, first)
+        contender.prepare(data)  # without the marks of the last round
+        contender.warm_up(data, first)
         settle()
-        sample = measured(bench, "ahead", ours, turn, ours.push(f"pg_wal/{first}"), data, mib=len(names) * 16)
-        if missing := set(names) - ours.stored():
+        arguments = contender.push(f"pg_wal/{first}")
+        sample = measured(bench, "ahead", contender, turn, arguments, data, mib=len(names) * 16)
+        if missing := set(names) - contender.stored():
             raise Failed(f"it did not store {sorted(missing)}")
         return sample
 
-    in_turn(bench.recorder, bench.say, "ahead", [ours, marked, nothing], bench.rounds, once)
+    contenders = [contender for pair in pairs.items() for contender in pair]
+    in_turn(bench.recorder, bench.say, "ahead", [*contenders, nothing], bench.rounds, once)
+    ours = next(iter(pairs))
+    for turn in range(3):
+        ours.prepare(data)
+        ours.warm_up(data, first)
+        memory(bench, "ahead", ours, ours.push(f"pg_wal/{first}"), data, rounds=1)
 
 
 def prefetched(bench):
@@ -143,7 +201,7 @@ def prefetched(bench):
         if contender is nothing:
             return measured(bench, "prefetched", nothing, turn, nothing.fetch(names[1], target), data)
         playing_the_postmaster()
-        with Peaks("wal-fetch") as peaks:
+        with Peaks(bench.binaries / "wal-fetch") as peaks:
             process(bench.started, ours.fetch(names[0], target), data)
             until(20, "the prefetcher to bring 8 segments", brought)
             time.sleep(0.2)
@@ -153,7 +211,7 @@ def prefetched(bench):
         if not filecmp.cmp(data / target, data / "pg_wal" / names[1], False):
             raise Failed("it delivered something else")
         (data / "postmaster.pid").unlink()
-        until(20, "the prefetcher's end", lambda: not any(statuses("wal-fetch")))
+        until(20, "the prefetcher's end", lambda: not any(peaks_of(bench.binaries / "wal-fetch")))
         shutil.rmtree(spool)
         return sample
 
@@ -161,14 +219,15 @@ def prefetched(bench):
 
 
 class Peaks:
-    """Watches the peak memory of processes of one name. The kernel's own high-water mark is read
-    every 2 ms, so only growth in a process's last 2 ms goes unseen."""
+    """Watches the peak memory of processes of one program that start meanwhile. The kernel's own
+    high-water mark is read every 2 ms, so only growth in a process's last 2 ms goes unseen."""
 
-    def __init__(self, name):
-        self.name, self.highest, self.over = name, 0, threading.Event()
+    def __init__(self, program):
+        self.program, self.of_each, self.over = program, {}, threading.Event()
         self.thread = threading.Thread(target=self.watch)
 
     def __enter__(self):
+        self.before = {pid for pid, _ in peaks_of(self.program)}
         self.thread.start()
         return self
 
@@ -178,20 +237,29 @@ class Peaks:
 
     def watch(self):
         while not self.over.wait(0.002):
-            for status in statuses(self.name):
-                if found := re.search(r"VmHWM:\s*(\d+)", status):
-                    self.highest = max(self.highest, int(found[1]))
+            for pid, peak in peaks_of(self.program):
+                if pid not in self.before:
+                    self.of_each[pid] = max(self.of_each.get(pid, 0), peak)
+
+    @property
+    def highest(self):
+        return max(self.of_each.values(), default=0)
+
+    @property
+    def together(self):
+        """As if all had been at their highest at the same time."""
+        return sum(self.of_each.values())
 
 
-def statuses(name):
-    """proc(5), /proc/PID/status, of this user's processes of that name."""
+def peaks_of(program):
+    """Process and KiB, of the processes of that program (proc(5), /proc/PID/exe and status)."""
     for folder in Path("/proc").glob("[0-9]*"):
         try:
-            status = (folder / "status").read_text()
-            if status.startswith(f"Name:\t{name}\n") and folder.stat().st_uid == os.getuid():
-                yield status
+            if os.readlink(folder / "exe") == str(program):
+                if found := re.search(r"^VmHWM:\s*(\d+)", (folder / "status").read_text(), re.M):
+                    yield folder.name, int(found[1])
         except OSError:
-            continue  # it ended meanwhile
+            continue  # it ended meanwhile, or is another user's
 
 
 def backlog(bench):
@@ -209,11 +277,16 @@ def s3_backlog(bench):
         contenders = [
             bench.ours(f"wal-push, {delay} ms", delay=delay),
             bench.ours(f"wal-push, look-ahead off, {delay} ms", delay=delay, look_ahead=0),
+            *bench.s3_peers(delay, asynchronous=True),
         ]
-        drain(bench, "s3 backlog", contenders)
+        if delay == 20 and not bench.store.why_not:
+            barman = bench.barman(delay)
+            barman.rounds = 1  # a minute
+            contenders.append(barman)
+        drain(bench, "s3 backlog", contenders, rounds=min(bench.long_rounds, 3))
 
 
-def drain(bench, case, contenders, limit=False):
+def drain(bench, case, contenders, limit=False, rounds=None):
     """One server for all of them. Between two runs its .done files become .ready again; without
     load, and without a checkpoint, nothing else in it changes."""
     names = bench.template.names()
@@ -260,7 +333,7 @@ def drain(bench, case, contenders, limit=False):
 
     try:
         more = [bench.limit_of] if limit else []
-        in_turn(bench.recorder, bench.say, case, contenders + more, bench.long_rounds, once)
+        in_turn(bench.recorder, bench.say, case, contenders + more, rounds or bench.long_rounds, once)
     finally:
         server.stop(signal.SIGQUIT)  # no checkpoint: the segments stay
 
@@ -273,6 +346,10 @@ def recovery(bench):
         bench.ours("wal-fetch, S3, 20 ms", delay=20),
         bench.ours("wal-fetch, prefetch off, S3, 20 ms", delay=20, prefetch=0),
     ]
+    if not bench.store.why_not:
+        there = [bench.pgbackrest(ZST3, False, 20), *bench.walg(20), bench.barman(20)]
+        there[-1].rounds = 1  # a minute
+        contenders += [renamed(contender, ", 20 ms", ", S3, 20 ms") for contender in there]
     names = sorted(bench.template.sizes())
     data = bench.template.stub(bench.run / "data", names)
     for contender in contenders:
@@ -280,6 +357,10 @@ def recovery(bench):
             contender.prepare(data)
             for name in names:
                 contender.push_quietly(data, name)
+    # By the prefetcher's own rule (src/fetch/prefetch.rs): without room it would bring nothing, and say nothing.
+    disk = shutil.disk_usage(bench.run)
+    if disk.free < min(disk.total / 10, 8 << 30) + (1 << 30):
+        raise Failed("too little room is left on the disk for prefetching")
     ends = set()
 
     def once(contender, turn):
@@ -317,11 +398,17 @@ def recovery(bench):
     in_turn(bench.recorder, bench.say, "recovery", contenders, bench.long_rounds, once)
 
 
+def renamed(contender, old, new):
+    contender.name = contender.name.replace(old, new)
+    return contender
+
+
 def logged(log, text):
     """When the server said so, to the millisecond."""
     line = next(line for line in log.splitlines() if text in line)
     return datetime.datetime.strptime(" ".join(line.split()[:2]), "%Y-%m-%d %H:%M:%S.%f")
 
 
-ALL = {"push": push, "fetch": fetch, "ahead": ahead, "prefetched": prefetched, "backlog": backlog,
-       "recovery": recovery, "s3": s3, "s3-backlog": s3_backlog}
+ALL = {"push": push, "fetch": fetch, "ahead": ahead, "prefetched": prefetched, "waiting": large.waiting,
+       "backlog": backlog, "recovery": recovery, "s3": s3, "s3-backlog": s3_backlog, "sizes": sizes,
+       "large": large.large}

@@ -25,16 +25,24 @@ class Sample:
     mib: float | None = None  # of WAL moved, where throughput is the question
 
 
-def process(started, arguments, cwd, environment=None):
+def process(started, arguments, cwd, environment=None, code=0):
     """Starts a program as its server would; returns wall and CPU seconds and peak KiB."""
     with tempfile.NamedTemporaryFile("r") as report:
         done = subprocess.run(
             [started, report.name, *map(str, arguments)], cwd=cwd, env={**os.environ, **(environment or {})},
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
         numbers = report.read().split()
-    if done.returncode != 0 or len(numbers) != 4 or numbers[3] != "0":
+    if done.returncode != 0 or len(numbers) != 4 or numbers[3] != str(code):
         raise Failed(f"{' '.join(map(str, arguments))}: {numbers} {done.stderr.strip()[-1000:]}")
     return int(numbers[0]) / 1e9, int(numbers[1]) / 1e6, int(numbers[2])
+
+
+def measured(bench, case, contender, turn, arguments, data, **more):
+    settle()
+    before = contender.line.requests() if contender.line else 0
+    wall, cpu, peak = process(bench.started, arguments, data, contender.environment, contender.code)
+    requests = contender.line.requests() - before if contender.line else None
+    return Sample(case, contender.name, turn, wall, cpu, peak, requests, **more)
 
 
 def machine_cpu():
@@ -78,6 +86,8 @@ def in_turn(recorder, say, case, contenders, rounds, once):
             alive.append(contender)
     for turn in range(rounds):
         for contender in list(alive):
+            if contender.rounds is not None and turn >= contender.rounds:
+                continue
             try:
                 recorder.add(once(contender, turn))
             except Failed as failed:

@@ -1,6 +1,7 @@
 """Tables and verdicts out of a file of results."""
 
 import json
+import re
 import statistics
 
 
@@ -30,30 +31,46 @@ def read(path):
 
 # The promises, over medians of one file. Kinds: `times` is wall of the first over wall of the
 # second, `faster` the inverse, `more` their difference in ms, `peak` the first's memory in MiB.
+# `beyond` is `times` without what starting the first takes. BEST is the peer that took least.
+BEST = "the best peer"
 PROMISES = [
-    ("push", "times", "wal-push", "raw floor", 1.10),
-    ("push", "times", "wal-push", "WAL-G zstd", 1),
-    ("push", "times", "wal-push", "WAL-RUS zstd", 1),
+    ("push", "beyond", "wal-push", "raw floor", 1.10),
+    ("push", "more", "wal-push", "wal-push, before", 2.5),
     ("push", "times", "wal-push, encrypted", "wal-push", 1.10),
     ("fetch", "times", "wal-fetch", "raw floor", 1.25),
     ("fetch", "times", "wal-fetch", "pgBackRest sync, zst 3", 0.6),
     ("fetch", "times", "wal-fetch, encrypted", "wal-fetch", 1.15),
     ("fetch, nearly empty", "times", "wal-fetch", "raw floor", 1.25),
     ("fetch, nearly empty", "times", "wal-fetch", "pgBackRest sync, zst 3", 0.6),
+    ("fetch, 64 MiB", "times", "wal-fetch", "raw floor", 1.25),
+    ("fetch, 1024 MiB", "times", "wal-fetch", "raw floor", 1.25),
     ("ahead", "more", "marked wal-push", "/bin/true", 2.5),
+    ("ahead", "more", "marked wal-push, bucket", "/bin/true", 1.5),
     ("prefetched", "more", "prefetched wal-fetch", "/bin/true", 1.5),
+    ("waiting", "more", "wal-push, 100,000 waiting", "wal-push, 1 waiting", 5),
+    ("waiting", "more", "marked wal-push, 100,000 waiting", "marked wal-push, 1 waiting", 5),
     ("backlog", "faster", "wal-push", "pgBackRest async, 2 processes, lz4", 1.3),
     ("backlog", "faster", "wal-push", "zstd + sha256 on two cores", 0.85),
     ("backlog", "faster", "wal-push", "wal-push, look-ahead off", 1.3),
     ("recovery", "times", "wal-fetch", "cp", 0.95),
     ("recovery", "times", "wal-fetch, S3, 20 ms", "cp", 1.25),
+    ("recovery", "times", "wal-fetch, S3, 20 ms", BEST, 1),
+    ("s3 backlog", "faster", "wal-push, 20 ms", BEST, 3),
+    ("s3 backlog", "faster", "wal-push, 100 ms", BEST, 3),
     ("s3 backlog", "faster", "wal-push, 100 ms", "wal-push, look-ahead off, 100 ms", 5),
-    ("ahead", "peak", "wal-push with 16 ahead", None, 96),
-    ("push", "peak", "wal-push", None, 18),
-    ("fetch", "peak", "wal-fetch", None, 18),
-    ("prefetched", "peak", "prefetched wal-fetch", None, 64),
+    ("ahead", "peak", "wal-push, both processes", None, 96),
+    ("push", "peak", "wal-push, both processes", None, 18),
+    ("fetch", "peak", "wal-fetch, both processes", None, 18),
+    ("push, 1024 MiB", "peak", "wal-push, both processes", None, 64),
+    ("fetch, 1024 MiB", "peak", "wal-fetch, both processes", None, 64),
     ("prefetched", "peak", "the prefetcher", None, 64),
+    ("large, local", "peak", "wal-archive list", None, 64),
+    ("large, bucket", "peak", "wal-archive list", None, 64),
 ]
+
+OURS = ("wal-push", "wal-fetch")
+PEERS = ("WAL-G", "WAL-RUS", "pgBackRest", "barman-cloud")
+LINE = re.compile(r"(, S3)?, \d+ ms$")
 
 
 def show(results):
@@ -66,6 +83,9 @@ def show(results):
     print("\n| promise | measured | |\n|---|---|---|")
     for promise in PROMISES:
         print("| {} | {} | {} |".format(*verdict(results, *promise)))
+    for case in results.samples:
+        if nearest := rival(results, case):
+            print("| {} | {} | {} |".format(*verdict(results, case, "times", *nearest, 1)))
 
 
 def table(results, case):
@@ -91,9 +111,35 @@ def table(results, case):
         print(f"| {contender} | not run: {why.splitlines()[0]} |")
 
 
+def same_line(one, other):
+    """Whether both went over the same line to a bucket, or neither to one."""
+    lines = [found and found[0] for found in map(LINE.search, (one, other))]
+    return lines[0] == lines[1]
+
+
+def rival(results, case):
+    """Ours, and the contender of WAL-G and WAL-RUS that comes nearest to it over the same line."""
+    medians = {name: statistics.median(results.of(case, name))
+               for name in results.samples[case] if results.of(case, name)}
+    pairs = []
+    for peer in (name for name in medians if name.startswith(("WAL-G", "WAL-RUS"))):
+        ours = next((name for name in medians if name.startswith(OURS) and same_line(name, peer)), None)
+        if ours:
+            pairs.append((ours, peer))
+    return max(pairs, key=lambda pair: medians[pair[0]] / medians[pair[1]], default=None)
+
+
+def best_peer(results, case, ours):
+    rivals = [name for name in results.samples.get(case, {}) if name.startswith(PEERS) and same_line(name, ours)]
+    timed = [name for name in rivals if results.of(case, name)]
+    return min(timed, key=lambda name: statistics.median(results.of(case, name)), default=None)
+
+
 def verdict(results, case, kind, first, second, limit):
-    signs = {"times": "<=", "faster": ">=", "more": "<=", "peak": "<="}
-    texts = {"times": f"{first} {signs[kind]} {limit} x {second}", "faster": f"{first} {signs[kind]} {limit} x the speed of {second}",
+    if second == BEST:
+        second = best_peer(results, case, first) or BEST
+    signs = {"times": "<=", "beyond": "<=", "faster": ">=", "more": "<=", "peak": "<="}
+    texts = {"beyond": f"{first} without its start {signs[kind]} {limit} x {second}", "times": f"{first} {signs[kind]} {limit} x {second}", "faster": f"{first} {signs[kind]} {limit} x the speed of {second}",
              "more": f"{first} {signs[kind]} {second} + {limit} ms", "peak": f"{first}: peak memory {signs[kind]} {limit} MiB"}
     text = f"{case}: {texts[kind]}"
     mine = results.of(case, first, "peak" if kind == "peak" else "wall")
@@ -104,6 +150,9 @@ def verdict(results, case, kind, first, second, limit):
         value = max(mine) / 1024
     elif kind == "more":
         value = (statistics.median(mine) - statistics.median(other)) * 1000
+    elif kind == "beyond":
+        start = results.of(case, f"{first} --version")
+        value = (statistics.median(mine) - (statistics.median(start) if start else 0)) / statistics.median(other)
     elif kind == "times":
         value = statistics.median(mine) / statistics.median(other)
     else:

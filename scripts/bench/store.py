@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from world import Failed, until
+from world import Failed, run, until
 
 ACCESS_KEY = "wal-archive-bench"
 SECRET_KEY = "bench-secret-1c9e"
@@ -40,18 +40,19 @@ def answers(port):
 class Line:
     """A way to the server through a proxy that adds a round trip and counts requests."""
 
-    def __init__(self, folder, delay_ms, server_port):
-        self.delay = delay_ms
+    def __init__(self, folder, delay_ms, server_port, certificate=()):
+        self.delay, self.certificate = delay_ms, certificate
         self.port = free_port()
-        self.log = folder / f"requests-{delay_ms}.log"
+        self.log = folder / f"requests-{self.port}.log"
         self.process = subprocess.Popen(
-            [sys.executable, Path(__file__).with_name("proxy.py"), str(self.port), str(server_port), str(delay_ms)],
+            [sys.executable, Path(__file__).with_name("proxy.py"), str(self.port), str(server_port), str(delay_ms),
+             *certificate],
             stdin=subprocess.DEVNULL, stdout=open(self.log, "w"))
         until(20, "the proxy", lambda: answers(self.port))
 
     @property
     def endpoint(self):
-        return f"http://127.0.0.1:{self.port}"
+        return f"{'https' if self.certificate else 'http'}://127.0.0.1:{self.port}"
 
     def requests(self):
         """So far."""
@@ -80,12 +81,21 @@ class Store:
             env={**os.environ, "ROOT_ACCESS_KEY": ACCESS_KEY, "ROOT_SECRET_KEY": SECRET_KEY})
         until(20, "versitygw", lambda: answers(self.port))
 
-    def line(self, delay_ms):
+    def line(self, delay_ms, tls=False):
         if self.why_not:
             raise Failed(self.why_not)
-        if delay_ms not in self.lines:
-            self.lines[delay_ms] = Line(self.folder, delay_ms, self.port)
-        return self.lines[delay_ms]
+        if (delay_ms, tls) not in self.lines:
+            self.lines[delay_ms, tls] = Line(self.folder, delay_ms, self.port, self.certificate() if tls else ())
+        return self.lines[delay_ms, tls]
+
+    def certificate(self):
+        """Of the tests' own, and its key."""
+        made = self.folder / "certificate.pem", self.folder / "key.pem"
+        if not made[0].exists():
+            run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
+                 "-days", "30", "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1",
+                 "-out", made[0], "-keyout", made[1]])
+        return made
 
     def bucket(self):
         """Where its objects are files."""

@@ -9,6 +9,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -145,6 +146,12 @@ class Template:
             sizes[name] = len(packed.stdout)
         facts.write_text(json.dumps(sizes))
 
+    def of_size(self, mib, say):
+        """The same with one large segment."""
+        sized = Sized(self.folder.parent, mib)
+        sized.make(say)
+        return sized
+
     def fill(self, server):
         pgbench = [postgresql() / "pgbench", "-h", self.folder, "-U", "postgres"]
         run([*pgbench, "-i", "-q", "-s", "10", "postgres"])
@@ -163,6 +170,11 @@ class Template:
         while len(server.ready()) < self.segments + 2:
             run([*pgbench, "-n", "-M", "prepared", "-c", "4", "-j", "2", "-T", "5", "postgres"])
         server.sql("select pg_switch_wal()")
+
+    def system_id(self):
+        """pg_control begins with it (src/include/catalog/pg_control.h)."""
+        with open(self.data / "global/pg_control", "rb") as file:
+            return str(int.from_bytes(file.read(8), sys.byteorder))
 
     def sizes(self):
         """Of every segment after the base backup, by zstd -1."""
@@ -225,3 +237,45 @@ class Template:
             with open(self.segment(name), "rb") as file:
                 while file.read(MIB):
                     pass
+
+
+class Sized(Template):
+    """A stopped server of another segment size, of which one segment is full."""
+
+    def __init__(self, work, mib):
+        super().__init__(work, 1)
+        self.mib = mib
+        self.folder = work / f"template-{mib}"
+        self.data = self.folder / "data"
+
+    def make(self, say):
+        if (self.folder / "facts.json").exists():
+            return
+        say(f"making a segment of {self.mib} MiB (once; kept for later runs)")
+        shutil.rmtree(self.folder, ignore_errors=True)
+        self.folder.mkdir()
+        server = Server(self.data)
+        run([postgresql() / "initdb", "-D", self.data, "-U", "postgres", "-A", "trust", "--no-sync",
+             f"--wal-segsize={self.mib}"])
+        with open(self.data / "postgresql.conf", "a") as file:
+            file.write(SETTINGS.replace("max_wal_size = '512MB'", "max_wal_size = '8GB'"))
+        server.start()
+        try:
+            scale = max(2, self.mib // 16)
+            while not server.ready():
+                run([postgresql() / "pgbench", "-h", self.folder, "-U", "postgres", "-i", "-q", "-s", scale, "postgres"])
+                run([postgresql() / "pgbench", "-h", self.folder, "-U", "postgres", "-n", "-M", "prepared", "-c", "4",
+                     "-j", "2", "-T", "5", "postgres"])
+            name = server.ready()[0]
+        finally:
+            server.stop()
+        self.keep_only("PG_VERSION", "global/pg_control", f"pg_wal/{name}")
+        (self.folder / "facts.json").write_text(json.dumps({name: self.mib << 20}))
+
+    def keep_only(self, *files):
+        """Of the data directory, what a stub is made of: its other segments are as large."""
+        whole = self.data.rename(self.folder / "whole")
+        for file in files:
+            (self.data / file).parent.mkdir(parents=True, exist_ok=True)
+            (whole / file).rename(self.data / file)
+        shutil.rmtree(whole)
