@@ -457,8 +457,17 @@ fn a_check_finds_a_missing_identity_and_keys_that_do_not_fit_before_they_are_nee
     vault.store(ONE);
     let check = |host: &str, rights: &str| {
         let mut check = vault.program(host, "wal-archive");
-        check.args(["check", "--rights", rights, "--archive"]).arg(vault.sandbox.archive());
-        Run::of(&mut check)
+        check.args([
+            "check",
+            "--rights",
+            rights,
+            "--free-warning",
+            "0%",
+            "--free-critical",
+            "0%",
+            "--archive",
+        ]);
+        Run::of(check.arg(vault.sandbox.archive()))
     };
     let says = |run: Run, words: &str| assert!(run.stdout.contains(words), "expected {words:?}: {run:?}");
     says(check("restore", "fetch"), "is decrypted here");

@@ -172,7 +172,9 @@ fn wal_archive_says_what_is_wrong_and_what_to_do() {
         "a list of backups that is not there",
         &["expire", "--archive", "ARCHIVE", "--backups", "/no/such/file"],
     );
-    run("no server", &["check", "--archive", "ARCHIVE", "--pgdata", "/no/such/place"]);
+    let room = ["--free-warning", "0%", "--free-critical", "0%"];
+    let check = ["check", "--archive", "ARCHIVE", "--pgdata", "/no/such/place"];
+    run("no server", &[check.as_slice(), &room].concat());
     run("a gap that is none", &["verify", "--archive", "ARCHIVE", "--accept-gap", "some"]);
     insta::assert_snapshot!("wal-archive", scenes.0);
 }
