@@ -110,8 +110,7 @@ class Ours(Archiver):
         shutil.rmtree(data.with_name(data.name + ".wal-spool"), ignore_errors=True)
         lines = [f'archive = ["{self.folder}"]']
         if self.line:
-            lines = [f'archive = ["s3://{s3.BUCKET}/{self.folder.name}"]', "[s3]", f'endpoint = "{self.line.endpoint}"',
-                     f'access_key_id = "{s3.ACCESS_KEY}"', f'secret_access_key = "{s3.SECRET_KEY}"']
+            lines = s3.settings(self.folder.name, self.line.endpoint)
         else:
             self.folder.mkdir(exist_ok=True)
         lines += self.keys()

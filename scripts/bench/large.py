@@ -24,7 +24,7 @@ def waiting(bench):
         data = bench.template.stub(bench.run / f"waiting-{count}", names)
         status = data / "pg_wal/archive_status"
         for number in range(count - 1):  # far behind those that are asked for
-            (status / f"00000001{0x100 + (number >> 8):08X}{number & 255:08X}.ready").touch()
+            (status / f"{bulk.segment(0x10000 + number)}.ready").touch()
         pushing = bench.ours(f"wal-push, {text} waiting")
         ours = bench.ours(f"marked wal-push, {text} waiting")
         for made in (pushing, ours):
@@ -116,8 +116,7 @@ class Bulk:
             stdin=subprocess.DEVNULL)
         until(20, "the listing server", lambda: store.answers(self.port))
         self.config = bench.folder().with_suffix(".toml")
-        lines = ['archive = ["s3://bucket/archive"]', "[s3]", f'endpoint = "http://127.0.0.1:{self.port}"',
-                 f'access_key_id = "{store.ACCESS_KEY}"', f'secret_access_key = "{store.SECRET_KEY}"']
+        lines = store.settings("archive", f"http://127.0.0.1:{self.port}")
         self.config.write_text("\n".join(lines) + "\n")
         self.config.chmod(0o600)
 

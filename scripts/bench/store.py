@@ -37,6 +37,12 @@ def answers(port):
         return False
 
 
+def settings(prefix, endpoint):
+    """Lines of our configuration file, for an archive below that prefix of the bucket."""
+    return [f'archive = ["s3://{BUCKET}/{prefix}"]', "[s3]", f'endpoint = "{endpoint}"',
+            f'access_key_id = "{ACCESS_KEY}"', f'secret_access_key = "{SECRET_KEY}"']
+
+
 class Line:
     """A way to the server through a proxy that adds a round trip and counts requests."""
 

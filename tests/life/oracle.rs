@@ -150,8 +150,7 @@ impl Oracle {
 
     /// `wal-fetch` ended with 0: these bytes, and no others.
     pub fn delivered(&self, name: WalName, bytes: &[u8]) -> Result<Arc<Content>, Violation> {
-        let produced = self.produced.get(&name).map(Vec::as_slice).unwrap_or_default();
-        let Some(content) = produced.iter().find(|content| content.image.is(bytes)) else {
+        let Some(content) = self.written(name, bytes) else {
             return Err(format!("\"{name}\" was delivered with bytes that no server ever wrote"));
         };
         if matches!(name, WalName::Segment(_)) && !content.complete {
@@ -163,7 +162,7 @@ impl Oracle {
         {
             return Err(format!("\"{name}\" was acknowledged with other bytes than were delivered"));
         }
-        Ok(Arc::clone(content))
+        Ok(content)
     }
 
     /// `wal-fetch` ended with 1: nothing but `pg_wal` could satisfy the request.
