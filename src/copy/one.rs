@@ -349,10 +349,13 @@ impl Copier<'_> {
 fn not_intact(storage: &dyn Storage, name: WalName, key: &Key, verdict: &Verdict) -> Finding {
     let (kind, hint) = match verdict {
         Verdict::Shut(_) => (FindingKind::NotRead, SHUT_HINT),
-        Verdict::Unread => (
-            FindingKind::UnknownEncoding,
-            "decrypt or decode it with the tool that stored it, and put the plain file beside it",
-        ),
+        Verdict::Unread => {
+            let (why, hint) = lookup::unread(key.as_str());
+            let what = format!("\"{key}\" is {why}");
+            return Finding::new(FindingKind::UnknownEncoding, name, storage.place(), what)
+                .key(key)
+                .hint(hint);
+        }
         Verdict::OtherCluster(_) => (
             FindingKind::OtherCluster,
             "find out which cluster's archive this is; \"wal-archive quarantine\" moves the object aside",

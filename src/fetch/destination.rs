@@ -9,7 +9,7 @@ use crate::archive::lookup::{self, Around};
 use crate::archive::object::{OpenError, Opener, SHUT_HINT, Verdict};
 use crate::failure::Failure;
 use crate::host::target::Temporary;
-use crate::object::{Checks, Decoded, Encryption, Identity, Key, Sha256Sum, Stored};
+use crate::object::{Checks, Decoded, Encoding, Encryption, Identity, Key, Sha256Sum, Stored};
 use crate::storage::{Error, Kind, Storage};
 use crate::wal::SystemId;
 use std::io::{self, Write};
@@ -41,7 +41,14 @@ impl Asking<'_> {
             let mut copies = Copies::default();
             let own = Key::of(name, storage.keys().expects());
             self.try_copy(storage, &own, &mut copies).map_err(|failure| vec![failure])?;
-            if copies.good.as_ref().is_some_and(|good| self.tells_by_itself(&good.decoded)) {
+            if copies
+                .good
+                .as_ref()
+                .is_some_and(|good| self.tells_by_itself(&good.decoded) && !self.is_stray(storage, &good.key))
+            {
+                if Stored::of(&own).encoding() == Some(Encoding::Age) {
+                    self.note_opened(storage);
+                }
                 return self.settle(copies);
             }
             let beyond = match self.look_further(storage, &mut copies) {
@@ -76,6 +83,20 @@ impl Asking<'_> {
         decoded.trailer.is_some() && self.is_ours(decoded)
     }
 
+    /// Whether it is a plain object of an archive that is encrypted. Whoever has keys asks for encrypted ones
+    /// first. Where the archive does not tell, a proved copy is believed.
+    fn is_stray(&self, storage: &dyn Storage, key: &Key) -> bool {
+        let is_plain = Stored::of(key).encoding() != Some(Encoding::Age);
+        is_plain && self.encryption(storage).is_ok_and(|encryption| encryption == Encryption::Age)
+    }
+
+    /// How the archive stores objects, for whom what the spool remembers of it is enough.
+    pub(super) fn encryption(&self, storage: &dyn Storage) -> crate::storage::Result<Encryption> {
+        let (spool, now) = (self.context.spool.as_ref(), SystemTime::now());
+        let archive = identity::known_identity(storage, self.system_id, spool, now)?;
+        Ok(archive.map_or(storage.keys().expects(), |archive| archive.encryption))
+    }
+
     /// Whether it is of this cluster, by its own word, where the cluster is known. That it is of
     /// another one is damage.
     fn is_ours(&self, decoded: &Decoded) -> bool {
@@ -86,7 +107,9 @@ impl Asking<'_> {
     fn look_further(&self, storage: &dyn Storage, copies: &mut Copies) -> Result<Beyond, Failure<Cause>> {
         let name = self.name;
         let identity = self.identity(storage).map_err(|error| failed(&error))?;
-        let encryption = self.encryption(storage, identity.as_ref()).map_err(|error| failed(&error))?;
+        let encryption = identity.map_or(storage.keys().expects(), |identity| identity.encryption);
+        copies.leave(encryption);
+        self.refuse_unreadable(storage, identity.as_ref(), encryption).map_err(|error| failed(&error))?;
         self.refuse_nameless(storage, copies, identity.map(|found| found.system_id))?;
         let ours = copies.good.as_ref().is_some_and(|good| good.decoded.trailer.is_some());
         // A copy without our trailer tells by itself that other tools were at work.
@@ -121,6 +144,10 @@ impl Asking<'_> {
             None => self.held_by(storage, &around).map_err(|error| failed(&error))?,
         };
         self.refuse_nameless(storage, copies, held_by)?;
+        let nothing = around.copies == lookup::Copies::default() && copies.tried.is_empty();
+        if nothing && encryption == Encryption::Age && self.asker == Asker::PostgreSql {
+            self.prove_keys(storage, &around, identity.map(|identity| identity.segment_size))?;
+        }
         Ok(Beyond { identity, held_by, around })
     }
 
@@ -153,21 +180,21 @@ impl Asking<'_> {
         refusal.map_or(Ok(()), Err)
     }
 
-    /// How the archive stores objects. Where it is encrypted and nothing here can decrypt, nothing is said
-    /// of a file that may not be there either: what its histories show is not seen.
-    fn encryption(
+    /// Refuses an archive of the wrong kind. Where it is encrypted and nothing here can decrypt, nothing is
+    /// said of a file that may not be there either: what its histories show is not seen.
+    fn refuse_unreadable(
         &self,
         storage: &dyn Storage,
         identity: Option<&Identity>,
-    ) -> crate::storage::Result<Encryption> {
+        encryption: Encryption,
+    ) -> crate::storage::Result<()> {
         identity::refuse_plain(storage, identity)?;
-        let encryption = identity.map_or(storage.keys().expects(), |identity| identity.encryption);
         if encryption == Encryption::Age && storage.keys().identities.is_empty() {
             let what =
                 format!("\"{}\" is encrypted, and there is no identity to decrypt it", storage.place());
             return Err(Error::new(Kind::Invalid, what).hint(SHUT_HINT));
         }
-        Ok(encryption)
+        Ok(())
     }
 
     /// Whose archive it is. For nobody who asked, of a bucket, what the spool remembers is enough; an
@@ -294,6 +321,15 @@ struct Copies {
     faults: Failures,
     /// The keys of both.
     tried: Vec<Key>,
+}
+
+impl Copies {
+    /// Leaves what is read in such an archive.
+    fn leave(&mut self, encryption: Encryption) {
+        self.good.take_if(|good| {
+            Stored::of(&good.key).encoding().is_some_and(|encoding| !encoding.is_read(encryption))
+        });
+    }
 }
 
 /// A proved copy, not yet at the path.

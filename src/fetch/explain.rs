@@ -2,8 +2,9 @@
 
 use super::Cause;
 use crate::archive::absent::{Excuse, Gap, Lack, Seen};
+use crate::archive::lookup;
 use crate::failure::Failure;
-use crate::object::{Key, Stored};
+use crate::object::{Encoding, Key, Stored};
 use crate::wal::{SystemId, WalName};
 use std::fmt::Display;
 
@@ -94,13 +95,19 @@ pub(super) fn excused(name: WalName, gap: &Gap, excuse: Excuse) -> String {
 /// An object that is not what its key says.
 pub(super) fn damaged(place: &str, key: &Key, reason: &str) -> Failure<Cause> {
     let subject = key.to_quarantine();
-    let target = match Stored::of(key).name() {
+    let stored = Stored::of(key);
+    let target = match stored.name() {
         Some(name) if name.is_pages() => format!("{TARGET}; "),
         _ => String::new(),
     };
+    // WAL-G's own encodings.
+    let encrypted = match stored.encoding() {
+        Some(Encoding::Lz4 | Encoding::Lzma | Encoding::Brotli) => format!("{}; ", lookup::WAL_G_DECRYPTS),
+        _ => String::new(),
+    };
     Failure::new(Cause::Damaged, format!("\"{place}/{key}\" is damaged or not the file asked for: {reason}")).hint(format!(
-        "\"wal-archive copy --repair\" puts a good copy from another destination in its place, \"wal-archive quarantine \
-         {subject}\" makes room for one from a server that still has it; {target}until then recovery waits, nothing is lost"
+        "\"wal-archive copy --repair\" puts a good copy from another destination in its place, {encrypted}\"wal-archive \
+         quarantine {subject}\" makes room for one from a server that still has it; {target}until then recovery waits, nothing is lost"
     ))
 }
 
@@ -116,14 +123,8 @@ pub(super) fn differ(place: &str, one: &dyn Display, other: &dyn Display) -> Fai
     )
 }
 
-/// An object that may be the file, in an encoding that is not read.
+/// An object that may be the file, and is not read in this archive.
 pub(super) fn unknown(place: &str, name: WalName, key: &str) -> Failure<Cause> {
-    Failure::new(
-        Cause::Refused,
-        format!("\"{place}/{key}\" is \"{name}\" in an encoding that this version does not read"),
-    )
-    .hint(format!(
-        "if \"{key}\" is encrypted or encoded, decode it with the tool that stored it and put the plain file beside it; if it \
-         is what an interrupted copy left behind, remove it"
-    ))
+    let (why, hint) = lookup::unread(key);
+    Failure::new(Cause::Refused, format!("\"{place}/{key}\" is \"{name}\" {why}")).hint(hint)
 }

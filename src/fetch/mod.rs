@@ -15,6 +15,7 @@ mod asking;
 mod context;
 mod destination;
 mod explain;
+mod keys;
 mod own_copy;
 mod partial;
 mod patience;

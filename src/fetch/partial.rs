@@ -122,14 +122,18 @@ impl Search<'_> {
     ) -> std::result::Result<Option<Found>, Failures> {
         let mut best: Option<Found> = None;
         for storage in destinations {
-            let candidates = match candidates(storage, segment) {
+            let candidates = match self.candidates(storage, segment) {
                 Ok(candidates) => candidates,
                 Err(error) => {
                     faults.push(failed(&error));
                     continue;
                 }
             };
-            for key in candidates {
+            for (stored, key) in candidates {
+                if let Stored::Unknown(name, _) = stored {
+                    faults.push(explain::unknown(storage.place(), name, key.as_str()));
+                    continue;
+                }
                 let other = match self.read_candidate(storage, segment, &key) {
                     Ok(Some(other)) => other,
                     Ok(None) => continue,
@@ -146,6 +150,31 @@ impl Search<'_> {
             }
         }
         Ok(best)
+    }
+
+    /// What may be given for the segment: partial segments in every encoding, those of other promotions, and
+    /// segments that were cut under their full name.
+    fn candidates(
+        &self,
+        storage: &dyn Storage,
+        segment: SegmentName,
+    ) -> crate::storage::Result<Vec<(Stored, Key)>> {
+        let encryption = self.asking.encryption(storage)?;
+        let partial = WalName::Partial(segment);
+        let mut found = Vec::new();
+        for folder in lookup::folders(true) {
+            for entry in storage.list(&format!("{folder}{segment}"), "")? {
+                let key = entry?.key;
+                let stored = Stored::parse(key.strip_prefix(folder).unwrap_or(&key));
+                let is_one = match &stored {
+                    Stored::Wal(name, _) | Stored::Unknown(name, _) => *name == partial,
+                    Stored::Variant(name, ..) => *name == partial || *name == WalName::Segment(segment),
+                    Stored::Stranger => false,
+                };
+                found.extend(Key::parse(&key).filter(|_| is_one).map(|key| (stored.within(encryption), key)));
+            }
+        }
+        Ok(found)
     }
 
     /// The longer of two; an error where it does not hold what the shorter one holds.
@@ -302,23 +331,4 @@ fn begin_alike(mut one: &File, mut other: &File, mut len: u64) -> io::Result<boo
         len -= now;
     }
     Ok(true)
-}
-
-/// The keys of what may be given for the segment: partial segments in every encoding, those of other
-/// promotions, and segments that were cut under their full name.
-fn candidates(storage: &dyn Storage, segment: SegmentName) -> crate::storage::Result<Vec<Key>> {
-    let partial = WalName::Partial(segment);
-    let mut keys = Vec::new();
-    for folder in lookup::folders(true) {
-        for entry in storage.list(&format!("{folder}{segment}"), "")? {
-            let key = entry?.key;
-            let is_one = match Stored::parse(key.strip_prefix(folder).unwrap_or(&key)) {
-                Stored::Wal(name, _) | Stored::Unknown(name, _) => name == partial,
-                Stored::Variant(name, ..) => name == partial || name == WalName::Segment(segment),
-                Stored::Stranger => false,
-            };
-            keys.extend(Key::parse(&key).filter(|_| is_one));
-        }
-    }
-    Ok(keys)
 }

@@ -8,6 +8,7 @@ mod histories;
 mod held;
 mod holes;
 mod marks;
+mod opened;
 mod partials;
 mod place;
 mod prefetched;

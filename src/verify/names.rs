@@ -3,7 +3,9 @@
 
 use crate::archive::absent::{self, Asked, Conclusion, Evidence, Gap as Judged, OwnCopy};
 use crate::archive::inventory::{Content, Gap, Inventory, Need, Runs, Unreadable, coalesce, needs};
+use crate::archive::lookup::WAL_G_DECRYPTS;
 use crate::finding::{Finding, FindingKind};
+use crate::object::Encryption;
 use crate::wal::{BackupHistory, SegmentName, SegmentSize, SystemId, Timeline, WalName};
 use std::collections::BTreeMap;
 
@@ -127,7 +129,7 @@ impl ByNames {
     fn look_at_the_whole(&mut self, inventory: &Inventory) {
         if inventory.segment_size.is_none() && inventory.total.objects > 0 {
             let what = "the segment size is not known: there is no \"archive.json\", and no segment that can be read";
-            let hint = "decrypt or decode the archive with the tool that wrote it";
+            let hint = format!("decrypt or decode the archive with the tool that wrote it; {WAL_G_DECRYPTS}");
             let finding = Finding::new(FindingKind::NotRead, "archive.json", &inventory.place, what);
             self.findings.push(finding.hint(hint));
         }
@@ -217,10 +219,17 @@ impl ByNames {
         for (timeline, files) in &inventory.timelines {
             for (first, last) in files.unread.ranges() {
                 let gap = Gap { timeline: *timeline, first, last };
-                let what =
-                    format!("{} there only in an encoding that this version does not read", count(gap));
-                let hint =
-                    "decrypt or decode it with the tool that stored it, and put the plain file beside it";
+                let (why, hint) = match inventory.encryption() {
+                    Encryption::None => (
+                        "in an encoding that this version does not read",
+                        "decrypt or decode it with the tool that stored it, and put the plain file beside it",
+                    ),
+                    Encryption::Age => (
+                        "in an encoding that an encrypted archive does not hold",
+                        "store it encrypted with wal-push, or with \"wal-archive copy\" from an archive that is not encrypted",
+                    ),
+                };
+                let what = format!("{} there only {why}", count(gap));
                 let finding =
                     Finding::new(FindingKind::UnknownEncoding, range(inventory, gap), &inventory.place, what);
                 self.findings.push(finding.hint(hint));

@@ -174,11 +174,19 @@ fn no_or_a_wrong_identity_is_neither_absence_nor_damage() {
         vault.fetch("plain", name).fails(220, &["encrypted", "no identity", "HINT", "identity_file"]);
         vault.fetch("primary", name).fails(220, &["encrypted", "no identity", "HINT", "identity_file"]);
     }
-    vault
-        .fetch("wrong", ONE)
-        .fails(220, &["cannot be decrypted: no identity here fits; written for ", "HINT"]);
-    // That it is not there, the names show.
-    assert_eq!(vault.fetch("restore", TWO).code, Some(1));
+    // That a file is not there, too, is said by nobody who can read none that is.
+    for name in [ONE, TWO, "000000010000000000000009", HISTORY] {
+        let words = ["cannot be decrypted: no identity here fits; written for ", "HINT"];
+        vault.fetch("wrong", name).fails(220, &words);
+    }
+    for name in [TWO, "000000010000000000000009", HISTORY] {
+        assert_eq!(vault.fetch("restore", name).code, Some(1));
+        // What is remembered of one identity is nothing for another.
+        assert_eq!(vault.fetch("wrong", name).code, Some(220));
+    }
+    fs::write(vault.sandbox.data().join("standby.signal"), "").unwrap();
+    assert_eq!(vault.fetch("wrong", TWO).code, Some(20));
+    assert_eq!(vault.fetch("plain", TWO).code, Some(20));
     vault.sandbox.nothing_fetched();
 }
 
@@ -233,6 +241,9 @@ fn another_encoding_in_an_encrypted_archive_is_neither_delivered_nor_absent() {
     let content = vault.store(ONE);
     let folder = vault.sandbox.archive().join("wal_005");
     fs::write(folder.join(TWO), segment(TWO, MIB, CLUSTER, 1)).unwrap();
+    vault.fetch("restore", TWO).fails(220, &[TWO, "not encrypted, and the archive is", "HINT"]);
+    fs::write(folder.join(format!("{TWO}.gpg")), "x").unwrap();
+    fs::remove_file(folder.join(TWO)).unwrap();
     vault.fetch("restore", TWO).fails(220, &[TWO, "in an encoding"]);
     // An age file without our stanza.
     let foreign = folder.join(format!("{HISTORY}.age"));
@@ -245,6 +256,88 @@ fn another_encoding_in_an_encrypted_archive_is_neither_delivered_nor_absent() {
     vault.fetch("restore", HISTORY).fails(221, &["another program"]);
     vault.fetch("restore", ONE).succeeds();
     assert!(vault.sandbox.fetched() == content);
+}
+
+/// Every file as a plain archive of this cluster would hold it, in the folder of the encrypted one.
+fn put_plain(vault: &Vault, names: &[&str]) {
+    let root = vault.sandbox.make_archive("stray");
+    for name in names {
+        let push = ["--archive", root.to_str().unwrap(), &format!("pg_wal/{name}")].map(str::to_owned);
+        Run::of(vault.program("plain", "wal-push").args(push)).succeeds();
+        let object = format!("wal_005/{name}.zst");
+        fs::rename(root.join(&object), vault.sandbox.archive().join(&object)).unwrap();
+    }
+}
+
+#[test]
+fn a_plain_object_in_an_encrypted_archive_is_given_to_nobody_and_is_not_absent() {
+    let vault = Vault::new();
+    vault.store(ONE);
+    let third = "000000010000000000000003.partial";
+    vault.sandbox.segment(TWO);
+    vault.sandbox.wal(HISTORY, b"1\t0/300000\tx\n");
+    vault.sandbox.wal(third, &segment(third, MIB, CLUSTER, 3));
+    put_plain(&vault, &[TWO, HISTORY, third]);
+    fs::remove_file(vault.sandbox.data().join("pg_wal").join(HISTORY)).unwrap();
+    for name in [TWO, HISTORY] {
+        for host in ["plain", "primary"] {
+            vault.fetch(host, name).fails(220, &["is encrypted", "no identity", "HINT"]);
+        }
+        for host in ["restore", "both"] {
+            let key = format!("wal_005/{name}.zst");
+            vault
+                .fetch(host, name)
+                .fails(220, &["not encrypted, and the archive is", &key, "HINT", "quarantine"]);
+        }
+    }
+    vault.sandbox.nothing_fetched();
+    // Nor where a partial segment may stand in.
+    let mut fetch = vault.program("restore", "wal-fetch");
+    fetch.args(["--partial", "--timeout", "10s", "--archive"]).arg(vault.sandbox.archive());
+    let run = Run::of(fetch.args(["000000010000000000000003", "pg_wal/RECOVERYXLOG"]));
+    run.fails(220, &["not encrypted, and the archive is", third]);
+    vault.sandbox.nothing_fetched();
+    // It is found, and passed on by nobody.
+    let verified = vault.admin("restore", &["verify"]);
+    assert!(verified.code == Some(1) && verified.stdout.contains(TWO), "{verified:?}");
+    vault.init("primary", &vault.sandbox.path("copy")).says(0, &["is now the archive"]);
+    let copied = vault.copy("both", &[], "archive", "copy");
+    assert!(
+        copied.code == Some(1) && copied.stdout.contains("not encrypted, and the archive is"),
+        "{copied:?}"
+    );
+    let arrived = names(&vault.sandbox.path("copy").join("wal_005"));
+    assert_eq!(arrived, [format!("{ONE}.age")], "and nothing of the timeline of that history");
+    // A push stores the file encrypted, and the other one can be moved aside.
+    vault.push("primary", TWO).succeeds();
+    vault.fetch("restore", TWO).succeeds();
+    let key = format!("wal_005/{TWO}.zst");
+    vault.admin("restore", &["quarantine", "--force", &key]).says(0, &[&key]);
+    assert!(!vault.sandbox.objects().contains(&format!("{TWO}.zst")));
+}
+
+#[test]
+fn a_history_put_by_hand_lets_the_servers_own_one_be_archived_encrypted() {
+    let vault = Vault::new();
+    let of_two = "000000020000000000000001";
+    vault.store(ONE);
+    vault.sandbox.wal(of_two, &segment(of_two, MIB, CLUSTER, 1));
+    vault.push("primary", of_two).fails(0, &["warning", "no recovery finds its way"]);
+    // This server has other files of that timeline, and says that they belong together.
+    vault.sandbox.wal(HISTORY, b"1\t0/300000\tx\n");
+    fs::remove_file(vault.sandbox.data().join("pg_wal").join(of_two)).unwrap();
+    let next = "000000020000000000000002";
+    vault.sandbox.wal(next, &segment(next, MIB, CLUSTER, 2));
+    let stray = vault.sandbox.archive().join("wal_005").join(HISTORY);
+    let words = ["none of them is this server's", "HINT", "by hand", "which stores it encrypted", "remove"];
+    vault.push("primary", next).fails(12, &words);
+    fs::write(&stray, b"1\t0/300000\tx\n").unwrap();
+    vault.push("primary", next).succeeds();
+    fs::remove_file(&stray).unwrap();
+    vault.fetch("restore", HISTORY).succeeds();
+    assert_eq!(vault.sandbox.fetched(), b"1\t0/300000\tx\n");
+    let verified = vault.admin("restore", &["verify"]);
+    assert!(!verified.stdout.contains(HISTORY), "{verified:?}");
 }
 
 #[test]

@@ -132,6 +132,10 @@ impl Destination {
         }
     }
 
+    pub fn is_encrypted(&self) -> bool {
+        self.keys.is_some()
+    }
+
     /// The key of a WAL file.
     pub fn key_of(&self, name: WalName) -> String {
         let encryption = if self.keys.is_some() { Encryption::Age } else { Encryption::None };

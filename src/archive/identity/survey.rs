@@ -78,5 +78,8 @@ fn unreadable(storage: &dyn Storage, key: &str) -> Error {
             storage.place()
         ),
     )
-    .hint("archive to an empty prefix of its own")
+    .hint(format!(
+        "archive to an empty prefix of its own, made by \"wal-archive init\"; {}",
+        lookup::WAL_G_DECRYPTS
+    ))
 }

@@ -1,6 +1,7 @@
 //! The few objects that an inventory reads: history files.
 
 use super::{Content, Item, Unreadable};
+use crate::archive::lookup;
 use crate::archive::object::{Opener, Verdict};
 use crate::object::{Checks, Key};
 use crate::storage::{Error, Storage};
@@ -34,9 +35,9 @@ pub(super) fn read_text<T>(
         };
         failed.get_or_insert(Unreadable { key: key.as_str().to_owned(), damaged, reason });
     }
-    Err(failed.unwrap_or_else(|| Unreadable {
-        key: copies.first().map(|copy| copy.key.clone()).unwrap_or_default(),
-        damaged: false,
-        reason: "it is in an encoding that this version does not read".to_owned(),
+    Err(failed.unwrap_or_else(|| {
+        let key = copies.first().map(|copy| copy.key.clone()).unwrap_or_default();
+        let reason = format!("it is {}", lookup::unread(&key).0);
+        Unreadable { key, damaged: false, reason }
     }))
 }

@@ -39,6 +39,37 @@ pub fn copies(storage: &dyn Storage, name: WalName, plain: bool) -> Result<Copie
     Ok(found)
 }
 
+/// What WAL-G encrypts keeps the names of what it does not encrypt, and looks damaged.
+pub const WAL_G_DECRYPTS: &str =
+    "what WAL-G encrypted, \"wal-g wal-fetch NAME PATH\" decrypts where its key is";
+
+/// Why an object of a WAL file is not read in its archive, as the end of a sentence, and what to do about it.
+pub fn unread(key: &str) -> (&'static str, String) {
+    let stored = Stored::parse(key.strip_prefix(WAL_FOLDER).unwrap_or(key));
+    match stored.encoding() {
+        None => (
+            "in an encoding that this version does not read",
+            format!(
+                "if \"{key}\" is encrypted or encoded, decode it with the tool that stored it and put the plain file beside \
+                 it; if it is what an interrupted copy left behind, remove it"
+            ),
+        ),
+        Some(Encoding::Age) => (
+            "in age's encoding, and the archive is not encrypted",
+            format!(
+                "decrypt it and put the plain file beside it; \"wal-archive quarantine --force {key}\" moves it aside"
+            ),
+        ),
+        Some(_) => (
+            "not encrypted, and the archive is",
+            format!(
+                "find out who stored it; wal-push, or \"wal-archive copy\" from an archive that is not encrypted, stores \
+                 the file encrypted, and \"wal-archive quarantine --force {key}\" moves this one aside"
+            ),
+        ),
+    }
+}
+
 impl Copies {
     /// Leaves those that are read in such an archive; any other is as one that nobody can read.
     pub fn leave(&mut self, encryption: Encryption) {

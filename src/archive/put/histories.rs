@@ -16,7 +16,7 @@ use crate::archive::orphans::{COMPARED, Orphan, orphans, was_moved_aside};
 use crate::archive::put::compare::Stood;
 use crate::failure::Failure;
 use crate::object::key::WAL_FOLDER;
-use crate::object::{Encoder, Identity, Key, Sha256Sum};
+use crate::object::{Encoder, Encryption, Identity, Key, Sha256Sum};
 use crate::spool::Stored;
 use crate::storage::{Error, Storage, hides_what_is_missing};
 use crate::wal::{Timeline, TimelineHistory, WalName};
@@ -183,10 +183,18 @@ impl Histories<'_> {
             "\"{place}\" holds files of timeline {timeline}, \"{first}\" the first of them, but no history of it, and none \
              of them is this server's: another server used the same timeline id, or its history was lost"
         );
+        // In an encrypted archive it is only a sign, which is read by nobody.
+        let then = match self.identity.encryption {
+            Encryption::None => String::new(),
+            Encryption::Age => format!(
+                ", archive again, which stores it encrypted, and remove \"{place}/{WAL_FOLDER}{history}\"; until then a \
+                 wal-fetch of it is refused"
+            ),
+        };
         Err(Failure::new(Cause::Conflict, what).hint(format!(
             "bring \"{history}\" back from where it was written or from another destination (\"wal-archive copy\"), and \
              recover this server again, which then takes another id; if those files are this server's own, copy its \
-             \"{history}\" to \"{place}/{WAL_FOLDER}\" by hand; if nobody needs them, move each aside with \"wal-archive \
+             \"{history}\" to \"{place}/{WAL_FOLDER}\" by hand{then}; if nobody needs them, move each aside with \"wal-archive \
              quarantine --force --from {place} KEY\""
         )))
     }

@@ -2,6 +2,7 @@
 
 use super::header::{Header, Malformed};
 use super::keys::{FileKey, Identity, KeyError, Recipient, X25519, check};
+use crate::object::Sha256Sum;
 
 /// Private keys.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -18,6 +19,12 @@ impl Identities {
 
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+
+    /// By which sets of them are told apart; it says nothing of the keys.
+    pub fn sum(&self) -> Sha256Sum {
+        let ids: String = self.iter().map(|identity| identity.recipient().id().to_string()).collect();
+        Sha256Sum::of(ids.as_bytes())
     }
 
     pub fn iter(&self) -> impl Iterator<Item = &Identity> {

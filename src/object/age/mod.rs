@@ -31,4 +31,4 @@ pub use identities::{Identities, recipients};
 pub use keyring::{Keyring, NO_KEYS};
 pub use keys::{FileKey, Id, Identity, KeyError, Recipient};
 pub use seal::{Comparison, MAX_RECIPIENTS, Seal, Tagged};
-pub use sealed::{Content, Sealed, Sealer, decode, decode_with, read_seal};
+pub use sealed::{Content, Sealed, Sealer, decode, decode_with, opens, read_seal};

@@ -137,6 +137,13 @@ pub fn read_seal(beginning: &[u8], object_len: u64) -> Result<(Seal, Vec<u8>), M
     Ok((seal, header.text().to_vec()))
 }
 
+/// Whether one of the identities decrypts the object with this header.
+pub fn opens(identities: &Identities, header: &[u8]) -> bool {
+    let Ok(header) = Header::read(header) else { return false };
+    let fits = |key: &FileKey| matches!(mac_fits(key, &header), Ok(true));
+    identities.unwrap(&header).is_ok_and(|found| found.is_some_and(|(_, key)| fits(&key)))
+}
+
 /// The header, and what was read beyond it.
 fn read_header(object: &mut dyn Read) -> Result<(Header, Vec<u8>), DecodeError> {
     let mut bytes = Vec::with_capacity(MAX_LEN);
