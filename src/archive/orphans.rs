@@ -59,11 +59,11 @@ impl Orphan {
 }
 
 /// Whether a copy of this history was moved aside, by what its label says, or one that does not say
-/// what it was.
-pub fn was_moved_aside(storage: &dyn Storage, history: WalName, sum: &Sha256Sum) -> Result<bool> {
+/// what it was. `sum`: of the history, where it is known.
+pub fn was_moved_aside(storage: &dyn Storage, history: WalName, sum: Option<&Sha256Sum>) -> Result<bool> {
     for key in quarantine::moved_before(storage, history)?.iter().filter_map(|key| Key::parse(key)) {
         match label(storage, &key)? {
-            Label::Ours(theirs) if theirs.sha256 != *sum => {}
+            Label::Ours(theirs) if sum.is_some_and(|sum| theirs.sha256 != *sum) => {}
             _ => return Ok(true),
         }
     }

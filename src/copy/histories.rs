@@ -3,7 +3,7 @@
 //! of two servers.
 
 use super::names::Named;
-use super::one::{Done, own_trailer};
+use super::one::{Done, own_seal, own_trailer};
 use super::{Copier, SharedReport};
 use crate::archive::lookup;
 use crate::archive::object::Verdict;
@@ -13,9 +13,18 @@ use crate::object::{Key, Sha256Sum};
 use crate::storage::{Error, Kind, Result};
 use crate::wal::{Timeline, TimelineHistory, WalName};
 use std::collections::BTreeSet;
+use std::io;
 
 /// The timelines of which nothing may be brought.
 pub(super) type HeldBack = BTreeSet<Timeline>;
+
+/// What is known of a history.
+enum Content {
+    /// What it says, and its sum.
+    Read(TimelineHistory, Sha256Sum),
+    /// That it is whole; nothing here decrypts it.
+    Sealed,
+}
 
 /// What became of a history.
 enum Came {
@@ -70,12 +79,19 @@ impl Copier<'_> {
             return Ok(Came::There);
         }
         let content = self.content(named)?;
-        let ancestors = content.iter().flat_map(|(history, _)| &history.ancestors);
-        if ancestors.into_iter().any(|ancestor| held_back.contains(&ancestor.timeline)) {
+        let descends = match &content {
+            Some(Content::Read(history, _)) => {
+                history.ancestors.iter().any(|ancestor| held_back.contains(&ancestor.timeline))
+            }
+            // From which one it descends is not seen.
+            Some(Content::Sealed) => !held_back.is_empty(),
+            None => false,
+        };
+        if descends {
             return Ok(Came::Descends);
         }
-        if let Some((_, sum)) = &content
-            && let Some(finding) = self.orphans_of_another(named.name, sum)?
+        if let Some(content) = &content
+            && let Some(finding) = self.orphans_of_another(named.name, content)?
         {
             done.findings.push(finding);
             return Ok(Came::NotThere);
@@ -92,38 +108,50 @@ impl Copier<'_> {
         Ok(Came::NotThere)
     }
 
-    /// What the source's history says, and its sum.
-    fn content(&self, named: &Named) -> Result<Option<(TimelineHistory, Sha256Sum)>> {
+    fn content(&self, named: &Named) -> Result<Option<Content>> {
         for key in &named.copies {
             let mut text = Vec::new();
             let opened = self.opener.open(self.from, key, &mut text)?.map(|opened| opened.verdict);
             let history = TimelineHistory::parse(named.name.timeline(), &text);
-            if let (Some(Verdict::Intact(decoded)), Ok(history)) = (opened, history) {
-                return Ok(Some((history, decoded.sha256)));
+            match (opened, history) {
+                (Some(Verdict::Intact(decoded)), Ok(history)) => {
+                    return Ok(Some(Content::Read(history, decoded.sha256)));
+                }
+                (Some(Verdict::Shut(_)), _) => return Ok(Some(Content::Sealed)),
+                _ => {}
             }
         }
         Ok(None)
     }
 
-    /// Whether the destination holds a history that can be read, and that is not another one than the
-    /// source's damaged one was by its trailer.
+    /// Whether the destination holds a history that is whole, and that is not another one than the
+    /// source's damaged one was by its label.
     fn has_history_like(&self, named: &Named) -> Result<bool> {
         let Some(theirs) = self.history_there(named.name)? else { return Ok(false) };
         for key in &named.copies {
-            if let Some(was) = own_trailer(self.from, key)?
-                && was.sha256 != theirs
-            {
+            let differs = match &theirs {
+                Verdict::Intact(there) => {
+                    let was = own_trailer(self.from, key)?;
+                    was.is_some_and(|was| was.sha256 != there.sha256)
+                }
+                Verdict::Shut(there) => own_seal(self.from, key)?.is_some_and(|was| !was.is_like(there)),
+                _ => false,
+            };
+            if differs {
                 return Ok(false);
             }
         }
         Ok(true)
     }
 
-    /// The sum of the destination's history, where it holds one that can be read.
-    fn history_there(&self, name: WalName) -> Result<Option<Sha256Sum>> {
-        for key in lookup::copies(self.to, name, self.other_encodings)?.keys {
-            if let Some(decoded) = self.opener.intact(self.to, &key)? {
-                return Ok(Some(decoded.sha256));
+    /// The destination's history, where it holds one that is whole.
+    fn history_there(&self, name: WalName) -> Result<Option<Verdict>> {
+        let mut copies = lookup::copies(self.to, name, self.other_encodings)?;
+        copies.leave(self.encryption.1);
+        for key in copies.keys {
+            let opened = self.opener.open(self.to, &key, &mut io::sink())?.map(|opened| opened.verdict);
+            if let Some(whole @ (Verdict::Intact(_) | Verdict::Shut(_))) = opened {
+                return Ok(Some(whole));
             }
         }
         Ok(None)
@@ -131,7 +159,7 @@ impl Copier<'_> {
 
     /// Files at the destination of a timeline that has no history there, where none of them is the
     /// source's.
-    fn orphans_of_another(&self, history: WalName, sum: &Sha256Sum) -> Result<Option<Finding>> {
+    fn orphans_of_another(&self, history: WalName, content: &Content) -> Result<Option<Finding>> {
         let timeline = history.timeline();
         let orphans = orphans(self.to, timeline, self.other_encodings)?;
         let Some(Orphan { key: first, .. }) = orphans.first() else { return Ok(None) };
@@ -140,6 +168,10 @@ impl Copier<'_> {
                 return Ok(None);
             }
         }
+        let sum = match content {
+            Content::Read(_, sum) => Some(sum),
+            Content::Sealed => None,
+        };
         if was_moved_aside(self.to, history, sum)? {
             return Ok(None);
         }
@@ -157,9 +189,17 @@ impl Copier<'_> {
         if let Some(key) = variant {
             return self.from.list(key.as_str(), "")?.next().transpose().map(|found| found.is_some());
         }
-        for key in lookup::copies(self.from, orphan.name, true)?.keys {
+        let mut copies = lookup::copies(self.from, orphan.name, true)?;
+        copies.leave(self.encryption.0);
+        for key in copies.keys {
             if let Some(sum) = self.opener.intact(self.from, &key)?.map(|decoded| decoded.sha256)
                 && orphan.holds(self.to, &sum, &self.opener)?
+            {
+                return Ok(true);
+            }
+            if self.passes_on
+                && let (Some(there), Some(here)) = (Key::parse(&orphan.key), own_seal(self.from, &key)?)
+                && own_seal(self.to, &there)?.is_some_and(|there| there.is_like(&here))
             {
                 return Ok(true);
             }

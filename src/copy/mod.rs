@@ -8,6 +8,9 @@
 //! History files come first and the rest in order, so that a reader of the destination never sees a
 //! timeline without its history, and never the files of one server under the history of another. Until a copy has ended without findings its destination is no
 //! archive to recover from: PostgreSQL would take its end for the end of the WAL.
+//!
+//! Encrypted objects are passed on by whoever has no identity, too: what is stored is proved to be what was
+//! written, and compared by the tags of the recipients.
 
 mod histories;
 mod names;
@@ -83,6 +86,8 @@ pub struct Copied {
     /// Files that were not looked at, since the history of their timeline is not the same at the
     /// destination, or could not be brought there.
     pub held_back: u64,
+    /// Of those copied, the ones that nothing here decrypts: their stored bytes were proved.
+    pub sealed: u64,
     /// Of those copied, the ones that are encrypted for none of the destination's recipients.
     pub for_others: u64,
     /// Bytes created, as stored.
@@ -99,7 +104,7 @@ pub struct Copied {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Brought {
-    Created { bytes: u64, encoded: bool, for_others: bool },
+    Created { bytes: u64, encoded: bool, for_others: bool, sealed: bool },
     Repaired { bytes: u64 },
     Identical,
     Left,
@@ -191,6 +196,7 @@ fn refuse_to_convert(request: &Request<'_>, encryption: (Encryption, Encryption)
     let (from, to) = (request.from.place(), request.to.place());
     let refuse = |what: String, hint: &str| Err(Failure::new((), what).hint(hint));
     match encryption {
+        (Encryption::Age, Encryption::Age) if request.encrypted == Encrypted::PassOn => Ok(()),
         (Encryption::Age, _) if request.from.keys().identities.is_empty() => refuse(
             format!("\"{from}\" is encrypted, and there is no identity to decrypt and prove it"),
             SHUT_HINT,
@@ -289,7 +295,8 @@ impl SharedReport<'_> {
         report.seen += 1;
         for outcome in done.outcomes {
             match outcome {
-                Brought::Created { bytes, encoded, for_others } => {
+                Brought::Created { bytes, encoded, for_others, sealed } => {
+                    report.sealed += u64::from(sealed);
                     report.for_others += u64::from(for_others);
                     *(if encoded { &mut report.encoded } else { &mut report.copied }) += 1;
                     report.bytes += bytes;

@@ -24,7 +24,8 @@ pub(super) struct Done {
 struct Object {
     body: Body,
     size: u64,
-    sha256: Sha256Sum,
+    /// Of what it holds; `None` where that was not decrypted.
+    sha256: Option<Sha256Sum>,
     /// What it says of itself, where it is encrypted.
     seal: Option<Seal>,
     /// Where the source has it, and whether it is there as it is to stand here.
@@ -32,10 +33,17 @@ struct Object {
     ours: bool,
 }
 
+/// What a copy at the source holds.
+enum Held {
+    File(Decoded),
+    /// The very bytes that were written; nothing here decrypts them.
+    Sealed(Seal),
+}
+
 /// An intact copy at the source.
 struct Good {
     kept: Kept,
-    decoded: Decoded,
+    held: Held,
     /// What it holds, where it was kept while it was read.
     raw: Option<Body>,
 }
@@ -45,7 +53,40 @@ impl Object {
     fn variant(&self, name: WalName) -> Key {
         match &self.seal {
             Some(seal) => Key::variant(name, &seal.digits(), Encryption::Age),
-            None => Key::variant(name, &self.sha256.short(), Encryption::None),
+            None => Key::variant(name, &self.short(), Encryption::None),
+        }
+    }
+}
+
+impl Object {
+    fn short(&self) -> String {
+        self.sha256.map(|sum| sum.short()).unwrap_or_default()
+    }
+
+    /// Whether what is at the destination holds the same; `None` where nobody here can tell. `known`: the
+    /// recipients whose tags can be made.
+    fn is_same(&self, there: &Verdict, known: &[Recipient]) -> Option<bool> {
+        let by_tags = |seal: &Seal| self.seal.as_ref().map(|own| own.compare_with(seal));
+        let by_sum = |seal: &Seal| self.sha256.map(|sum| seal.compare(&sum, known));
+        let told = match there {
+            Verdict::Intact(decoded) if decoded.size != self.size => Comparison::Different,
+            Verdict::Shut(seal) if seal.size != self.size => Comparison::Different,
+            Verdict::Intact(decoded) => match (self.sha256, &self.seal) {
+                (Some(sum), _) if sum == decoded.sha256 => Comparison::Same,
+                (Some(_), _) => Comparison::Different,
+                (None, Some(own)) => own.compare(&decoded.sha256, known),
+                (None, None) => Comparison::CannotTell,
+            },
+            Verdict::Shut(seal) => match by_tags(seal) {
+                Some(told @ (Comparison::Same | Comparison::Different)) => told,
+                _ => by_sum(seal).unwrap_or(Comparison::CannotTell),
+            },
+            Verdict::Damaged(_) | Verdict::OtherCluster(_) | Verdict::Unread => Comparison::CannotTell,
+        };
+        match told {
+            Comparison::Same => Some(true),
+            Comparison::Different => Some(false),
+            Comparison::CannotTell => None,
         }
     }
 }
@@ -127,14 +168,24 @@ impl Copier<'_> {
         to: &Key,
         faults: &mut Vec<Finding>,
     ) -> Result<Option<Object>> {
-        let Some(Good { kept, decoded, raw }) = self.first_intact(name, from, to, faults)? else {
+        let Some(Good { kept, held, raw }) = self.first_intact(name, from, to, faults)? else {
             return Ok(None);
         };
-        let (size, sha256, source) = (decoded.size, decoded.sha256, kept.key);
+        let source = kept.key;
+        let decoded = match held {
+            Held::File(decoded) => decoded,
+            Held::Sealed(seal) => {
+                let size = seal.size;
+                let seal = Some(seal);
+                return Ok(Some(Object { body: kept.body, size, sha256: None, seal, source, ours: true }));
+            }
+        };
+        let (size, sha256) = (decoded.size, decoded.sha256);
         let ours = decoded.trailer.is_some() && self.passes_on;
         // Another tool's zstd under our own key cannot be replaced, and need not be.
         if ours || self.in_place && source == *to {
             let seal = seal_of(&kept.body).filter(|_| self.encryption.0 == Encryption::Age);
+            let sha256 = Some(sha256);
             return Ok(Some(Object { body: kept.body, size, sha256, seal, source, ours }));
         }
         let raw = match raw {
@@ -151,6 +202,7 @@ impl Copier<'_> {
         let objects = self.encode(name, &decoded, &raw)?;
         let seal = objects.seal().map(|(seal, _)| seal.clone());
         let body = objects.stored(self.encryption.1).cloned();
+        let sha256 = Some(sha256);
         Ok(body.map(|body| Object { body, size, sha256, seal, source, ours }))
     }
 
@@ -171,15 +223,20 @@ impl Copier<'_> {
             let Some(kept) = self.opener.keep(self.from, key, output)? else { continue };
             let decoded = match &kept.verdict {
                 Verdict::Intact(decoded) => decoded.clone(),
+                // Ours alone, so no other copy is looked at.
+                Verdict::Shut(seal) if self.passes_on && good.is_none() => {
+                    let held = Held::Sealed(seal.clone());
+                    return Ok(Some(Good { kept, held, raw: None }));
+                }
                 verdict => {
                     faults.push(not_intact(self.from, name, key, verdict));
                     continue;
                 }
             };
             match &good {
-                Some(first) if first.decoded.sha256 != decoded.sha256 => {
+                Some(Good { kept: first, held: Held::File(other), .. }) if other.sha256 != decoded.sha256 => {
                     let what =
-                        format!("\"{key}\" is intact and differs from \"{}\", which is, too", first.kept.key);
+                        format!("\"{key}\" is intact and differs from \"{}\", which is, too", first.key);
                     let finding = Finding::new(FindingKind::Conflict, name, self.from.place(), what);
                     faults.push(finding.key(key));
                     return Ok(None);
@@ -187,7 +244,7 @@ impl Copier<'_> {
                 Some(_) => {}
                 None => {
                     let ours = decoded.trailer.is_some();
-                    good = Some(Good { kept, decoded, raw: raw.map(BodyWriter::finish) });
+                    good = Some(Good { kept, held: Held::File(decoded), raw: raw.map(BodyWriter::finish) });
                     if ours {
                         break;
                     }
@@ -234,6 +291,7 @@ impl Copier<'_> {
                 Others::Free(repaired) => set_aside = repaired,
             }
         }
+        let known = self.to.keys().known();
         // Again where it vanishes between "exists" and the look at it, or was moved aside.
         for _ in 0..4 {
             match self.to.create(to, &object.body) {
@@ -244,6 +302,7 @@ impl Copier<'_> {
                             bytes: object.body.len(),
                             encoded: !object.ours,
                             for_others: self.is_for_others(object),
+                            sealed: object.sha256.is_none(),
                         },
                     });
                     return Ok(());
@@ -252,29 +311,24 @@ impl Copier<'_> {
                 Err(error) => return Err(error),
             }
             let Some(there) = self.opener.keep(self.to, to, &mut io::sink())? else { continue };
-            match &there.verdict {
-                Verdict::Intact(decoded) if same_content(decoded, object) => {
+            match (&there.verdict, object.is_same(&there.verdict, &known)) {
+                (_, Some(true)) => {
                     // Whoever wrote it may have died before it was durable.
                     self.to.make_durable(to)?;
                     done.outcomes.push(Brought::Identical);
                     return Ok(());
                 }
                 // Two standbys promoted from one parent leave different ones; push keeps both, too.
-                Verdict::Intact(_)
+                (_, Some(false))
                     if matches!(name, WalName::Partial(_)) && *to == Key::of(name, self.encryption.1) =>
                 {
                     return self.put(name, object, &object.variant(name), done);
                 }
-                Verdict::Damaged(_) | Verdict::OtherCluster(_) if self.repair => {
+                (Verdict::Damaged(_) | Verdict::OtherCluster(_), _) if self.repair => {
                     quarantine::set_aside(self.to, &there, name, false)?;
                     set_aside = true;
                 }
-                Verdict::Shut(seal) if self.is_shown_alike(seal, object) => {
-                    self.to.make_durable(to)?;
-                    done.outcomes.push(Brought::Identical);
-                    return Ok(());
-                }
-                verdict => {
+                (verdict, _) => {
                     done.findings.push(self.found_there(name, object, to, verdict));
                     return Ok(());
                 }
@@ -282,12 +336,6 @@ impl Copier<'_> {
         }
         let what = format!("\"{}/{to}\" comes and goes", self.to.place());
         Err(Error::new(Kind::Unavailable, what))
-    }
-
-    /// Whether the tags of what nobody here decrypts are those of this file.
-    fn is_shown_alike(&self, seal: &Seal, object: &Object) -> bool {
-        let same = seal.compare(&object.sha256, &self.to.keys().known()) == Comparison::Same;
-        same && seal.size == object.size
     }
 
     /// Whether none of those for whom the destination encrypts could read it.
@@ -304,7 +352,7 @@ impl Copier<'_> {
         for key in around.keys.iter().filter(|key| *key != to) {
             let Some(there) = self.opener.keep(self.to, key, &mut io::sink())? else { continue };
             match &there.verdict {
-                Verdict::Intact(decoded) if same_content(decoded, object) => {
+                verdict if object.is_same(verdict, &[]) == Some(true) => {
                     self.to.make_durable(key)?;
                     done.outcomes.push(Brought::Identical);
                     return Ok(Others::Settled);
@@ -330,16 +378,23 @@ impl Copier<'_> {
     }
 
     fn found_there(&self, name: WalName, object: &Object, key: &Key, verdict: &Verdict) -> Finding {
-        let Verdict::Intact(decoded) = verdict else { return not_intact(self.to, name, key, verdict) };
-        let what = format!(
-            "\"{key}\" is intact and differs from \"{}/{}\": {} bytes and sha256 {}, there {} bytes and {}",
-            self.from.place(),
-            object.source,
-            decoded.size,
-            decoded.sha256.short(),
-            object.size,
-            object.sha256.short()
-        );
+        let theirs = format!("\"{}/{}\"", self.from.place(), object.source);
+        let what = match verdict {
+            Verdict::Intact(decoded) => format!(
+                "\"{key}\" is intact and differs from {theirs}: {} bytes and sha256 {}, there {} bytes and {}",
+                decoded.size,
+                decoded.sha256.short(),
+                object.size,
+                object.sha256.map_or_else(|| "another one, by its tags".to_owned(), |sum| sum.short())
+            ),
+            Verdict::Shut(seal) if object.is_same(verdict, &self.to.keys().known()) == Some(false) => {
+                format!(
+                    "\"{key}\" is not decrypted here, and by its tags and sizes differs from {theirs}: {} bytes, there {}",
+                    seal.size, object.size
+                )
+            }
+            verdict => return not_intact(self.to, name, key, verdict),
+        };
         Finding::new(FindingKind::Conflict, name, self.to.place(), what).key(key).hint(
             "find out which of both belongs to this history; \"wal-archive quarantine --force\" moves the other one aside",
         )
@@ -382,10 +437,6 @@ fn room() -> BodyWriter {
     BodyWriter::new(vec![std::env::temp_dir()])
 }
 
-fn same_content(decoded: &Decoded, object: &Object) -> bool {
-    (decoded.size, decoded.sha256) == (object.size, object.sha256)
-}
-
 fn same(one: &Trailer, other: &Trailer) -> bool {
     (one.name, one.size, one.sha256) == (other.name, other.size, other.sha256)
 }
@@ -401,7 +452,7 @@ pub(super) fn own_trailer(storage: &dyn Storage, key: &Key) -> Result<Option<Tra
 }
 
 /// The same of an encrypted one.
-fn own_seal(storage: &dyn Storage, key: &Key) -> Result<Option<Seal>> {
+pub(super) fn own_seal(storage: &dyn Storage, key: &Key) -> Result<Option<Seal>> {
     match label(storage, key) {
         Ok(Label::Sealed(seal, _)) => Ok(Some(seal)),
         Ok(Label::None | Label::Ours(_) | Label::Damaged(_)) => Ok(None),

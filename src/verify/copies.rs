@@ -4,13 +4,15 @@
 //! alone after that has been said once.
 
 use super::Count;
-use super::examine::{Seen, Wrong, examine};
+use super::examine::{Content, Seen, Wrong, examine};
 use super::files::WalFile;
 use super::objects::Objects;
 use crate::archive::identity;
 use crate::archive::inventory::Inventory;
+use crate::archive::object::SHUT_HINT;
 use crate::finding::{Finding, FindingKind};
-use crate::object::{Key, Sha256Sum, Stored};
+use crate::object::age::Recipient;
+use crate::object::{Key, Stored};
 use crate::storage::giving_up::FAILED_OBJECTS;
 use crate::storage::{Error, Kind, Storage};
 use crate::wal::WalName;
@@ -58,7 +60,7 @@ impl Objects<'_> {
     /// walked in.
     pub(super) fn look_at(&self, file: &WalFile, with_records: bool, answer: &mut (dyn FnMut(Piece) + Send)) {
         let mut outcome = FileChecked::default();
-        let mut intact: Vec<(&FileCopy, Sha256Sum)> = Vec::new();
+        let mut intact: Vec<(&FileCopy, Content)> = Vec::new();
         for copy in &file.copies {
             let at = copy.destination;
             let (Some(storage), Some(inventory), Some(patience)) =
@@ -83,9 +85,12 @@ impl Objects<'_> {
                     of_object(&mut outcome);
                     outcome.count.raw += seen.raw.unwrap_or(0);
                     outcome.count.shut += u64::from(seen.is_shut);
+                    if seen.is_shut && with_records {
+                        outcome.findings.push(not_walked(inventory, file.name, copy));
+                    }
                     if matches!(copy.stored, Stored::Wal(..)) {
                         outcome.intact = true;
-                        intact.extend(seen.sha256.map(|sum| (copy, sum)));
+                        intact.push((copy, seen.content));
                     }
                 }
                 Ok(Err(wrong)) => {
@@ -117,7 +122,7 @@ impl Objects<'_> {
             return examine(storage, inventory, name, copy, self.options, &mut io::sink());
         };
         let seen = examine(storage, inventory, name, copy, self.options, &mut Pipe(&mut *to));
-        let intact = matches!(seen, Ok(Ok(_)));
+        let intact = matches!(&seen, Ok(Ok(seen)) if !seen.is_shut);
         to(match copy.stored.partial() {
             Some(_) => Piece::Partial(copy.stored.title().filter(|_| intact)),
             None => Piece::Copy(intact),
@@ -144,9 +149,12 @@ impl Objects<'_> {
 
     /// Intact copies of one file must be equal; a variant is what differs on purpose. Destinations may
     /// have got the partial segments of two promoted servers in different order.
-    fn compare(&self, name: WalName, intact: &[(&FileCopy, Sha256Sum)]) -> Option<Finding> {
-        let (first, sum) = intact.first()?;
-        let (other, _) = intact.iter().find(|(_, other)| other != sum)?;
+    fn compare(&self, name: WalName, intact: &[(&FileCopy, Content)]) -> Option<Finding> {
+        let known: Vec<Recipient> = self.storages.iter().flat_map(|storage| storage.keys().known()).collect();
+        let (first, other) = (1..).zip(intact).find_map(|(next, (first, content))| {
+            let mut others = intact.get(next..)?.iter();
+            others.find(|(_, other)| content.differs(other, &known)).map(|(other, _)| (first, other))
+        })?;
         let place = |copy: &FileCopy| self.inventories.get(copy.destination).map_or("", |i| i.place.as_str());
         let kind =
             if first.destination == other.destination { FindingKind::Conflict } else { FindingKind::Differs };
@@ -192,6 +200,12 @@ impl Patience {
         let what = format!("the destination {why}, and was asked for nothing more: {error}");
         (!before).then(|| finding("archive.json", what))
     }
+}
+
+/// Its records are those of nobody who cannot decrypt it.
+fn not_walked(inventory: &Inventory, name: WalName, copy: &FileCopy) -> Finding {
+    let what = format!("the records of \"{}\" were not walked, as no identity here decrypts it", copy.key);
+    Finding::new(FindingKind::NotRead, name, &inventory.place, what).key(&copy.key).hint(SHUT_HINT)
 }
 
 /// Hands raw bytes over to whoever walks the records.

@@ -6,6 +6,7 @@ use super::{Depth, Options};
 use crate::archive::inventory::Inventory;
 use crate::archive::object::{Label, Opener, Verdict, label};
 use crate::finding::FindingKind;
+use crate::object::age::{Comparison, Recipient, Seal};
 use crate::object::{Encoding, Sha256Sum, Stored};
 use crate::storage::{self, Error, Storage};
 use crate::wal::WalName;
@@ -15,9 +16,32 @@ use std::io::Write;
 pub(super) struct Seen {
     /// The size of what it holds; not known of another tool's object that was not decoded.
     pub(super) raw: Option<u64>,
-    pub(super) sha256: Option<Sha256Sum>,
+    pub(super) content: Content,
     /// Whether no identity decrypts it, so that only its stored bytes were proved.
     pub(super) is_shut: bool,
+}
+
+/// By which the content of one copy is compared with that of another.
+pub(super) enum Content {
+    Sum(Sha256Sum),
+    /// What an encrypted object says of it to everybody.
+    Sealed(Box<Seal>),
+    NotKnown,
+}
+
+impl Content {
+    /// Whether it is known to be another one. `known`: the recipients whose tags can be made.
+    pub(super) fn differs(&self, other: &Content, known: &[Recipient]) -> bool {
+        let told = match (self, other) {
+            (Content::Sum(one), Content::Sum(other)) => return one != other,
+            (Content::Sum(sum), Content::Sealed(seal)) | (Content::Sealed(seal), Content::Sum(sum)) => {
+                seal.compare(sum, known)
+            }
+            (Content::Sealed(one), Content::Sealed(other)) => one.compare_with(other),
+            (Content::NotKnown, _) | (_, Content::NotKnown) => return false,
+        };
+        told == Comparison::Different
+    }
 }
 
 /// Why it is not what its name says.
@@ -41,9 +65,11 @@ pub(super) fn examine(
     let gone = || Error::new(storage::Kind::NotFound, format!("\"{}\" is not there any more", copy.key));
     Ok(match opened.ok_or_else(gone)?.verdict {
         Verdict::Intact(decoded) => {
-            Ok(Seen { raw: Some(decoded.size), sha256: Some(decoded.sha256), is_shut: false })
+            Ok(Seen { raw: Some(decoded.size), content: Content::Sum(decoded.sha256), is_shut: false })
         }
-        Verdict::Shut(_) => Ok(Seen { raw: None, sha256: None, is_shut: true }),
+        Verdict::Shut(seal) => {
+            Ok(Seen { raw: None, content: Content::Sealed(Box::new(seal)), is_shut: true })
+        }
         verdict => Err(wrong(verdict)),
     })
 }
@@ -74,7 +100,9 @@ fn examine_label(
     }
     let unlabelled = |raw: Option<u64>| {
         let misfit = raw.and_then(|raw| opener.misfit(&copy.key, name, raw, None, None));
-        Ok(misfit.map_or(Ok(Seen { raw, sha256: None, is_shut: false }), |verdict| Err(wrong(verdict))))
+        Ok(misfit.map_or(Ok(Seen { raw, content: Content::NotKnown, is_shut: false }), |verdict| {
+            Err(wrong(verdict))
+        }))
     };
     match copy.stored {
         Stored::Wal(_, Encoding::Zstd | Encoding::Age) | Stored::Variant(..) => {}
@@ -84,11 +112,15 @@ fn examine_label(
     match label(storage, &copy.key)? {
         Label::Ours(trailer) => Ok(match opener.contradiction(&copy.key, name, &trailer) {
             Some(verdict) => Err(wrong(verdict)),
-            None => Ok(Seen { raw: Some(trailer.size), sha256: Some(trailer.sha256), is_shut: false }),
+            None => {
+                Ok(Seen { raw: Some(trailer.size), content: Content::Sum(trailer.sha256), is_shut: false })
+            }
         }),
         Label::Sealed(seal, _) => Ok(match opener.contradiction_of_seal(&copy.key, name, &seal) {
             Some(verdict) => Err(wrong(verdict)),
-            None => Ok(Seen { raw: Some(seal.size), sha256: None, is_shut: false }),
+            None => {
+                Ok(Seen { raw: Some(seal.size), content: Content::Sealed(Box::new(seal)), is_shut: false })
+            }
         }),
         Label::None if inventory.is_own() || matches!(copy.stored, Stored::Variant(..)) => {
             damaged("it has no trailer at its end, so it was cut, or another program stored it")

@@ -111,7 +111,8 @@ pub fn verify(
     let scope = options.scope(since(options.since, &inventories, &storages, now)?);
     await_arrivals(&storages, &mut inventories, now);
     let names = by_names(&inventories, &scope).ok_or_else(no_destination)?;
-    let is_unknown = names.union.backups.is_empty() || names.needs.is_empty();
+    let is_unread = names.union.backups.iter().all(|backup| backup.content.is_err());
+    let is_unknown = is_unread || names.needs.is_empty();
     if let (Some(label), true) = (&options.label, is_unknown) {
         let what = format!("no backup with the label \"{label}\" can be recovered from here");
         return Err(Failure::new((), what).hint("\"wal-archive list\" shows the backups and their labels"));

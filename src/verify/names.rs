@@ -209,7 +209,8 @@ impl ByNames {
     }
 
     fn look_at_content<T>(&mut self, inventory: &Inventory, name: WalName, content: &Content<T>) {
-        let Err(file) = content else { return };
+        // That it was not decrypted is told of all such objects together.
+        let Some(file) = content.as_ref().err().filter(|file| !file.shut) else { return };
         let what = format!("\"{}\" cannot be used: {}", file.key, file.reason);
         let finding = unreadable(inventory, name, file, what);
         self.findings.push(finding.hint("restore the object from another destination or server"));

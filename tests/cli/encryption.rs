@@ -102,6 +102,12 @@ impl Vault {
     }
 }
 
+/// A run that went well, and what its table says.
+fn tells(run: &Run, words: &[&str]) {
+    let missing = words.iter().find(|words| !run.stdout.contains(**words));
+    assert!(run.code == Some(0) && missing.is_none(), "expected {missing:?}: {run:?}");
+}
+
 #[test]
 fn a_server_with_only_a_public_key_archives_and_only_the_private_one_reads_it() {
     let vault = Vault::new();
@@ -420,6 +426,68 @@ fn verify_with_the_key_proves_content_and_without_it_the_stored_bytes() {
 }
 
 #[test]
+fn verify_without_a_key_proves_names_and_stored_bytes_of_every_timeline_and_compares_copies_by_tags() {
+    let vault = Vault::new();
+    let names: Vec<String> = (1..=5).map(|n| format!("0000000{}00000000{n:08X}", 1 + n / 4)).collect();
+    vault.sandbox.wal(HISTORY, b"1\t0/400000\tx\n");
+    let backup = format!("{ONE}.00000028.backup");
+    let text = format!(
+        "START WAL LOCATION: 0/100028 (file {ONE})\nSTOP WAL LOCATION: 0/100100 (file {ONE})\n\
+         CHECKPOINT LOCATION: 0/100060\nBACKUP METHOD: streamed\nBACKUP FROM: primary\n\
+         START TIME: 2026-11-26 00:00:00 UTC\nLABEL: nightly\nSTART TIMELINE: 1\n\
+         STOP TIME: 2026-11-26 00:00:01 UTC\nSTOP TIMELINE: 1\n"
+    );
+    for name in &names {
+        vault.store(name);
+    }
+    vault.sandbox.wal(&backup, text.as_bytes());
+    vault.push("primary", &backup).succeeds();
+    keygen(&vault.sandbox, "stranger");
+    vault.configure("wrong", &format!("identity_file = \"{}\"\n", vault.sandbox.path("stranger").display()));
+    let blind = ["plain", "primary", "wrong"];
+    is_sound(&vault, "archive", &blind);
+    is_sound(&vault, "archive", &["restore"]);
+    for host in blind {
+        let run = vault.admin(host, &["verify"]);
+        assert!(run.stdout.contains("7 objects not decrypted") && run.stdout.contains("fork"), "{run:?}");
+        let run = vault.admin(host, &["verify", "--quick"]);
+        assert_eq!(run.code, Some(0), "{run:?}");
+        assert_eq!(vault.admin(host, &["verify", "--records"]).code, Some(2));
+        assert_eq!(vault.admin(host, &["verify", "--backup", "nightly"]).code, Some(2));
+    }
+    // Both copies are of the same file, or they are not.
+    let root = vault.sandbox.path("second");
+    vault.init("primary", &root).says(0, &["is now the archive"]);
+    tells(&vault.copy("primary", &[], "archive", "second"), &["copied     7"]);
+    let both = |host: &str, how: &[&str]| {
+        let second = root.display().to_string();
+        vault.admin(host, &[&["verify", "--archive", second.as_str()], how].concat())
+    };
+    for host in blind {
+        assert_eq!(both(host, &[]).code, Some(0));
+    }
+    fs::remove_file(root.join("wal_005").join(format!("{TWO}.age"))).unwrap();
+    vault.sandbox.wal(TWO, &segment(TWO, MIB, CLUSTER, 55));
+    let mut push = vault.program("primary", "wal-push");
+    Run::of(push.arg("--archive").arg(&root).arg(format!("pg_wal/{TWO}"))).succeeds();
+    for host in ["plain", "primary", "wrong", "restore"] {
+        for how in [&[][..], &["--quick"]] {
+            let run = both(host, how);
+            assert!(run.code == Some(1) && run.stdout.contains("hold different content"), "{host}: {run:?}");
+        }
+    }
+    // A segment that is missing in the middle of a timeline.
+    fs::remove_file(vault.object(&names[1])).unwrap();
+    for host in blind {
+        let run = vault.admin(host, &["verify"]);
+        assert!(run.code == Some(1) && run.stdout.contains("missing"), "{host}: {run:?}");
+    }
+    fs::remove_file(vault.object(HISTORY)).unwrap();
+    let run = vault.admin("plain", &["verify"]);
+    assert!(run.code == Some(1) && run.stdout.contains("the history of timeline 2 is missing"), "{run:?}");
+}
+
+#[test]
 fn an_identity_that_others_can_read_or_that_is_none_is_refused() {
     let vault = Vault::new();
     vault.store(ONE);
@@ -508,13 +576,12 @@ fn copy_encrypts_a_plain_archive_passes_on_encrypts_anew_and_decrypts() {
     assert_eq!(names(&plain.join("wal_005")), [format!("{ONE}.zst")]);
     // The way into encryption.
     assert_eq!(vault.init("primary", &vault.sandbox.path("again")).code, Some(0));
-    vault.copy("primary", &[], "plain", "again").says(0, &["encoded", "1"]);
-    vault.copy("primary", &[], "plain", "again").says(0, &["identical", "1"]);
+    tells(&vault.copy("primary", &[], "plain", "again"), &["encoded", "1"]);
+    tells(&vault.copy("primary", &[], "plain", "again"), &["identical", "1"]);
     // Passed on byte for byte.
     assert_eq!(vault.init("primary", &vault.sandbox.path("off-site")).code, Some(0));
-    vault.copy("primary", &[], "archive", "off-site").fails(2, &["encrypted", "no identity", "HINT"]);
-    vault.copy("both", &[], "archive", "off-site").says(0, &["copied", "1"]);
-    vault.copy("both", &[], "archive", "off-site").says(0, &["identical", "1"]);
+    tells(&vault.copy("both", &[], "archive", "off-site"), &["copied     1", "sealed     0"]);
+    tells(&vault.copy("both", &[], "archive", "off-site"), &["identical  1"]);
     let passed = fs::read(vault.sandbox.path("off-site").join("wal_005").join(format!("{ONE}.age"))).unwrap();
     assert!(passed == fs::read(vault.object(ONE)).unwrap());
     // For new recipients.
@@ -522,14 +589,107 @@ fn copy_encrypts_a_plain_archive_passes_on_encrypts_anew_and_decrypts() {
     let key = vault.sandbox.path("key");
     vault.configure("moving", &format!("recipients = [\"{new}\"]\nidentity_file = \"{}\"\n", key.display()));
     assert_eq!(vault.init("moving", &vault.sandbox.path("moved")).code, Some(0));
-    vault.copy("moving", &[], "archive", "moved").says(0, &["old keys", "1"]);
+    tells(&vault.copy("moving", &[], "archive", "moved"), &["old keys", "1"]);
     assert_eq!(vault.init("moving", &vault.sandbox.path("anew")).code, Some(0));
-    vault.copy("moving", &["--reencrypt"], "archive", "anew").says(0, &["encoded", "1"]);
+    tells(&vault.copy("moving", &["--reencrypt"], "archive", "anew"), &["encoded", "1"]);
     vault.configure("new", &format!("identity_file = \"{}\"\n", vault.sandbox.path("new").display()));
     let mut fetch = vault.program("new", "wal-fetch");
     fetch.arg("--archive").arg(vault.sandbox.path("anew")).args([ONE, "pg_wal/RECOVERYXLOG"]);
     Run::of(&mut fetch).succeeds();
     assert!(vault.sandbox.fetched() == content);
+}
+
+/// What `verify` finds wrong, of all configurations the same.
+fn is_sound(vault: &Vault, root: &str, hosts: &[&str]) {
+    for host in hosts {
+        let mut verify = vault.program(host, "wal-archive");
+        let run = Run::of(verify.args(["verify", "--archive"]).arg(vault.sandbox.path(root)));
+        assert!(run.code == Some(0) && run.stdout.contains("sound"), "{host}: {run:?}");
+    }
+}
+
+#[test]
+fn whoever_has_no_identity_passes_encrypted_objects_on_and_sees_what_is_damaged_or_different() {
+    let vault = Vault::new();
+    let of_two = "000000020000000000000002";
+    let contents = [ONE, TWO].map(|name| vault.store(name));
+    vault.sandbox.wal(HISTORY, b"1\t0/300000\tx\n");
+    vault.store(of_two);
+    let root = vault.sandbox.path("off-site");
+    vault.init("primary", &root).says(0, &["is now the archive"]);
+    tells(
+        &vault.copy("primary", &[], "archive", "off-site"),
+        &["copied     4", "sealed     4", "findings   0"],
+    );
+    tells(&vault.copy("primary", &[], "archive", "off-site"), &["copied     0", "identical  4"]);
+    let there = |name: &str| root.join("wal_005").join(format!("{name}.age"));
+    for name in [ONE, TWO, HISTORY, of_two] {
+        assert!(fs::read(there(name)).unwrap() == fs::read(vault.object(name)).unwrap());
+    }
+    is_sound(&vault, "off-site", &["plain", "primary", "restore"]);
+    // Without a key nothing is stored anew.
+    let refused = vault.copy("primary", &["--reencrypt"], "archive", "off-site");
+    refused.fails(2, &["encrypted", "no identity", "HINT"]);
+    // What is damaged is replaced where that is asked for, by whoever can tell.
+    for host in ["primary", "both"] {
+        for bit in [8 * 100, fs::read(there(TWO)).unwrap().len() * 8 - 100] {
+            flip(&there(TWO), bit);
+            let found = vault.copy(host, &[], "archive", "off-site");
+            assert!(bit > 800 || found.code == Some(1), "a flip in the header: {found:?}");
+            tells(&vault.copy(host, &["--repair"], "archive", "off-site"), &["repaired   1", "findings   0"]);
+            assert!(fs::read(there(TWO)).unwrap() == fs::read(vault.object(TWO)).unwrap());
+        }
+    }
+    // Nor is damage passed on.
+    flip(&vault.object(ONE), 8 * 100);
+    fs::remove_file(there(ONE)).unwrap();
+    let found = vault.copy("primary", &[], "archive", "off-site");
+    assert!(found.code == Some(1) && found.stdout.contains("damaged") && !there(ONE).exists(), "{found:?}");
+    flip(&vault.object(ONE), 8 * 100);
+    tells(&vault.copy("primary", &[], "archive", "off-site"), &["copied     1"]);
+    // Another file of one name is a conflict, by its tags.
+    let other = vault.sandbox.path("other");
+    vault.init("primary", &other).says(0, &["is now the archive"]);
+    vault.sandbox.wal(TWO, &segment(TWO, MIB, CLUSTER, 77));
+    let mut push = vault.program("primary", "wal-push");
+    Run::of(push.arg("--archive").arg(&other).arg(format!("pg_wal/{TWO}"))).succeeds();
+    for host in ["primary", "both"] {
+        let found = vault.copy(host, &[], "other", "off-site");
+        assert!(found.code == Some(1) && found.stdout.contains("differs from"), "{host}: {found:?}");
+        let repaired = vault.copy(host, &["--repair"], "other", "off-site");
+        assert!(repaired.code == Some(1) && repaired.stdout.contains("differs from"), "{host}: {repaired:?}");
+    }
+    assert!(fs::read(there(TWO)).unwrap() == fs::read(vault.object(TWO)).unwrap());
+    let mut fetch = vault.program("restore", "wal-fetch");
+    Run::of(fetch.arg("--archive").arg(&root).args([TWO, "pg_wal/RECOVERYXLOG"])).succeeds();
+    assert!(vault.sandbox.fetched() == contents[1]);
+}
+
+#[test]
+fn another_servers_timeline_is_held_back_from_a_copy_by_whoever_has_no_identity_too() {
+    let vault = Vault::new();
+    let of_two = "000000020000000000000002";
+    vault.store(ONE);
+    vault.sandbox.wal(HISTORY, b"1\t0/300000\tx\n");
+    vault.store(of_two);
+    let root = vault.sandbox.path("off-site");
+    vault.init("primary", &root).says(0, &["is now the archive"]);
+    // There it is another server's, whose history was lost.
+    fs::remove_file(vault.sandbox.data().join("pg_wal").join(HISTORY)).unwrap();
+    vault.sandbox.wal(of_two, &segment(of_two, MIB, CLUSTER, 99));
+    let mut push = vault.program("primary", "wal-push");
+    Run::of(push.arg("--archive").arg(&root).arg(format!("pg_wal/{of_two}"))).fails(0, &["neither in"]);
+    for host in ["primary", "both"] {
+        let found = vault.copy(host, &[], "archive", "off-site");
+        let words = ["held back  1", "another server used the same timeline id"];
+        assert!(found.code == Some(1) && words.iter().all(|words| found.stdout.contains(words)), "{found:?}");
+    }
+    assert!(!root.join("wal_005").join(format!("{HISTORY}.age")).exists());
+    // The same file shows that they belong together.
+    fs::remove_file(root.join("wal_005").join(format!("{of_two}.age"))).unwrap();
+    fs::copy(vault.object(of_two), root.join("wal_005").join(format!("{of_two}.age"))).unwrap();
+    tells(&vault.copy("primary", &[], "archive", "off-site"), &["held back  0", "findings   0"]);
+    assert!(root.join("wal_005").join(format!("{HISTORY}.age")).exists());
 }
 
 #[test]

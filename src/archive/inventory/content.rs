@@ -21,23 +21,25 @@ pub(super) fn read_text<T>(
     for key in keys {
         let mut bytes = Vec::new();
         let opened = Opener::of_any_cluster(Checks::Header).open(storage, &key, &mut bytes);
+        let mut shut = false;
         let (damaged, reason) = match opened.map(|opened| opened.map(|opened| opened.verdict)) {
             Ok(Some(Verdict::Intact(_))) => match parse(&bytes) {
                 Ok(content) => return Ok(content),
                 Err(reason) => (true, reason),
             },
             Ok(Some(verdict)) => {
+                shut = matches!(verdict, Verdict::Shut(_));
                 let reason = verdict.damage().map_or_else(|| verdict.to_string(), str::to_owned);
                 (verdict.damage().is_some(), reason)
             }
             Ok(None) => (false, "it is not there any more".to_owned()),
             Err(error) => (false, Error::from(error).to_string()),
         };
-        failed.get_or_insert(Unreadable { key: key.as_str().to_owned(), damaged, reason });
+        failed.get_or_insert(Unreadable { key: key.as_str().to_owned(), damaged, shut, reason });
     }
     Err(failed.unwrap_or_else(|| {
         let key = copies.first().map(|copy| copy.key.clone()).unwrap_or_default();
         let reason = format!("it is {}", lookup::unread(&key).0);
-        Unreadable { key, damaged: false, reason }
+        Unreadable { key, damaged: false, shut: false, reason }
     }))
 }

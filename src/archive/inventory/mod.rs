@@ -115,6 +115,8 @@ pub struct Unreadable {
     pub key: String,
     /// Whether the object itself is at fault; else it could not be read, which says nothing.
     pub damaged: bool,
+    /// Whether it is whole, and no identity here decrypts it.
+    pub shut: bool,
     pub reason: String,
 }
 

@@ -38,14 +38,19 @@ impl Need {
 
 /// Every way to recover to the end of a timeline, from the backups that `wanted` accepts. Without any backup history file (a backup of a standby writes none) everything from the
 /// oldest segment of a branch on is needed. Timelines whose history file cannot be read are left
-/// out: nothing can be said of them.
+/// out: nothing can be said of them. Of what nobody here decrypts only the names count: a timeline is needed
+/// from its own first segment on.
 pub fn needs(inventory: &Inventory, wanted: &dyn Fn(usize) -> bool) -> Vec<Need> {
     let mut needs = Vec::new();
     if inventory.segment_size.is_none() {
         return needs;
     }
     for (timeline, files) in &inventory.timelines {
-        let Ok(branch) = inventory.branch(*timeline) else { continue };
+        let branch = match inventory.branch(*timeline) {
+            Ok(branch) => branch,
+            Err(history) if history.shut => Branch::without_history(*timeline),
+            Err(_) => continue,
+        };
         let own = files.segments.last().max(inventory.newest_shown(*timeline));
         let before = before(inventory, &branch);
         // A server that stopped short of where the timeline begins leaves it there, too.
@@ -73,7 +78,8 @@ pub fn needs(inventory: &Inventory, wanted: &dyn Fn(usize) -> bool) -> Vec<Need>
                 });
             }
         }
-        if inventory.backups.is_empty() {
+        let is_unknown = |backup: &Backup| backup.content.as_ref().is_err_and(|content| content.shut);
+        if inventory.backups.iter().all(is_unknown) {
             let Some(first) = oldest(inventory, &branch).filter(|first| *first <= last) else { continue };
             needs.push(Need { backup: None, branch, first, consistent: first, last, is_begun });
         }

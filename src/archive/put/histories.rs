@@ -174,7 +174,7 @@ impl Histories<'_> {
                 return Ok(());
             }
         }
-        let moved = was_moved_aside(self.storage, history, &source.trailer.sha256);
+        let moved = was_moved_aside(self.storage, history, Some(&source.trailer.sha256));
         if moved.map_err(|error| failed(&error))? {
             return Ok(());
         }

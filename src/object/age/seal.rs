@@ -172,13 +172,25 @@ impl Seal {
         found
     }
 
+    /// What the tags say of both objects.
+    pub fn compare_with(&self, other: &Seal) -> Comparison {
+        if (self.name, self.size) != (other.name, other.size) {
+            return Comparison::Different;
+        }
+        let mut found = Comparison::CannotTell;
+        for one in &self.recipients {
+            let Some(theirs) = other.recipients.iter().find(|theirs| theirs.id == one.id) else { continue };
+            if theirs.tag != one.tag {
+                return Comparison::Different;
+            }
+            found = Comparison::Same;
+        }
+        found
+    }
+
     /// Whether both are of the same file, by a recipient that they have in common.
     pub fn is_like(&self, other: &Seal) -> bool {
-        let common = |one: &&Tagged| other.recipients.iter().any(|theirs| theirs.id == one.id);
-        let mut tags = self.recipients.iter().filter(common).peekable();
-        (self.name, self.size, self.system_id) == (other.name, other.size, other.system_id)
-            && tags.peek().is_some()
-            && tags.all(|one| other.recipients.contains(one))
+        self.system_id == other.system_id && self.compare_with(other) == Comparison::Same
     }
 
     /// The digits by which the key of a variant is told from others.
