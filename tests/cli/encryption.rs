@@ -693,6 +693,23 @@ fn another_servers_timeline_is_held_back_from_a_copy_by_whoever_has_no_identity_
 }
 
 #[test]
+fn a_configuration_is_checked_for_an_identity_that_is_open_or_that_nobody_here_needs() {
+    let vault = Vault::new();
+    let data = vault.sandbox.data();
+    let warned = vault.admin("both", &["config", "--check"]);
+    assert!(warned.code == Some(0) && warned.stderr.contains("warning: this server archives"), "{warned:?}");
+    vault.admin("primary", &["config", "--check"]).says(0, &["can be used"]);
+    fs::write(data.join("standby.signal"), "").unwrap();
+    let standby = vault.admin("both", &["config", "--check"]);
+    assert!(standby.code == Some(0) && !standby.stderr.contains("archives"), "{standby:?}");
+    let key = vault.sandbox.path("key");
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o644)).unwrap();
+    for host in ["both", "restore"] {
+        vault.admin(host, &["config", "--check"]).fails(2, &["is open to others", "HINT", "chmod"]);
+    }
+}
+
+#[test]
 fn a_key_is_made_once_for_its_owner_alone() {
     let sandbox = Sandbox::without_archive();
     let recipient = keygen(&sandbox, "key");

@@ -4,9 +4,10 @@ use super::super::args;
 use super::super::exit::AdminExit;
 use super::answer::{VERSION, json_flag, show, show_json};
 use super::table::{Align, Table};
-use crate::config::{Caller, Chosen, Layers, Program, Resolved, SETTINGS, Scope};
+use crate::config::{Caller, Chosen, Common, Layers, Program, Resolved, SETTINGS, Scope};
 use crate::failure::Failure;
 use crate::host::data_directory::DataDirectory;
+use crate::host::identities::IdentitySource;
 use crate::object::key::WAL_FOLDER;
 use crate::storage::s3::without_password;
 use crate::storage::{Destination, Location};
@@ -15,6 +16,7 @@ use rustix::fs::{Access, access};
 use serde_json::{Value, json};
 use std::fs::File;
 use std::path::Path;
+use std::time::Instant;
 
 pub(super) fn command() -> Command {
     Command::new("config").about("Shows the settings in force and where each came from").arg(json_flag()).arg(
@@ -134,12 +136,42 @@ fn check(layers: &Layers, surrounding: Option<DataDirectory>) -> Result<AdminExi
     let data_directory = configured.or(surrounding);
     let directories = [&push, &fetch].map(|common| common.check_directories(data_directory.as_ref()));
     wrong.extend(directories.into_iter().find_map(Result::err));
+    wrong.extend(unusable_identity(&fetch).err());
+    warn_of_identity(&push, data_directory.as_ref());
     wrong.iter().for_each(|failure| failure.log(log::Level::Error));
     if !wrong.is_empty() {
         return Ok(AdminExit::CouldNotTell);
     }
     show("the settings can be used; \"wal-archive check\" proves that archiving works\n");
     Ok(AdminExit::Fine)
+}
+
+/// Reads the file of private keys, which wal-fetch refuses where others can read it. A command is not run:
+/// it may ask somebody.
+fn unusable_identity(fetch: &Common) -> Result<(), Failure> {
+    match &fetch.identity {
+        Some(source @ IdentitySource::File(_)) => match source.load(Instant::now()) {
+            Ok(_) => Ok(()),
+            Err(error) => Err(Failure::new((), error.message).hint(error.hint)),
+        },
+        Some(IdentitySource::Command(_)) | None => Ok(()),
+    }
+}
+
+/// A server that archives needs no private key, unless it recovers, too, as a node that may become a standby.
+fn warn_of_identity(push: &Common, directory: Option<&DataDirectory>) {
+    let archives = directory.is_some_and(|directory| !directory.is_in_archive_recovery())
+        && push
+            .archive
+            .iter()
+            .filter_map(|place| place.keys.as_ref())
+            .any(|keys| !keys.recipients.is_empty());
+    if let (Some(source), true) = (&push.identity, archives) {
+        Failure::warn(
+            format!("this server archives, and with {source} whoever takes it over can read the archive"),
+            "where it never runs wal-fetch, take the identity away: recipients are enough to archive",
+        );
+    }
 }
 
 /// Looks at the files that a destination's settings name.
