@@ -100,8 +100,8 @@ pub(super) struct Decryptor<'a> {
     cipher: Option<Cipher>,
     counter: Counter,
     source: &'a mut dyn Read,
-    /// The encrypted bytes that were read, one more than a chunk where another one follows.
-    ahead: Vec<u8>,
+    /// The encrypted bytes that were read, one more than a chunk where another one follows. Held content before.
+    ahead: Zeroizing<Vec<u8>>,
     /// Authenticated content.
     content: Zeroizing<Vec<u8>>,
     /// How much of it was given.
@@ -117,8 +117,8 @@ impl<'a> Decryptor<'a> {
             cipher: None,
             counter: Counter::default(),
             source,
-            ahead: Vec::with_capacity(CHUNK + TAG + 1),
-            content: Zeroizing::new(Vec::with_capacity(CHUNK + TAG)),
+            ahead: Zeroizing::new(Vec::with_capacity(CHUNK + TAG + 1)),
+            content: Zeroizing::new(Vec::with_capacity(CHUNK + TAG + 1)),
             given: 0,
             last: false,
             damage: None,
@@ -155,8 +155,10 @@ impl<'a> Decryptor<'a> {
         self.fill(CHUNK + TAG + 1)?;
         let next = self.ahead.get(CHUNK + TAG).copied();
         self.last = next.is_none();
-        self.content.clear();
-        self.content.extend(self.ahead.drain(..).take(CHUNK + TAG));
+        // Both have room for a chunk; where it was read, it is decrypted.
+        std::mem::swap(&mut self.content, &mut self.ahead);
+        self.content.truncate(CHUNK + TAG);
+        self.ahead.clear();
         self.ahead.extend(next);
         self.given = 0;
         let is_first = self.counter.0 == 0;
