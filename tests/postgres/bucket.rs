@@ -4,12 +4,12 @@
 #[allow(dead_code)]
 mod s3;
 
-use crate::archive::{Archive, Spot};
+use crate::archive::{Archive, KeyPair, Spot};
 use crate::server::{Server, lines_of};
 use crate::world::{World, run};
 use s3::{ACCESS_KEY, SECRET_KEY};
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// A store, and the configuration file that reaches it.
 struct Bucket {
@@ -47,10 +47,25 @@ impl Bucket {
         server
     }
 
+    /// The configuration file of a host that knows these destinations and these keys.
+    fn host(&self, world: &World, name: &str, destinations: &str, encryption: &str) -> PathBuf {
+        let path = world.path(name);
+        let s3 = fs::read_to_string(&self.config).unwrap();
+        fs::write(&path, format!("{destinations}\n{s3}\n[encryption]\n{encryption}\n")).unwrap();
+        path
+    }
+
     fn fetch_command(&self, world: &World, archives: &str) -> String {
         let program = world.program("wal-fetch");
         format!("{} --config {} --timeout 10s {archives} %f %p", program.display(), self.config.display())
     }
+}
+
+/// The arguments for `wal-archive` by a host's configuration.
+fn administer(world: &World, config: &Path, args: &[&str]) -> String {
+    let mut command = world.command(world.program("wal-archive").to_str().unwrap());
+    command.args(&args[..1]).arg("--config").arg(config).args(&args[1..]);
+    run(&mut command)
 }
 
 const ONLY_BUCKET: &str = "--archive s3://bucket/wal";
@@ -150,4 +165,67 @@ fn with_a_directory_and_a_bucket_recovery_survives_the_loss_of_either() {
     restored.launch();
     restored.wait_promoted();
     assert_eq!(restored.ledger(), lines_of(1..=4), "{}", restored.story());
+}
+
+#[test]
+fn a_plain_copy_beside_an_encrypted_bucket_is_archived_to_drained_into_and_either_is_recovered_from() {
+    let Some(world) = World::open() else { return };
+    let Some(bucket) = Bucket::new(&world) else { return };
+    let keys = KeyPair::new(&world, "main", &[]);
+    let directory = Archive::new(&world, "archive");
+    let plain = format!("[[destination]]\nurl = \"{}\"\nencryption = \"none\"\n", directory.root().display());
+    let encrypted = "[[destination]]\nurl = \"s3://bucket/wal\"\n";
+    let recipients = format!("recipients = [\"{}\"]", keys.recipient);
+    let identity = format!("identity_file = \"{}\"", world.path("main.key").display());
+    let archives = bucket.host(&world, "archives.toml", &format!("{plain}{encrypted}"), &recipients);
+    let recovers = bucket.host(&world, "recovers.toml", &format!("{plain}{encrypted}"), &identity);
+
+    let mut primary = Server::init(&world, "primary");
+    let data = primary.data().to_str().unwrap().to_owned();
+    administer(&world, &archives, &["init", "--pgdata", &data]);
+    let push = format!("{} --config {} %p", world.program("wal-push").display(), archives.display());
+    primary.set("archive_command", push);
+    primary.start();
+    primary.create_ledger();
+    let backup = primary.base_backup("backup");
+    let segments: Vec<String> = (1..=3)
+        .map(|batch| {
+            primary.write(batch);
+            primary.archive_segment()
+        })
+        .collect();
+    primary.wait_archived();
+    for name in &segments {
+        assert!(directory.root().join("wal_005").join(format!("{name}.zst")).exists());
+        if let Some(object) = bucket.store.file(&format!("wal/wal_005/{name}.age")) {
+            assert!(fs::read(object).unwrap().starts_with(b"age-encryption.org/v1\n"));
+        }
+    }
+    primary.set("archive_command", "/bin/false");
+    primary.wait_until("archives no more", |server| server.psql("show archive_command") == "/bin/false");
+    primary.write(4);
+    primary.kill();
+    administer(&world, &archives, &["drain", "--pgdata", &data]);
+    // With the key, and without it by its tags, both hold the same.
+    for host in [&recovers, &archives] {
+        let verified = administer(&world, host, &["verify"]);
+        assert!(verified.contains("sound"), "{verified}");
+    }
+
+    let only_plain = bucket.host(&world, "plain.toml", &plain, "");
+    let only_bucket = bucket.host(&world, "bucket.toml", encrypted, &identity);
+    for (name, host) in [("both", &recovers), ("directory", &only_plain), ("bucket", &only_bucket)] {
+        let program = world.program("wal-fetch");
+        let fetch = format!("{} --config {} --partial %f %p", program.display(), host.display());
+        let mut restored = Server::restoring(&world, &backup, name, fetch, "recovery.signal");
+        restored.launch();
+        restored.wait_promoted();
+        assert_eq!(restored.ledger(), lines_of(1..=4), "{name}: {}", restored.story());
+    }
+    // Whoever has no key recovers from the plain copy, and takes the bucket for no end of the archive.
+    let stranger = bucket.host(&world, "stranger.toml", &format!("{encrypted}{plain}"), "");
+    let fetch = format!("{} --config {} %f %p", world.program("wal-fetch").display(), stranger.display());
+    let mut restored = Server::restoring(&world, &backup, "stranger", fetch, "recovery.signal");
+    restored.launch();
+    restored.expect_fatal(220);
 }
