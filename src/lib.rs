@@ -20,6 +20,8 @@ pub mod storage;
 pub mod failure;
 // What a verb found: kind, place, subject, sentence, hint.
 pub mod finding;
+// A PostgreSQL server, asked over its replication protocol.
+pub mod replication;
 // The private cache that remembers what was proved.
 pub mod spool;
 // Whose an archive is, what is in it, how a WAL file gets in, when one is absent.
