@@ -9,6 +9,8 @@
 pub mod wal;
 // What a WAL file becomes in an archive: key, format, codec, identity file.
 pub mod object;
+// What a base backup is made of: names, parts, tars, manifest, record.
+pub mod base_backup;
 
 // Effects: where bytes live.
 

@@ -12,6 +12,8 @@ pub mod lookup;
 pub mod identity;
 // What stands at a destination: one listing, sorted and typed.
 pub mod inventory;
+// The base backups at a destination.
+pub mod backups;
 // One object moved aside.
 pub mod quarantine;
 // Files of a timeline where its history is not.

@@ -12,7 +12,9 @@ use super::hasher::{Hasher, Output};
 use super::proof::{Checks, DecodeError, Decoded, RawFile, damaged};
 use super::trailer::Trailer;
 use crate::wal::{SystemId, WalName};
+use std::fmt::Display;
 use std::io::{self, Read, Write};
+use std::str::FromStr;
 use std::sync::Arc;
 use std::thread;
 use zstd::stream::raw;
@@ -69,17 +71,17 @@ impl Encoder {
         Ok(Encoder { alone: encoders < cores, ..Encoder::new(level)? })
     }
 
-    /// Writes the object for a raw WAL file of exactly `size` bytes and returns its trailer.
+    /// Writes the object for a raw WAL file, or another one, of exactly `size` bytes and returns its trailer.
     ///
     /// On an error the output is to be thrown away.
-    pub fn encode(
+    pub fn encode<N: Display + FromStr>(
         &mut self,
-        name: WalName,
+        name: N,
         size: u64,
         system_id: Option<SystemId>,
         source: &mut dyn Read,
         output: &mut dyn Write,
-    ) -> Result<Trailer, EncodeError> {
+    ) -> Result<Trailer<N>, EncodeError> {
         let mut frame = Counted { inner: output, count: 0 };
         let mut compressor = raw::Encoder::with_context(&mut self.context);
         compressor.set_pledged_src_size(Some(size)).map_err(EncodeError::Write)?;

@@ -12,6 +12,8 @@
 use super::digest::Sha256Sum;
 use crate::wal::{SystemId, WalName};
 use serde::{Deserialize, Serialize};
+use std::fmt::Display;
+use std::str::FromStr;
 
 /// The version of the object format that this program writes, and the newest it reads.
 const VERSION: u32 = 1;
@@ -21,9 +23,9 @@ const MAGIC: [u8; 8] = [0x5E, 0x2A, 0x4D, 0x18, TEXT as u8, 0, 0, 0];
 
 /// What an object says of itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Trailer {
-    /// The WAL file's name.
-    pub name: WalName,
+pub struct Trailer<N = WalName> {
+    /// The WAL file's name, or what a part of a backup is called.
+    pub name: N,
     /// Raw size in bytes.
     pub size: u64,
     /// Length in bytes of the zstd frame before the trailer.
@@ -51,14 +53,16 @@ impl Trailer {
     /// Length in bytes.
     pub const LEN: usize = MAGIC.len() + TEXT;
 
-    /// The length of the object that ends with this trailer.
-    pub fn object_len(&self) -> u64 {
-        self.frame.saturating_add(Trailer::LEN as u64)
-    }
-
     /// Whether these bytes are meant to be a trailer: the magic and the length are there.
     pub fn is_here(bytes: &[u8]) -> bool {
         bytes.len() == Trailer::LEN && bytes.starts_with(&MAGIC)
+    }
+}
+
+impl<N: Display + FromStr> Trailer<N> {
+    /// The length of the object that ends with this trailer.
+    pub fn object_len(&self) -> u64 {
+        self.frame.saturating_add(Trailer::LEN as u64)
     }
 
     /// The [`Trailer::LEN`] bytes.
@@ -138,7 +142,7 @@ mod tests {
 
     #[test]
     fn the_longest_values_fit() {
-        let longest = Trailer {
+        let longest: Trailer = Trailer {
             name: "FFFFFFFFFFFFFFFFFFFFFFFF.FFFFFFFF.backup".parse().unwrap(),
             size: u64::from(u32::MAX),
             frame: u64::from(u32::MAX),

@@ -171,6 +171,11 @@ fn a_listing_is_sorted_complete_and_bounded(store: Shared) {
     assert_eq!(keys(&store, "wal_005/", "wal_006/"), [""; 0]);
     assert_eq!(keys(&store, "wal_005/c", ""), [""; 0]);
     assert_eq!(keys(&store, "", ""), ["top", "wal_004"], "folders are not descended into");
+    create(&store, "wal_005/d/e/f", b"");
+    assert_eq!(store.folders("").expect("folders"), ["wal_005", "wal_006"]);
+    assert_eq!(store.folders("wal_005/").expect("folders"), ["d"]);
+    assert_eq!(store.folders("nowhere/").expect("folders"), [""; 0]);
+    assert_eq!(keys(&store, "wal_005/", ""), all);
     for prefix in ["wal_005/", "wal_005/a", "wal_005/c", "", "nowhere/"] {
         let entries = store.list_unordered(prefix).expect("a listing");
         let mut unordered: Vec<String> = entries.map(|entry| entry.expect("an entry").key).collect();

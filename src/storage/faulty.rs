@@ -101,7 +101,9 @@ impl Layer for Faulty {
             Ask::Fingerprint(key) => (Request::Fingerprint, key),
             Ask::Delete(key) => (Request::Delete, key),
             Ask::MakeDurable(key) => (Request::MakeDurable, key),
-            Ask::Clock | Ask::ProveCreate | Ask::Sweep => return request(self.inner.as_ref()),
+            Ask::Clock | Ask::Folders | Ask::ProveCreate | Ask::Sweep => {
+                return request(self.inner.as_ref());
+            }
         };
         self.run(kind, key.as_str(), || request(self.inner.as_ref()))
     }

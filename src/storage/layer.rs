@@ -14,6 +14,7 @@ pub(super) enum Ask<'a> {
     Head(&'a Key),
     Fingerprint(&'a Key),
     Clock,
+    Folders,
     Delete(&'a Key),
     MakeDurable(&'a Key),
     ProveCreate,
@@ -108,6 +109,11 @@ impl<L: Layer> Storage for L {
 
     fn list_unordered(&self, prefix: &str) -> Result<Listing> {
         self.entries(prefix, Order::Any)
+    }
+
+    fn folders(&self, prefix: &str) -> Result<Vec<String>> {
+        let below = prefix.to_owned();
+        self.ask(Ask::Folders, move |inner| inner.folders(&below))
     }
 
     fn delete(&self, key: &Key) -> Result<()> {

@@ -330,6 +330,32 @@ impl Storage for Local {
         })))
     }
 
+    fn folders(&self, prefix: &str) -> Result<Vec<String>> {
+        self.root.hold()?;
+        let path = self.root.path().join(prefix);
+        let entries = match fs::read_dir(&path) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                self.root.still_the_same()?;
+                self.root.leads_somewhere(prefix.trim_end_matches('/'), &error)?;
+                return Ok(Vec::new());
+            }
+            Err(error) => return Err(failed("cannot list", &path, error)),
+        };
+        let mut names = Vec::new();
+        for entry in entries {
+            let entry = entry.map_err(|error| failed("cannot list", &path, error))?;
+            let Ok(name) = entry.file_name().into_string() else { continue };
+            // A link may lead to one.
+            if !name.starts_with('.') && entry.path().is_dir() {
+                names.push(name);
+            }
+        }
+        self.root.still_the_same()?;
+        names.sort();
+        Ok(names)
+    }
+
     fn delete(&self, key: &Key) -> Result<()> {
         self.root.hold()?;
         let path = self.path(key);

@@ -6,7 +6,7 @@ use super::{
 use crate::host::stamp::Stamp;
 use crate::object::Key;
 use crate::object::age::{Keyring, NO_KEYS};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Cursor, Read};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -107,6 +107,13 @@ impl Storage for Memory {
 
     fn list_unordered(&self, prefix: &str) -> Result<Listing> {
         self.list(prefix, "")
+    }
+
+    fn folders(&self, prefix: &str) -> Result<Vec<String>> {
+        let objects = self.objects();
+        let below = objects.keys().filter_map(|key| Some(key.strip_prefix(prefix)?.split_once('/')?.0));
+        let names: BTreeSet<String> = below.map(str::to_owned).collect();
+        Ok(names.into_iter().collect())
     }
 
     fn delete(&self, key: &Key) -> Result<()> {

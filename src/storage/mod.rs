@@ -233,6 +233,10 @@ pub trait Storage: Send + Sync {
     /// directory is not read to its end.
     fn list_unordered(&self, prefix: &str) -> Result<Listing>;
 
+    /// The names of the folders directly below `prefix`, which is empty or ends with `/`; in order. A
+    /// folder is what keys have before a further `/`; a file system may show an empty one.
+    fn folders(&self, prefix: &str) -> Result<Vec<String>>;
+
     /// Deletes an object, durably.
     fn delete(&self, key: &Key) -> Result<()>;
 

@@ -156,6 +156,15 @@ impl Storage for Bucket {
         self.list(prefix, "")
     }
 
+    fn folders(&self, prefix: &str) -> Result<Vec<String>> {
+        let objects = self.objects();
+        let below = objects.keys().filter_map(|key| Some(key.strip_prefix(prefix)?.split_once('/')?.0));
+        let mut names: Vec<String> = below.map(str::to_owned).collect();
+        names.sort();
+        names.dedup();
+        Ok(names)
+    }
+
     fn delete(&self, key: &Key) -> Result<()> {
         self.objects().remove(key.as_str());
         Ok(())

@@ -29,6 +29,22 @@ pub(super) struct Pages {
     /// Since the last key.
     tokens: HashSet<String>,
     more: bool,
+    /// What stands for the keys below each folder, in full.
+    folders: Vec<String>,
+}
+
+/// The names of the folders directly below a prefix.
+pub(super) fn folders(inner: &Arc<Inner>, prefix: &str) -> Result<Vec<String>> {
+    let mut pages = Pages::first(inner, prefix, "")?;
+    for entry in pages.by_ref() {
+        entry?;
+    }
+    let root = pages.prefix.clone();
+    let name = |folder: &String| folder.strip_prefix(&root)?.strip_suffix('/').map(str::to_owned);
+    let mut names: Vec<String> = pages.folders.iter().filter_map(name).filter(|n| !n.is_empty()).collect();
+    names.sort();
+    names.dedup();
+    Ok(names)
 }
 
 impl Pages {
@@ -58,7 +74,8 @@ impl Pages {
 
     fn of(ask: Ask, what: String, (root, prefix): (String, String), last: String) -> Result<Self> {
         let (entries, tokens) = (Vec::new().into_iter(), HashSet::new());
-        let mut pages = Pages { ask, what, root, prefix, entries, last, tokens, more: true };
+        let folders = Vec::new();
+        let mut pages = Pages { ask, what, root, prefix, entries, last, tokens, more: true, folders };
         pages.turn()?;
         Ok(pages)
     }
@@ -68,6 +85,7 @@ impl Pages {
         self.more = false;
         let Some(page) = (self.ask)() else { return Err(self.not_whole("there is no next page")) };
         let page = page?;
+        self.folders.extend(page.common_prefixes().iter().filter_map(|it| it.prefix().map(str::to_owned)));
         let next = next_token(&page).map_err(|reason| self.not_whole(&reason))?.map(str::to_owned);
         let mut entries = Vec::with_capacity(page.contents().len());
         for object in page.contents() {

@@ -319,6 +319,10 @@ impl Storage for S3 {
         self.list(prefix, "")
     }
 
+    fn folders(&self, prefix: &str) -> Result<Vec<String>> {
+        listing::folders(&self.inner, prefix)
+    }
+
     fn delete(&self, key: &Key) -> Result<()> {
         deletion::delete(&self.inner, key)
     }

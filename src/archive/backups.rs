@@ -1,0 +1,277 @@
+//! The base backups at a destination: which are complete, what is left of others, and their parts, read
+//! and proved.
+//!
+//! Does not know: which backup anybody needs, or where the WAL leads from it.
+
+use crate::archive::inventory::{Content, Gap, Inventory};
+use crate::archive::lookup;
+use crate::archive::object::stored_bytes;
+use crate::base_backup::part::{self, PartError};
+use crate::base_backup::{BackupId, Record, Stored, id};
+use crate::object::{Key, Sha256Sum};
+use crate::storage::{Entry, Error, Kind, Range, Result, Storage};
+use crate::wal::{Branch, Lsn, WalName};
+use std::collections::BTreeMap;
+use std::io::{Read, Write};
+use std::time::SystemTime;
+
+/// A backup, or what was begun of one.
+#[derive(Clone, Debug)]
+pub struct Held {
+    pub id: BackupId,
+    pub state: State,
+    /// All that is in its folder.
+    pub objects: Vec<Entry>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum State {
+    /// By its record, of which every object is there with its size.
+    Complete(Box<Record>),
+    /// It is not what its record says. The reason.
+    Damaged(Box<Record>, String),
+    /// It has a record that cannot be understood. The reason.
+    Unreadable(String),
+    /// It has no record: it was given up, or is just being made.
+    Incomplete,
+}
+
+impl Held {
+    pub fn record(&self) -> Option<&Record> {
+        match &self.state {
+            State::Complete(record) => Some(record),
+            State::Damaged(..) | State::Unreadable(_) | State::Incomplete => None,
+        }
+    }
+
+    /// Bytes as stored.
+    pub fn stored(&self) -> u64 {
+        self.objects.iter().map(|object| object.size).sum()
+    }
+
+    /// When its newest object was stored.
+    pub fn newest(&self) -> Option<SystemTime> {
+        self.objects.iter().map(|object| object.modified).max()
+    }
+
+    /// The keys of all of its objects, the record first: what is deleted in this order is never taken
+    /// for complete.
+    pub fn keys(&self) -> Vec<Key> {
+        let record = self.id.key(id::RECORD);
+        let others = self.objects.iter().filter_map(|object| Key::parse(&object.key));
+        record.clone().into_iter().chain(others.filter(|key| Some(key) != record.as_ref())).collect()
+    }
+}
+
+/// All backups of a destination, in the order in which they were begun.
+pub fn all(storage: &dyn Storage) -> Result<Vec<Held>> {
+    let mut all = Vec::new();
+    for name in storage.folders(id::FOLDER)? {
+        // Other folders are strangers.
+        if let Ok(id) = name.parse::<BackupId>()
+            && let Some(held) = held(storage, id)?
+        {
+            all.push(held);
+        }
+    }
+    all.sort_by_key(|held| held.id);
+    Ok(all)
+}
+
+/// One of them; `None` where nothing is in its folder.
+pub fn held(storage: &dyn Storage, id: BackupId) -> Result<Option<Held>> {
+    let objects = storage.list(&id.folder(), "")?.collect::<Result<Vec<Entry>>>()?;
+    if objects.is_empty() {
+        return Ok(None);
+    }
+    let state = match record(storage, id)? {
+        None => State::Incomplete,
+        Some(Err(reason)) => State::Unreadable(reason),
+        Some(Ok(record)) => match absent(&record, &objects) {
+            None => State::Complete(Box::new(record)),
+            Some(reason) => State::Damaged(Box::new(record), reason),
+        },
+    };
+    Ok(Some(Held { id, state, objects }))
+}
+
+/// What is not as the record says, as far as a listing shows.
+fn absent(record: &Record, objects: &[Entry]) -> Option<String> {
+    let folder = record.id.folder();
+    let sizes: BTreeMap<&str, u64> =
+        objects.iter().filter_map(|entry| Some((entry.key.strip_prefix(&folder)?, entry.size))).collect();
+    record.objects().find_map(|object| match sizes.get(object.file.as_str()) {
+        None => Some(format!("\"{folder}{}\" is missing", object.file)),
+        Some(size) if *size != object.stored => {
+            Some(format!("\"{folder}{}\" has {size} bytes, and {} by the record", object.file, object.stored))
+        }
+        Some(_) => None,
+    })
+}
+
+/// A backup's record; the inner error says why it cannot be understood.
+pub fn record(storage: &dyn Storage, id: BackupId) -> Result<Option<std::result::Result<Record, String>>> {
+    let Some(key) = id.key(id::RECORD) else { return Ok(None) };
+    let object = match storage.get(&key, Range::Whole) {
+        Ok(object) => object,
+        Err(error) if error.kind() == Kind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let mut bytes = Vec::new();
+    let read = object.body.take(Record::MAX_LEN).read_to_end(&mut bytes);
+    read.map_err(|error| Error::of_io(error, storage.place()))?;
+    Ok(Some(Record::read(id, &bytes).map_err(|reason| format!("\"{key}\" cannot be understood: {reason}"))))
+}
+
+/// Why a part could not be had.
+#[derive(Debug)]
+pub enum FetchError {
+    Storage(Error),
+    /// It is not there, or not what was stored. The reason.
+    Damaged(String),
+    Output(std::io::Error),
+}
+
+/// Reads one object of a backup, proves it and writes what it holds.
+pub fn fetch(
+    storage: &dyn Storage,
+    record: &Record,
+    object: &Stored,
+    output: &mut dyn Write,
+) -> std::result::Result<(), FetchError> {
+    let damaged = |reason: String| {
+        FetchError::Damaged(format!("\"{}/{}{}\" {reason}", storage.place(), record.id.folder(), object.file))
+    };
+    let Some(key) = record.id.key(&object.file) else { return Err(damaged("is no key".to_owned())) };
+    let stored = stored_bytes(storage, &key).map_err(FetchError::Storage)?;
+    let Some((_, body)) = stored else { return Err(damaged("is missing".to_owned())) };
+    let sum = Sha256Sum::of_reader(&mut body.reader())
+        .map_err(|error| FetchError::Storage(Error::of_io(error, storage.place())))?;
+    if sum != object.sha256 {
+        return Err(damaged("is not what was stored: its sha256 is not that of the record".to_owned()));
+    }
+    let of = (&record.id, object.file.as_str());
+    match part::decode(of, record.system_id, &mut body.reader(), body.len(), output) {
+        Ok(size) if size == object.size => Ok(()),
+        Ok(size) => Err(damaged(format!("holds {size} bytes, and {} by the record", object.size))),
+        Err(PartError::Damaged(reason)) => Err(damaged(format!("is damaged: {reason}"))),
+        Err(PartError::Write(error)) => Err(FetchError::Output(error)),
+    }
+}
+
+/// Whether the last segment that a backup needs has arrived, in any encoding.
+pub fn has_stop_segment(storage: &dyn Storage, record: &Record) -> Result<bool> {
+    let name = WalName::Segment(record.stop_segment());
+    Ok(!lookup::copies(storage, name, storage.nature().is_directory())?.keys.is_empty())
+}
+
+/// What a backup needs to become consistent and is not there. `Err` where nobody can tell, as the history
+/// of its timeline cannot be read.
+pub fn missing_wal(inventory: &Inventory, record: &Record) -> Content<Vec<Gap>> {
+    let branch = inventory.branch(record.stop_timeline).map_err(Clone::clone)?;
+    let (first, last) = record.segments();
+    let mut missing = inventory.missing(&branch, first, last);
+    // Once a child has begun in one of its segments, that may be there under the child's name only.
+    for timeline in inventory.timelines.keys().filter(|timeline| **timeline > record.stop_timeline) {
+        let Ok(child) = inventory.branch(*timeline) else { continue };
+        if !missing.is_empty() && passes(&child, record) {
+            let along = inventory.missing(&child, first, last);
+            if along.len() < missing.len() {
+                missing = along;
+            }
+        }
+    }
+    Ok(missing)
+}
+
+/// Whether a backup becomes consistent along a branch.
+pub fn passes(branch: &Branch, record: &Record) -> bool {
+    let end = Lsn(record.stop.0.saturating_sub(1));
+    branch.passes(record.id.timeline, record.id.start) && branch.passes(record.stop_timeline, end)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base_backup::Series;
+    use crate::object::Encoder;
+    use crate::storage::Body;
+    use crate::storage::memory::Memory;
+    use crate::wal::{SegmentSize, SystemId, Timeline};
+
+    const SYSTEM: SystemId = SystemId(7);
+
+    fn stored(storage: &Memory, id: BackupId, file: &str, content: &[u8]) -> Stored {
+        let mut bytes = Vec::new();
+        let mut encoder = Encoder::new(1).unwrap();
+        part::encode(&mut encoder, (&id, file), content.len() as u64, SYSTEM, &mut &content[..], &mut bytes)
+            .unwrap();
+        let (len, sha256) = (bytes.len() as u64, Sha256Sum::of(&bytes));
+        storage.create(&id.key(file).unwrap(), &Body::from(bytes)).unwrap();
+        Stored { file: file.to_owned(), size: content.len() as u64, stored: len, sha256 }
+    }
+
+    fn backup(storage: &Memory, name: &str) -> Record {
+        let id: BackupId = name.parse().unwrap();
+        let part = stored(storage, id, "base-00001.tar.zst", b"tar");
+        Record {
+            id,
+            label: String::new(),
+            system_id: SYSTEM,
+            server_version: 150_000,
+            segment_size: SegmentSize::MIN,
+            stop: Lsn(id.start.0 + 1),
+            stop_timeline: Timeline::FIRST,
+            finished: id.started(),
+            from_standby: false,
+            checksums_fine: true,
+            outside: Vec::new(),
+            series: vec![Series { tablespace: None, parts: vec![part] }],
+            manifest: stored(storage, id, "manifest.zst", b"manifest"),
+        }
+    }
+
+    fn complete(storage: &Memory, record: &Record) {
+        storage.create(&record.id.key(id::RECORD).unwrap(), &Body::from(record.write())).unwrap();
+    }
+
+    const ONE: &str = "20261121T130405Z-000000002E000028-1";
+    const TWO: &str = "20261122T130405Z-000000003E000028-1";
+
+    #[test]
+    fn a_backup_is_complete_once_its_record_is_there_and_every_object_with_it() {
+        let storage = Memory::default();
+        let (one, two) = (backup(&storage, ONE), backup(&storage, TWO));
+        complete(&storage, &one);
+        storage.create(&Key::parse("backups/other/x").unwrap(), &Body::from(vec![1])).unwrap();
+        let found = all(&storage).unwrap();
+        assert_eq!(found.iter().map(|held| held.id).collect::<Vec<_>>(), [one.id, two.id]);
+        assert_eq!((found[0].record(), &found[1].state), (Some(&one), &State::Incomplete));
+        assert_eq!(found[0].keys()[0].as_str(), format!("backups/{ONE}/backup.json"));
+        assert_eq!(found[0].keys().len(), 3);
+        storage.delete(&one.id.key("manifest.zst").unwrap()).unwrap();
+        let held = held(&storage, one.id).unwrap().unwrap();
+        assert!(
+            matches!(held.state, State::Damaged(_, reason) if reason.contains("manifest.zst\" is missing"))
+        );
+    }
+
+    #[test]
+    fn a_part_that_was_exchanged_is_damage() {
+        let storage = Memory::default();
+        let (one, two) = (backup(&storage, ONE), backup(&storage, TWO));
+        let part = &one.series[0].parts[0];
+        let mut content = Vec::new();
+        fetch(&storage, &one, part, &mut content).unwrap();
+        assert_eq!(content, b"tar");
+        let key = one.id.key(&part.file).unwrap();
+        let theirs = stored_bytes(&storage, &two.id.key(&part.file).unwrap()).unwrap().unwrap().1;
+        storage.delete(&key).unwrap();
+        assert!(matches!(fetch(&storage, &one, part, &mut content), Err(FetchError::Damaged(_))));
+        storage.create(&key, &theirs).unwrap();
+        assert!(matches!(fetch(&storage, &one, part, &mut content), Err(FetchError::Damaged(_))));
+        // Even where the record were exchanged, too.
+        let two_part = &two.series[0].parts[0];
+        assert!(matches!(fetch(&storage, &one, two_part, &mut content), Err(FetchError::Damaged(_))));
+    }
+}
