@@ -45,6 +45,10 @@ pub mod expire;
 pub mod drain;
 // `wal-archive copy`.
 pub mod copy;
+// `wal-archive backup`.
+pub mod backup;
+// `wal-archive restore`.
+pub mod restore;
 
 // Edge: people and processes.
 

@@ -6,7 +6,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-const WORKFLOWS: [&str; 7] = ["push", "fetch", "verify", "check", "expire", "drain", "copy"];
+const WORKFLOWS: [&str; 9] =
+    ["push", "fetch", "verify", "check", "expire", "drain", "copy", "backup", "restore"];
 
 fn sources(folder: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();

@@ -17,6 +17,7 @@
 
 mod admin;
 mod clusters;
+mod command;
 mod directories;
 mod encryption;
 mod file;

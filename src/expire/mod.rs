@@ -8,6 +8,7 @@
 //! and the quarantine stay.
 
 pub mod backups;
+pub mod own;
 pub mod plan;
 mod record;
 

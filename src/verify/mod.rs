@@ -5,6 +5,7 @@
 //! The ends of the timelines are those of one listing at the start, so WAL that arrives meanwhile
 //! is never a gap. Does not know: whether a backup that a history file speaks of still exists.
 
+mod backups;
 mod chains;
 mod copies;
 mod files;
@@ -13,6 +14,7 @@ mod names;
 mod objects;
 mod recovery;
 
+pub use backups::verify_backups;
 pub use names::{ByNames, Scope, by_names, range};
 pub use objects::Depth;
 pub use recovery::{Recoverable, Unfinished};

@@ -11,6 +11,7 @@
 //! | [`absent`] | what looks like the end of the archive and is none: lost histories, half-written copies, empty archives |
 //! | [`damage`] | flipped bits, another cluster's archive, a wrong option |
 //! | [`outage`] | the archive gone, unmounted, or full |
+//! | [`backup`] | base backups taken, restored and refused; stock tools on them |
 //! | [`bucket`] | a bucket as the archive, alone and beside a directory |
 //! | [`verify`] | `wal-archive list` and `verify` against what was done to the archive, and against `pg_waldump` |
 //! | [`check`] | `wal-archive check` on a server that is well and on one that is not |
@@ -36,6 +37,7 @@ mod server;
 mod world;
 
 mod absent;
+mod backup;
 mod bucket;
 mod check;
 mod clusters;

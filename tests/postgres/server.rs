@@ -112,8 +112,16 @@ impl<'w> Server<'w> {
         Server::restore(world, &Backup { path: other.data() }, name)
     }
 
+    /// A data directory that is there already, not started.
+    pub fn existing(world: &'w World, name: &str) -> Self {
+        Server::named(world, name)
+    }
+
     fn named(world: &'w World, name: &str) -> Self {
-        world.make_directory(&format!("{name}.run"));
+        let run = format!("{name}.run");
+        if !world.path(&run).exists() {
+            world.make_directory(&run);
+        }
         Server { world, name: name.to_owned(), running: None, log_before: 0 }
     }
 

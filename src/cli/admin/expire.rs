@@ -6,6 +6,7 @@ use super::answer::{VERSION, json_flag, show, show_json};
 use super::patience;
 use super::table::{counted, time};
 use crate::expire::backups::{Backup, list};
+use crate::expire::own::{self, DoomedBackup};
 use crate::expire::plan::{Before, Fate, Plan, Rules, Why, plan};
 use crate::expire::{Archive, Doomed, apply, doomed, look};
 use crate::failure::{Failure, size};
@@ -26,7 +27,7 @@ pub(super) fn command() -> Command {
         Arg::new(name).long(name).action(ArgAction::SetTrue).help(help)
     };
     Command::new("expire")
-        .about("Shows which WAL no kept backup needs; with --yes deletes it")
+        .about("Shows which WAL and which of our own backups no rule keeps; with --yes deletes them")
         .arg(
             one("label", "GLOB", "Backups whose label fits (* and ?), by their .backup files; repeatable")
                 .action(ArgAction::Append),
@@ -61,11 +62,16 @@ pub(super) fn run(matches: &ArgMatches) -> Result<AdminExit, Failure> {
     let destinations: Vec<Shared> =
         layers.admin()?.0.iter().map(|place| patience::open(place, matches)).collect::<Result<_, _>>()?;
     let archive = look(&destinations)?;
-    let plan = plan(&archive.facts, named(matches, &archive)?, &rules, SystemTime::now())?;
+    // Our own backups need not be named: nothing is deleted that one of them needs.
+    let mut backups = named(matches, &archive)?;
+    backups.extend(own::read(&destinations)?.iter().map(own::named));
+    let plan = plan(&archive.facts, backups, &rules, SystemTime::now())?;
     let mut places = Vec::new();
     for storage in &destinations {
         let ranges = doomed(storage.as_ref(), &plan).map_err(|error| Failure::from_storage((), &error))?;
-        places.push(Place { place: storage.place().to_owned(), ranges, deleted: None });
+        let backups =
+            own::doomed(storage.as_ref(), &plan).map_err(|error| Failure::from_storage((), &error))?;
+        places.push(Place { place: storage.place().to_owned(), backups, ranges, deleted: None });
     }
     if !json {
         show(&text(&plan, &archive, &places));
@@ -75,7 +81,7 @@ pub(super) fn run(matches: &ArgMatches) -> Result<AdminExit, Failure> {
         // What is gone for ever is logged, file by file.
         log_settings::set_verbosity(matches.get_count("verbose").max(1));
         for (storage, place) in destinations.iter().zip(&mut places) {
-            match delete(storage.as_ref(), &plan) {
+            match delete(storage.as_ref(), &plan, &place.backups) {
                 Ok(deleted) => place.deleted = Some(deleted),
                 Err(DeletionFailed { deleted, error }) => {
                     place.deleted = Some(deleted);
@@ -130,15 +136,20 @@ fn named(matches: &ArgMatches, archive: &Archive) -> Result<Vec<Backup>, Failure
     Ok(named)
 }
 
-fn delete(storage: &dyn Storage, plan: &Plan) -> Result<u64, DeletionFailed> {
+/// The backups first: one without its WAL is worse than none.
+fn delete(storage: &dyn Storage, plan: &Plan, backups: &[DoomedBackup]) -> Result<u64, DeletionFailed> {
     let tell =
         |keys: &[Key]| keys.iter().for_each(|key| log::info!("deleting \"{}/{key}\"", storage.place()));
-    apply(storage, plan, SystemTime::now(), &tell)
+    let deleted = own::delete(storage, backups, &tell)?;
+    let wal = apply(storage, plan, SystemTime::now(), &tell);
+    wal.map(|count| deleted + count)
+        .map_err(|failed| DeletionFailed { deleted: deleted + failed.deleted, error: failed.error })
 }
 
 /// What goes from a destination.
 struct Place {
     place: String,
+    backups: Vec<DoomedBackup>,
     ranges: Vec<Doomed>,
     deleted: Option<u64>,
 }
@@ -165,6 +176,15 @@ fn text(plan: &Plan, archive: &Archive, places: &[Place]) -> String {
         );
     }
     for place in places {
+        for DoomedBackup { held, why } in &place.backups {
+            text += &format!(
+                "delete  backup {}, {}, {} at \"{}\": {why}\n",
+                held.id,
+                counted(held.objects.len() as u64, "object"),
+                size(held.stored()),
+                place.place
+            );
+        }
         for range in &place.ranges {
             text += &format!(
                 "delete  {} to {}, {}, {} at \"{}\": {}\n",
@@ -192,8 +212,11 @@ fn conclusion(acts: bool, places: &[Place]) -> String {
         return format!("deleted {}\n", counted(deleted, "object"));
     }
     let ranges = || places.iter().flat_map(|place| &place.ranges);
-    let (objects, stored) =
-        (ranges().map(|range| range.objects).sum(), ranges().map(|range| range.bytes).sum());
+    let backups = || places.iter().flat_map(|place| &place.backups);
+    let objects = ranges().map(|range| range.objects).sum::<u64>()
+        + backups().map(|one| one.held.objects.len() as u64).sum::<u64>();
+    let stored =
+        ranges().map(|range| range.bytes).sum::<u64>() + backups().map(|one| one.held.stored()).sum::<u64>();
     format!("total   {}, {}; nothing was deleted, --yes does it\n", counted(objects, "object"), size(stored))
 }
 
@@ -219,8 +242,17 @@ fn value(plan: &Plan, archive: &Archive, places: &[Place]) -> Value {
                 "why": why(range.why),
             })
         });
+        let backups = place.backups.iter().map(|one| {
+            json!({
+                "backup": one.held.id.to_string(),
+                "objects": one.held.objects.len(),
+                "bytes": one.held.stored(),
+                "why": one.why,
+            })
+        });
         json!({
             "destination": place.place,
+            "backups": backups.collect::<Vec<_>>(),
             "ranges": ranges.collect::<Vec<_>>(),
             "deleted": place.deleted,
         })

@@ -1,6 +1,7 @@
 //! `wal-archive`: what admins run. One subcommand per file.
 
 mod answer;
+mod backup;
 mod check;
 mod config;
 mod copy;
@@ -13,6 +14,7 @@ mod list;
 mod patience;
 mod progress;
 mod quarantine;
+mod restore;
 mod table;
 mod verify;
 
@@ -39,7 +41,7 @@ struct Subcommand {
 }
 
 /// All of them, in the order of the help.
-const SUBCOMMANDS: [Subcommand; 10] = [
+const SUBCOMMANDS: [Subcommand; 12] = [
     Subcommand { command: init::command, run: init::run, could_not_tell: AdminExit::CouldNotTell },
     Subcommand { command: list::command, run: list::run, could_not_tell: AdminExit::CouldNotTell },
     Subcommand { command: verify::command, run: verify::run, could_not_tell: AdminExit::CouldNotTell },
@@ -49,6 +51,8 @@ const SUBCOMMANDS: [Subcommand; 10] = [
         could_not_tell: AdminExit::Checked(State::Unknown),
     },
     Subcommand { command: expire::command, run: expire::run, could_not_tell: AdminExit::CouldNotTell },
+    Subcommand { command: backup::command, run: backup::run, could_not_tell: AdminExit::CouldNotTell },
+    Subcommand { command: restore::command, run: restore::run, could_not_tell: AdminExit::CouldNotTell },
     Subcommand { command: drain::command, run: drain::run, could_not_tell: AdminExit::CouldNotTell },
     Subcommand { command: copy::command, run: copy::run, could_not_tell: AdminExit::CouldNotTell },
     Subcommand {

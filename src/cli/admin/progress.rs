@@ -9,9 +9,18 @@ pub(super) struct Progress(Option<ProgressBar>);
 
 impl Progress {
     pub(super) fn new() -> Self {
+        Progress::of("{bar:30} {pos}/{len} objects, {msg}, {eta} left")
+    }
+
+    /// Of bytes alone.
+    pub(super) fn of_bytes() -> Self {
+        Progress::of("{bar:30} {binary_bytes}/{binary_total_bytes}, {binary_bytes_per_sec}, {eta} left")
+    }
+
+    fn of(template: &str) -> Self {
         Progress(std::io::stderr().is_terminal().then(|| {
             let bar = ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr_with_hz(5));
-            match ProgressStyle::with_template("{bar:30} {pos}/{len} objects, {msg}, {eta} left") {
+            match ProgressStyle::with_template(template) {
                 Ok(style) => bar.with_style(style),
                 Err(_) => bar,
             }

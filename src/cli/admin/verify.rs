@@ -10,7 +10,7 @@ use crate::config::duration;
 use crate::failure::{Failure, exact_time, size};
 use crate::object::Checks;
 use crate::storage::Shared;
-use crate::verify::{Depth, Options, Recoverable, Since, Unfinished, Verified, verify};
+use crate::verify::{Depth, Options, Recoverable, Since, Unfinished, Verified, verify, verify_backups};
 use crate::wal::{SegmentName, Timeline, WalName};
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use log::Level;
@@ -31,6 +31,7 @@ pub(super) fn command() -> Command {
         .about("Proves that nothing is missing or damaged: 0 sound, 1 findings, 2 could not tell")
         .arg(flag("quick", "Look at names and trailers only").conflicts_with("records"))
         .arg(flag("records", "Walk the WAL records too: how far recovery goes, to which commit"))
+        .arg(flag("backups", "Read every base backup, too, and compare each file with its manifest"))
         .arg(option(
             "since",
             "SEGMENT|LSN|DURATION",
@@ -110,8 +111,16 @@ pub(super) fn run(matches: &ArgMatches) -> Result<AdminExit, Failure> {
     let report = verify(&storages, &options, SystemTime::now(), &mut |count, total| {
         progress.set(count.objects, total, count.stored)
     });
+    let mut report = report?;
+    if matches.get_flag("backups") {
+        let mut checked = report.checked;
+        let found = verify_backups(&storages, &report.inventories, &mut checked, &mut |count| {
+            progress.set(count.objects, count.objects, count.stored);
+        });
+        report.checked = checked;
+        report.findings.extend(found);
+    }
     drop(progress);
-    let report = report?;
     let exit = findings::exit(&report.findings);
     match (matches.get_flag("json"), report.inventories.is_empty()) {
         (true, _) => show_json(VERSION_WITH_FINDINGS, as_json(&report, &options, exit)),

@@ -47,6 +47,8 @@ pub struct Walk {
     /// The same for the last committed or aborted one: "last completed transaction was at log
     /// time" in the server's log.
     pub last_completed: Option<SystemTime>,
+    /// The latest time of all of them: times are not in the order of the records.
+    pub greatest_completed: Option<SystemTime>,
     /// Why there are no more.
     pub stop: Stop,
     /// Whether the last segment given is complete: its records fill it, cross its end, or switch
@@ -129,6 +131,8 @@ pub struct Walker {
     /// A record whose continuation was lost in a crash; the next one must say so.
     given_up: Option<Lsn>,
     stop: Option<Stop>,
+    /// Records from here on do not count.
+    limit: Option<Lsn>,
     found: Walk,
 }
 
@@ -160,10 +164,17 @@ impl Walker {
             records: 0,
             last_commit: None,
             last_completed: None,
+            greatest_completed: None,
             stop: Stop::EndOfInput(None),
             complete: false,
         };
-        Walker { pages: Pages::new(), state, record: Record::new(Lsn(0)), given_up: None, stop: None, found }
+        let record = Record::new(Lsn(0));
+        Walker { pages: Pages::new(), state, record, given_up: None, stop: None, limit: None, found }
+    }
+
+    /// Ends before the first record that begins at this address or later.
+    pub fn until(self, limit: Lsn) -> Self {
+        Walker { limit: Some(limit), ..self }
     }
 
     /// The bytes of this segment follow. A walk goes from one to the next in order of address, on
@@ -263,6 +274,9 @@ impl Walker {
                 State::Seek | State::Switched => return Ok(()),
                 State::SeekTo(lsn) if lsn.0 >= end => return Ok(()),
                 State::SeekTo(lsn) => self.state = State::Between(lsn.0.saturating_sub(at.0)),
+                State::Between(0) if self.limit.is_some_and(|limit| at >= limit) => {
+                    return Err(Stop::EndOfInput(None));
+                }
                 State::Between(0) => {
                     self.record = Record::new(at);
                     self.state = State::Within;
@@ -298,6 +312,7 @@ impl Walker {
         let time = record.time();
         if let Some((time, committed)) = time {
             found.last_completed = Some(time);
+            found.greatest_completed = found.greatest_completed.max(Some(time));
             if committed {
                 found.last_commit = Some(time);
             }

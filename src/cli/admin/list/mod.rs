@@ -1,18 +1,20 @@
 //! `wal-archive list`: what stands in the archive, by names and history files; with `--all` in each
 //! cluster's.
 
+mod base_backups;
 mod show;
 
 use super::answer::{VERSION_WITH_FINDINGS, json_flag, show, show_json};
 use super::table::time;
 use super::{findings, patience};
+use crate::archive::backups::{self, Held};
 use crate::archive::inventory::{Inventory, items};
 use crate::cli::args;
 use crate::cli::exit::AdminExit;
 use crate::config::{Layers, Program};
 use crate::failure::Failure;
 use crate::finding::Finding;
-use crate::storage::Shared;
+use crate::storage::{Shared, Storage, hides_what_is_missing};
 use crate::verify::{Scope, by_names, not_listed};
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use log::Level;
@@ -85,6 +87,8 @@ fn of_each_cluster(matches: &ArgMatches) -> Result<AdminExit, Failure> {
 /// What was listed of an archive.
 struct Listed {
     inventories: Vec<Inventory>,
+    /// The base backups of each.
+    backups: Vec<Vec<Held>>,
     found: Vec<Finding>,
     /// Destinations that could not be listed.
     unread: Vec<Finding>,
@@ -92,10 +96,16 @@ struct Listed {
 
 impl Listed {
     fn read(layers: &Layers, matches: &ArgMatches) -> Result<Self, Failure> {
-        let (mut inventories, mut unread) = (Vec::new(), Vec::new());
+        let (mut inventories, mut backups, mut unread) = (Vec::new(), Vec::new(), Vec::new());
         for storage in open(layers, matches)? {
             match Inventory::read_archive(storage.as_ref()) {
-                Ok(inventory) => inventories.push(inventory),
+                Ok(inventory) => {
+                    inventories.push(inventory);
+                    backups.push(held(storage.as_ref()).unwrap_or_else(|error| {
+                        unread.push(not_listed(storage.as_ref(), &error));
+                        Vec::new()
+                    }));
+                }
                 Err(error) => unread.push(not_listed(storage.as_ref(), &error)),
             }
         }
@@ -103,7 +113,7 @@ impl Listed {
         for lost in &unread {
             lost.message().log(Level::Error);
         }
-        Ok(Listed { inventories, found, unread })
+        Ok(Listed { inventories, backups, found, unread })
     }
 
     fn all_findings(&self) -> impl Iterator<Item = &Finding> {
@@ -115,17 +125,30 @@ impl Listed {
     }
 
     fn json(&self, cluster: Option<&str>) -> Value {
-        let destinations: Value = self.inventories.iter().map(show::destination).collect();
+        let each = self.inventories.iter().zip(&self.backups);
+        let destinations: Value = each.map(|(one, backups)| show::destination(one, backups)).collect();
         let findings: Vec<&Finding> = self.all_findings().collect();
         json!({"cluster": cluster, "destinations": destinations, "findings": findings})
     }
 
     fn tell(&self) {
-        let sections: Vec<String> = self.inventories.iter().map(show::section).collect();
+        let each = self.inventories.iter().zip(&self.backups);
+        let sections: Vec<String> = each.map(|(one, backups)| show::section(one, backups)).collect();
         show(&sections.join("\n"));
         if !self.found.is_empty() {
             show(&format!("\n{}", findings::text(&self.found)));
         }
+    }
+}
+
+/// The base backups; none where a policy hides them.
+fn held(storage: &dyn Storage) -> crate::storage::Result<Vec<Held>> {
+    match backups::all(storage) {
+        Err(error) if hides_what_is_missing(storage, &error) => {
+            log::debug!("whether there are base backups cannot be seen: {error}");
+            Ok(Vec::new())
+        }
+        other => other,
     }
 }
 

@@ -2,6 +2,8 @@
 
 use super::super::findings;
 use super::super::table::{Align, Cell, Table, Tone, colour, counted, paint, time};
+use super::base_backups;
+use crate::archive::backups::Held;
 use crate::archive::inventory::{Backup, Content, Gap, Gaps, Inventory, Item, TimelineFiles, Total};
 use crate::failure::size;
 use crate::object::Stored;
@@ -26,7 +28,7 @@ pub(super) fn printable(text: &str) -> String {
 }
 
 /// One destination for people.
-pub(super) fn section(inventory: &Inventory) -> String {
+pub(super) fn section(inventory: &Inventory, held: &[Held]) -> String {
     let colour = colour();
     let cluster = match (inventory.system_id, inventory.segment_size) {
         (Some(id), Some(size)) => format!("cluster {id}, segments of {size}"),
@@ -36,8 +38,14 @@ pub(super) fn section(inventory: &Inventory) -> String {
     let Total { objects, bytes: stored } = inventory.total;
     let mut text =
         format!("{}: {cluster}, {}, {}\n", inventory.place, counted(objects, "object"), size(stored));
-    let tables =
-        [timelines(inventory), gaps(inventory), partials(inventory), backups(inventory), others(inventory)];
+    let tables = [
+        timelines(inventory),
+        gaps(inventory),
+        partials(inventory),
+        base_backups::table(inventory, held),
+        backups(inventory),
+        others(inventory),
+    ];
     for table in tables {
         if !table.is_empty() {
             text += &format!("\n{}", table.render(colour));
@@ -242,7 +250,7 @@ fn others(inventory: &Inventory) -> Table {
 }
 
 /// One destination as JSON.
-pub(super) fn destination(inventory: &Inventory) -> Value {
+pub(super) fn destination(inventory: &Inventory, held: &[Held]) -> Value {
     let timelines: Value =
         inventory.timelines.iter().map(|(id, files)| timeline(inventory, *id, files)).collect();
     let backups: Value = inventory.backups.iter().map(|backup| one_backup(inventory, backup)).collect();
@@ -255,6 +263,7 @@ pub(super) fn destination(inventory: &Inventory) -> Value {
         "stored_bytes": inventory.total.bytes,
         "timelines": timelines,
         "backups": backups,
+        "base_backups": base_backups::value(inventory, held),
         "unknown_encodings": keys(&inventory.unknown, inventory.unknown_total.objects),
         "misplaced": keys(&inventory.misplaced, inventory.misplaced_total.objects),
         "variants": keys(&inventory.variants, inventory.variants.len() as u64),

@@ -1,0 +1,242 @@
+//! `wal-archive restore`: arguments in, how to go on out.
+
+use super::super::args;
+use super::super::exit::AdminExit;
+use super::answer::{VERSION, json_flag, show, show_json};
+use super::patience;
+use super::progress::Progress;
+use crate::base_backup::{BackupId, Record};
+use crate::failure::{Failure, exact_time};
+use crate::restore::choose::{Choice, Wish, choose};
+use crate::restore::settings::{Action, Recovery};
+use crate::restore::target::{Target, time};
+use crate::restore::{Cause, Request, look, restore};
+use crate::storage::Shared;
+use crate::wal::{Lsn, Timeline};
+use clap::{Arg, ArgAction, ArgGroup, ArgMatches, Command};
+use log::Level;
+use serde_json::json;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+/// Told apart from the setting of wal-push, which may stand in the file.
+const JOBS: &str = "restore-jobs";
+
+pub(super) fn command() -> Command {
+    let one = |name: &'static str, value: &'static str, help: &'static str| {
+        Arg::new(name).long(name).value_name(value).help(help)
+    };
+    let flag = |name: &'static str, help: &'static str| {
+        Arg::new(name).long(name).action(ArgAction::SetTrue).help(help)
+    };
+    Command::new("restore")
+        .about("Makes a data directory of a base backup, ready to recover")
+        .after_help(
+            "Run it as the user that PostgreSQL runs as. Without a target recovery goes to the end of the archived WAL. \
+             What the archived WAL does not lead to is refused before anything is written.\n\n\
+             Exit codes: 0 it is restored; 1 refused: the target cannot be reached, the backup is damaged, the directory \
+             is not empty; 2 bad usage, or it could not be done.",
+        )
+        .arg(
+            Arg::new("directory")
+                .required(true)
+                .value_name("DIRECTORY")
+                .value_parser(clap::value_parser!(PathBuf))
+                .help("The data directory to make: new or empty"),
+        )
+        .args([
+            one("backup", "ID", "This backup, or latest (default: the newest that leads to the target)"),
+            one("target-time", "TIME", "Recover what was committed by then, such as \"2026-11-21 13:04:05+01\"")
+                .value_parser(time),
+            one("target-lsn", "LSN", "Recover up to this address").value_parser(|text: &str| text.parse::<Lsn>()),
+            flag("immediate", "Recover no further than until the backup is consistent"),
+            flag("target-exclusive", "Stop just before the target"),
+            one("target-timeline", "N", "Along this timeline (default: the newest)")
+                .value_parser(clap::value_parser!(u32).range(1..)),
+            one("target-action", "ACTION", "What the server does at the target (default: pause)")
+                .value_parser(["pause", "promote", "shutdown"]),
+            one("tablespace", "OLD=NEW", "Put the tablespace of the directory OLD into NEW; repeatable")
+                .action(ArgAction::Append)
+                .value_parser(mapping),
+            flag("keep-archiving", "Let the restored server archive as the old one did"),
+            flag("force", "Remove what an unfinished restore left in the directory"),
+        ])
+        .group(ArgGroup::new("target").args(["target-time", "target-lsn", "immediate"]))
+        .arg(
+            Arg::new(JOBS)
+                .long("jobs")
+                .value_name("N")
+                .value_parser(clap::value_parser!(u8).range(1..=64))
+                .default_value("4")
+                .help("Parts that are read and decoded at once"),
+        )
+        .arg(patience::arg())
+        .arg(json_flag())
+}
+
+fn mapping(text: &str) -> Result<(String, PathBuf), String> {
+    let wrong = || "OLD=NEW with two absolute paths".to_owned();
+    let (old, new) = text.split_once('=').ok_or_else(wrong)?;
+    let absolute = |path: &str| Path::new(path).is_absolute();
+    (absolute(old) && absolute(new)).then(|| (old.to_owned(), new.into())).ok_or_else(wrong)
+}
+
+pub(super) fn run(matches: &ArgMatches) -> Result<AdminExit, Failure> {
+    let layers = super::layers(matches)?;
+    let destinations: Vec<Shared> =
+        layers.admin()?.0.iter().map(|place| patience::open(place, matches)).collect::<Result<_, _>>()?;
+    let restore_command = layers.restore_command(&wal_fetch()?)?;
+    let wish = wish(matches)?;
+    match restored(matches, &destinations, restore_command, &wish) {
+        Ok(told) => {
+            match matches.get_flag("json") {
+                true => show_json(VERSION, told.value()),
+                false => show(&told.text()),
+            }
+            Ok(AdminExit::Fine)
+        }
+        Err(failure) => {
+            failure.log(Level::Error);
+            Ok(match failure.kind {
+                Cause::Refused => AdminExit::Findings,
+                Cause::CouldNot => AdminExit::CouldNotTell,
+            })
+        }
+    }
+}
+
+fn wish(matches: &ArgMatches) -> Result<Wish, Failure> {
+    let target = match (matches.get_one::<SystemTime>("target-time"), matches.get_one::<Lsn>("target-lsn")) {
+        (Some(time), _) => Target::Time(*time),
+        (None, Some(lsn)) => Target::Lsn(*lsn),
+        (None, None) if matches.get_flag("immediate") => Target::Immediate,
+        (None, None) => Target::End,
+    };
+    let backup = matches.get_one::<String>("backup").filter(|text| *text != "latest");
+    let backup = backup.map(|text| {
+        text.parse::<BackupId>().map_err(|error| Failure::new((), format!("--backup: \"{text}\" is {error}")))
+    });
+    Ok(Wish {
+        backup: backup.transpose()?,
+        target,
+        timeline: matches.get_one::<u32>("target-timeline").copied().and_then(Timeline::new),
+    })
+}
+
+fn restored(
+    matches: &ArgMatches,
+    destinations: &[Shared],
+    restore_command: String,
+    wish: &Wish,
+) -> Result<Told, Failure<Cause>> {
+    let archive = look(destinations)?;
+    let choice = choose(&archive.inventory, &archive.backups, wish, &archive)?;
+    let could_not =
+        |failure: Failure| Failure { kind: Cause::CouldNot, message: failure.message, hint: failure.hint };
+    let action = matches.get_one::<String>("target-action").map(|word| match word.as_str() {
+        "promote" => Action::Promote,
+        "shutdown" => Action::Shutdown,
+        _ => Action::Pause,
+    });
+    let recovery = Recovery {
+        action,
+        exclusive: matches.get_flag("target-exclusive"),
+        keep_archiving: matches.get_flag("keep-archiving"),
+        ..Recovery::of(&choice, restore_command)
+    };
+    let named: PathBuf = args::value(matches, "directory").map_err(could_not)?;
+    let directory = std::path::absolute(&named).unwrap_or(named);
+    let mappings = matches.get_many::<(String, PathBuf)>("tablespace").unwrap_or_default().cloned();
+    let tablespaces: BTreeMap<String, PathBuf> = mappings.collect();
+    log::info!("restoring backup {} to \"{}\"", choice.record.id, directory.display());
+    let progress = Progress::of_bytes();
+    restore(&Request {
+        sources: &archive.destinations,
+        choice: &choice,
+        directory: &directory,
+        tablespaces: &tablespaces,
+        recovery: &recovery,
+        force: matches.get_flag("force"),
+        jobs: args::value::<u8>(matches, JOBS).map_err(could_not)?.into(),
+        progress: &|done, total| progress.set(done, total, done),
+    })?;
+    drop(progress);
+    Ok(Told { choice, recovery, directory })
+}
+
+/// The wal-fetch beside this program.
+fn wal_fetch() -> Result<PathBuf, Failure> {
+    let own = std::env::current_exe()
+        .map_err(|error| Failure::new((), format!("cannot tell where this program is: {error}")))?;
+    let beside = own.with_file_name("wal-fetch");
+    match beside.is_file() {
+        true => Ok(beside),
+        false => Err(Failure::new((), format!("there is no \"{}\"", beside.display()))
+            .hint("the restored server needs wal-fetch: install it beside wal-archive")),
+    }
+}
+
+/// What was done, and how to go on.
+struct Told {
+    choice: Choice,
+    recovery: Recovery,
+    directory: PathBuf,
+}
+
+impl Told {
+    fn target(&self) -> String {
+        match &self.recovery.target {
+            Target::End => format!("the end of timeline {}", self.choice.timeline),
+            Target::Immediate => "the end of the backup".to_owned(),
+            Target::Time(time) => exact_time(*time).unwrap_or_default(),
+            Target::Lsn(lsn) => lsn.to_string(),
+        }
+    }
+
+    fn start(&self) -> String {
+        let version = self.choice.record.server_version / 10_000;
+        let debian = format!("/usr/lib/postgresql/{version}/bin/pg_ctl");
+        let program = if Path::new(&debian).is_file() { debian.as_str() } else { "pg_ctl" };
+        format!("{program} -D {} start", self.directory.display())
+    }
+
+    fn text(&self) -> String {
+        let record: &Record = &self.choice.record;
+        let mut text = format!(
+            "restored  backup {} into \"{}\"\nrecovers  to {}\nstart it  {}\n",
+            record.id,
+            self.directory.display(),
+            self.target(),
+            self.start()
+        );
+        for path in &record.outside {
+            text += &format!(
+                "note      \"{path}\" was not in the data directory: the server needs it, or one like it\n"
+            );
+        }
+        if self.recovery.target != Target::End && self.recovery.action.is_none() {
+            text += "then      it pauses at the target: look, then \"select pg_wal_replay_resume()\" opens it for writing\n";
+        }
+        let left = self.recovery.left_behind(record);
+        if !left.is_empty() {
+            text += &format!(
+                "at last   alter system reset {}; and set up the archive before it is used\n",
+                left.join("; alter system reset ")
+            );
+        }
+        text
+    }
+
+    fn value(&self) -> serde_json::Value {
+        json!({
+            "backup": self.choice.record.id.to_string(),
+            "directory": self.directory.display().to_string(),
+            "timeline": self.choice.timeline.get(),
+            "target": self.target(),
+            "start": self.start(),
+            "outside": self.choice.record.outside,
+            "left_behind": self.recovery.left_behind(&self.choice.record),
+        })
+    }
+}

@@ -1,0 +1,234 @@
+//! Which backup is restored, along which timeline, and whether the WAL leads to the target; if not, what
+//! is missing. Pure: what is in the segments is asked of [`Evidence`].
+
+use super::target::Target;
+use super::{Cause, Result, could_not, refused};
+use crate::archive::backups::passes;
+use crate::archive::inventory::{Gap, Inventory};
+use crate::base_backup::{BackupId, Record};
+use crate::failure::{Failure, exact_time};
+use crate::wal::{Branch, Lsn, Timeline};
+use std::time::SystemTime;
+
+/// What is restored.
+#[derive(Clone, Debug)]
+pub struct Choice {
+    pub record: Record,
+    /// To which recovery goes.
+    pub timeline: Timeline,
+    pub target: Target,
+}
+
+/// What was asked for.
+#[derive(Clone, Debug)]
+pub struct Wish {
+    /// `None`: the newest that leads there.
+    pub backup: Option<BackupId>,
+    pub target: Target,
+    /// `None`: the newest timeline.
+    pub timeline: Option<Timeline>,
+}
+
+/// What only the records tell.
+pub trait Evidence {
+    /// When the last transaction ended, by time, that a backup holds at its stop. `None`: none that its
+    /// WAL shows.
+    fn newest_within(&self, record: &Record, branch: &Branch) -> Result<Option<SystemTime>>;
+
+    /// Whether a transaction ended after a time in these segments of a branch; else the last one that did
+    /// end, as far as it was looked for.
+    fn ended_after(
+        &self,
+        branch: &Branch,
+        segments: (u64, u64),
+        time: SystemTime,
+    ) -> Result<std::result::Result<(), Option<SystemTime>>>;
+}
+
+/// Chooses, or says why there is nothing to choose.
+pub fn choose(
+    inventory: &Inventory,
+    backups: &[Record],
+    wish: &Wish,
+    evidence: &dyn Evidence,
+) -> Result<Choice> {
+    let named: Vec<&Record> =
+        backups.iter().filter(|record| wish.backup.is_none_or(|id| id == record.id)).collect();
+    if named.is_empty() {
+        return Err(match wish.backup {
+            Some(id) => refused(format!("there is no complete backup {id}")),
+            None => refused("there is no complete backup"),
+        }
+        .hint("\"wal-archive list\" shows the backups"));
+    }
+    let timeline = match wish.timeline {
+        Some(timeline) => timeline,
+        None => newest_timeline(inventory, &named)?,
+    };
+    if timeline != Timeline::FIRST && !inventory.timelines.contains_key(&timeline) {
+        return Err(refused(format!("nothing of timeline {timeline} is in the archive"))
+            .hint("\"wal-archive list\" shows the timelines"));
+    }
+    let branch = inventory.branch(timeline).map_err(|unreadable| {
+        refused(format!(
+            "the way to timeline {timeline} is not known: \"{}\": {}",
+            unreadable.key, unreadable.reason
+        ))
+    })?;
+    let way = Way { inventory, branch, timeline, target: &wish.target, evidence };
+    let mut why: Option<Failure<Cause>> = None;
+    // The newest one first; why that does not lead there is said.
+    for record in named.iter().rev() {
+        match way.leads(record)? {
+            Ok(()) => {
+                return Ok(Choice { record: (*record).clone(), timeline, target: wish.target.clone() });
+            }
+            Err(reason) => drop(why.get_or_insert(reason)),
+        }
+    }
+    Err(why.unwrap_or_else(|| could_not("no backup was looked at")))
+}
+
+/// The newest timeline that any of the backups leads to; that of the newest one where none has a child.
+fn newest_timeline(inventory: &Inventory, backups: &[&Record]) -> Result<Timeline> {
+    for timeline in inventory.timelines.keys().rev() {
+        let Ok(branch) = inventory.branch(*timeline) else {
+            return Err(refused(format!(
+                "the history of timeline {timeline}, the newest one, cannot be read, so nobody knows where it leads"
+            ))
+            .hint("repair it, or name another timeline with --target-timeline"));
+        };
+        if backups.iter().any(|record| passes(&branch, record)) {
+            return Ok(*timeline);
+        }
+    }
+    let last = backups.last().map(|record| record.stop_timeline);
+    last.ok_or_else(|| could_not("no backup was looked at"))
+}
+
+struct Way<'a> {
+    inventory: &'a Inventory,
+    branch: Branch,
+    timeline: Timeline,
+    target: &'a Target,
+    evidence: &'a dyn Evidence,
+}
+
+impl Way<'_> {
+    /// Whether recovery from a backup gets to the target; the inner error says why not.
+    fn leads(&self, record: &Record) -> Result<std::result::Result<(), Failure<Cause>>> {
+        let id = record.id;
+        if !passes(&self.branch, record) {
+            let what = format!(
+                "the backup {id} of timeline {} does not lead to timeline {}",
+                id.timeline, self.timeline
+            );
+            return Ok(Err(refused(what).hint("name another --target-timeline, or leave it out")));
+        }
+        let (first, consistent) = record.segments();
+        if let Some(gap) = self.first_gap(first, consistent) {
+            let what =
+                format!("the backup {id} cannot become consistent: {} in the archive", self.missing(gap));
+            return Ok(Err(refused(what).hint("its WAL may still be on its way: look at pg_stat_archiver")));
+        }
+        match self.target {
+            Target::Immediate => Ok(Ok(())),
+            Target::End => Ok(self.whole(record, consistent)),
+            Target::Lsn(lsn) => Ok(self.reaches_address(record, *lsn)),
+            Target::Time(time) => self.reaches_time(record, *time),
+        }
+    }
+
+    fn first_gap(&self, first: u64, last: u64) -> Option<Gap> {
+        self.inventory.missing(&self.branch, first, last).into_iter().min_by_key(|gap| gap.first)
+    }
+
+    fn missing(&self, gap: Gap) -> String {
+        let name = |number| self.inventory.name(gap.timeline, number);
+        match gap.first == gap.last {
+            true => format!("\"{}\" is not", name(gap.first)),
+            false => format!("\"{}\" to \"{}\" are not", name(gap.first), name(gap.last)),
+        }
+    }
+
+    /// The newest segment of the branch that is there, or that another file shows.
+    fn newest(&self) -> Option<u64> {
+        let of = |timeline| {
+            let files = self.inventory.timelines.get(&timeline)?;
+            files.segments.last().max(self.inventory.newest_shown(timeline))
+        };
+        let size = self.inventory.segment_size?.bytes();
+        let mut end = u64::MAX;
+        let mut newest = None;
+        for (timeline, begin) in self.branch.parts() {
+            newest = newest.max(of(timeline).map(|last| last.min(end)));
+            end = (begin.0 / size).saturating_sub(1);
+        }
+        newest
+    }
+
+    /// Nothing is missing up to the newest segment: what is behind a hole would be lost without a word.
+    fn whole(&self, record: &Record, consistent: u64) -> std::result::Result<(), Failure<Cause>> {
+        let last = self.newest().unwrap_or(consistent).max(consistent);
+        match self.first_gap(record.segments().0, last) {
+            None => Ok(()),
+            Some(gap) => Err(refused(format!(
+                "recovery cannot get to the end of timeline {}: {} in the archive",
+                self.timeline,
+                self.missing(gap)
+            ))
+            .hint("find it on a server or standby; or recover to a time before the hole with --target-time")),
+        }
+    }
+
+    fn before_stop(&self, record: &Record, what: &str) -> Failure<Cause> {
+        refused(format!("{what} lies before the backup {} is consistent, at {}", record.id, record.stop))
+            .hint("no older backup leads there; \"wal-archive list\" shows them")
+    }
+
+    fn reaches_address(&self, record: &Record, lsn: Lsn) -> std::result::Result<(), Failure<Cause>> {
+        if lsn < record.stop {
+            return Err(self.before_stop(record, &format!("the address {lsn}")));
+        }
+        let last = lsn.0 / record.segment_size.bytes();
+        match self.first_gap(record.segments().0, last) {
+            None => Ok(()),
+            Some(gap) => Err(refused(format!(
+                "the address {lsn} cannot be reached: {} in the archive",
+                self.missing(gap)
+            ))
+            .hint("\"wal-archive list\" shows how far the WAL goes")),
+        }
+    }
+
+    fn reaches_time(
+        &self,
+        record: &Record,
+        time: SystemTime,
+    ) -> Result<std::result::Result<(), Failure<Cause>>> {
+        let shown = exact_time(time).unwrap_or_default();
+        // What the backup holds cannot be taken out of it. Where its WAL shows no end of a transaction, only
+        // what is after it is certain.
+        let holds = self.evidence.newest_within(record, &self.branch)?.unwrap_or(record.finished);
+        if time < holds {
+            return Ok(Err(self.before_stop(record, &format!("the time {shown}"))));
+        }
+        let (first, consistent) = record.segments();
+        let newest = self.newest().unwrap_or(consistent).max(consistent);
+        let gap = self.first_gap(first, newest);
+        let last = gap.map_or(newest, |gap| gap.first.saturating_sub(1));
+        let last_end = match self.evidence.ended_after(&self.branch, (first, last), time)? {
+            Ok(()) => return Ok(Ok(())),
+            Err(last_end) => last_end,
+        };
+        let known = match last_end.and_then(exact_time) {
+            Some(end) => format!("the last transaction that the archived WAL shows ended at {end}"),
+            None => "the archived WAL shows no transaction that ended".to_owned(),
+        };
+        let hole = gap.map_or_else(String::new, |gap| format!(", and {}", self.missing(gap)));
+        let what = format!("the time {shown} cannot be reached: {known}{hole}");
+        Ok(Err(refused(what).hint(
+            "PostgreSQL recovers to a time only where a later transaction follows; without a target it goes to the end",
+        )))
+    }
+}

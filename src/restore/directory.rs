@@ -1,0 +1,173 @@
+//! The data directory that is made: empty at first, marked while it is unfinished, durable at the end.
+
+use super::files::{CONTROL, CONTROL_LATER};
+use super::{Result, could_not, refused};
+use crate::storage::Body;
+use rustix::fs::syncfs;
+use std::collections::BTreeMap;
+use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+
+/// Marks a directory that is not finished; its lines are the tablespaces that belong to it.
+pub(super) const MARK: &str = "wal-archive.restoring";
+
+const AUTO_CONF: &str = "postgresql.auto.conf";
+
+pub(super) struct Directory {
+    path: PathBuf,
+}
+
+impl Directory {
+    /// Makes it and the tablespaces' directories, or takes empty ones. With `force` what an earlier
+    /// restore left unfinished there is removed; nothing else ever is.
+    pub(super) fn prepare(path: &Path, tablespaces: &BTreeMap<u32, PathBuf>, force: bool) -> Result<Self> {
+        if rustix::process::geteuid().is_root() {
+            return Err(could_not("root cannot own a data directory").hint(
+                "run it as the user that PostgreSQL runs as: sudo -u postgres wal-archive restore ...",
+            ));
+        }
+        if path.join(MARK).is_file() {
+            if !force {
+                return Err(refused(format!("\"{}\" holds a restore that was not finished", path.display()))
+                    .hint("repeat it with --force, which removes what is there"));
+            }
+            remove_unfinished(path).map_err(|error| failed(path, error))?;
+        }
+        let directory = Directory { path: path.to_owned() };
+        for one in tablespaces.values().map(PathBuf::as_path).chain([path]) {
+            make_empty(one)?;
+        }
+        let lines: String = tablespaces.values().map(|place| format!("{}\n", place.display())).collect();
+        directory.write(MARK, lines.as_bytes(), false)?;
+        directory.sync_all([path])?;
+        Ok(directory)
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Everything but the control file is there: what recovery needs beside it, then all of it made
+    /// durable, then the control file.
+    pub(super) fn finish(
+        &self,
+        manifest: &Body,
+        tablespaces: &BTreeMap<u32, PathBuf>,
+        remapped: Option<()>,
+        settings: &str,
+    ) -> Result<()> {
+        self.link(tablespaces)?;
+        if remapped.is_some() {
+            self.write_tablespace_map(tablespaces)?;
+        }
+        let mut file = self.create("backup_manifest")?;
+        manifest.write_to(&mut file).map_err(|error| failed(&self.path.join("backup_manifest"), error))?;
+        let standby = self.path.join("standby.signal");
+        // It would win over recovery.signal.
+        match fs::remove_file(&standby) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(&standby, error)),
+            _ => {}
+        }
+        self.write(AUTO_CONF, settings.as_bytes(), true)?;
+        self.write("recovery.signal", b"", false)?;
+        self.sync_all(tablespaces.values().map(PathBuf::as_path).chain([self.path.as_path()]))?;
+        let (from, to) = (self.path.join(CONTROL_LATER), self.path.join(CONTROL));
+        fs::rename(&from, &to).map_err(|error| failed(&to, error))?;
+        let mark = self.path.join(MARK);
+        self.sync_all([self.path.as_path()])?;
+        fs::remove_file(&mark).map_err(|error| failed(&mark, error))?;
+        self.sync_all([self.path.as_path()])
+    }
+
+    fn link(&self, tablespaces: &BTreeMap<u32, PathBuf>) -> Result<()> {
+        for (oid, place) in tablespaces {
+            let link = self.path.join(format!("pg_tblspc/{oid}"));
+            symlink(place, &link).map_err(|error| failed(&link, error))?;
+        }
+        Ok(())
+    }
+
+    /// The server makes its links anew by it (`read_tablespace_map`): the old places would be linked again.
+    fn write_tablespace_map(&self, tablespaces: &BTreeMap<u32, PathBuf>) -> Result<()> {
+        let escaped = |place: &Path| place.display().to_string().replace('\\', "\\\\").replace('\n', "\\\n");
+        let lines: String =
+            tablespaces.iter().map(|(oid, place)| format!("{oid} {}\n", escaped(place))).collect();
+        let path = self.path.join("tablespace_map");
+        fs::write(&path, lines).map_err(|error| failed(&path, error))
+    }
+
+    fn create(&self, name: &str) -> Result<File> {
+        let path = self.path.join(name);
+        let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&path);
+        file.map_err(|error| failed(&path, error))
+    }
+
+    fn write(&self, name: &str, content: &[u8], append: bool) -> Result<()> {
+        let path = self.path.join(name);
+        let mut options = OpenOptions::new();
+        options.create(true).mode(0o600).append(append).write(true).truncate(!append);
+        options.open(&path).and_then(|mut file| file.write_all(content)).map_err(|error| failed(&path, error))
+    }
+
+    /// Makes all that was written to the file systems of these directories durable.
+    fn sync_all<'p>(&self, places: impl IntoIterator<Item = &'p Path>) -> Result<()> {
+        for place in places {
+            let synced = File::open(place).and_then(|folder| {
+                syncfs(&folder)?;
+                folder.sync_all()
+            });
+            synced.map_err(|error| failed(place, error))?;
+        }
+        Ok(())
+    }
+}
+
+fn failed(path: &Path, error: io::Error) -> crate::failure::Failure<super::Cause> {
+    could_not(format!("cannot write \"{}\": {error}", path.display()))
+}
+
+/// A new directory, or one that is there and empty; for its owner alone.
+fn make_empty(path: &Path) -> Result<()> {
+    match fs::read_dir(path) {
+        Ok(mut entries) => match entries.next() {
+            None => {}
+            Some(_) => {
+                return Err(refused(format!("\"{}\" is not empty", path.display()))
+                    .hint("restore into an empty or new directory; nothing that is there is ever replaced"));
+            }
+        },
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let made = DirBuilder::new().mode(0o700).recursive(true).create(path);
+            made.map_err(|error| could_not(format!("cannot make \"{}\": {error}", path.display())))?;
+        }
+        Err(error) => return Err(could_not(format!("cannot look into \"{}\": {error}", path.display()))),
+    }
+    fs::set_permissions(path, Permissions::from_mode(0o700)).map_err(|error| failed(path, error))
+}
+
+/// Empties what an unfinished restore left, and its tablespaces; the mark goes last.
+fn remove_unfinished(path: &Path) -> io::Result<()> {
+    let lines = fs::read_to_string(path.join(MARK))?;
+    for place in lines.lines().map(Path::new).filter(|place| place.is_absolute() && place.is_dir()) {
+        // A server's tablespace has folders of its version and nothing else.
+        empty(place, |name| name.starts_with("PG_"))?;
+    }
+    empty(path, |name| name != MARK)?;
+    fs::remove_file(path.join(MARK))
+}
+
+fn empty(folder: &Path, which: impl Fn(&str) -> bool) -> io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        if !which(&entry.file_name().to_string_lossy()) {
+            continue;
+        }
+        match entry.file_type()?.is_dir() {
+            true => fs::remove_dir_all(entry.path())?,
+            false => fs::remove_file(entry.path())?,
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,170 @@
+//! `wal-archive restore`: a data directory from a backup, made ready to recover along the archived WAL.
+//!
+//! First it is decided what is restored ([`choose`]), and whether the WAL leads to the target; what does
+//! not is refused before anything is written. Then the files are written, each compared with the
+//! manifest, and `global/pg_control` last: a directory without it starts no server.
+
+pub mod choose;
+mod directory;
+mod files;
+mod parts;
+mod reach;
+pub mod settings;
+pub mod target;
+
+use crate::archive::backups::{self, FetchError};
+use crate::base_backup::manifest::{self, ManifestError};
+use crate::base_backup::{Record, Series, tar};
+use crate::failure::Failure;
+use crate::storage::{Body, BodyWriter, Shared, body};
+use choose::Choice;
+use directory::Directory;
+use files::{Expected, Files};
+use settings::Recovery;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+pub use reach::{Archive, look};
+
+/// Why nothing was restored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// What was asked for cannot be had, or is damaged.
+    Refused,
+    /// It could not be done or decided.
+    CouldNot,
+}
+
+type Result<T> = std::result::Result<T, Failure<Cause>>;
+
+fn refused(what: impl Into<String>) -> Failure<Cause> {
+    Failure::new(Cause::Refused, what)
+}
+
+fn could_not(what: impl Into<String>) -> Failure<Cause> {
+    Failure::new(Cause::CouldNot, what)
+}
+
+/// What is restored, and where.
+pub struct Request<'a> {
+    /// Those that hold the backup.
+    pub sources: &'a [Shared],
+    pub choice: &'a Choice,
+    pub directory: &'a Path,
+    /// Where tablespaces go that are not to be where they were.
+    pub tablespaces: &'a BTreeMap<String, PathBuf>,
+    pub recovery: &'a Recovery,
+    /// Whether what an earlier restore left unfinished there may be removed.
+    pub force: bool,
+    /// Parts that are read and decoded at once.
+    pub jobs: usize,
+    /// Told bytes so far, and how many there will be.
+    pub progress: &'a (dyn Fn(u64, u64) + Sync),
+}
+
+/// Restores.
+pub fn restore(request: &Request<'_>) -> Result<()> {
+    let record = &request.choice.record;
+    let locations = locations(record, request)?;
+    let directory = Directory::prepare(request.directory, &locations, request.force)?;
+    let manifest = fetch_manifest(request, record)?;
+    let mut expected = expected(&manifest)?;
+    let (total, _) = record.sizes();
+    let mut done = 0;
+    for series in &record.series {
+        let (oid, place) = match &series.tablespace {
+            None => (None, directory.path().to_owned()),
+            Some((oid, _)) => (Some(*oid), locations.get(oid).cloned().unwrap_or_default()),
+        };
+        let mut files = Files::new(place, oid, &mut expected);
+        let mut reader = tar::Reader::default();
+        parts::each(request.sources, record, series, request.jobs, &mut |bytes| {
+            reader.push(bytes, &mut files).map_err(|error| unwritten(record, error))?;
+            done += bytes.len() as u64;
+            (request.progress)(done, total);
+            Ok(())
+        })?;
+        reader.finish().map_err(|error| unwritten(record, error))?;
+        files.finish().map_err(|error| unwritten(record, error))?;
+    }
+    if let Some(missing) = expected.first() {
+        return Err(damaged(record, format!("\"{missing}\" is in its manifest and not in its parts")));
+    }
+    let remapped = record.series.iter().any(|series| moved(series, &locations));
+    directory.finish(&manifest, &locations, remapped.then_some(()), &request.recovery.write(record))
+}
+
+/// Where each tablespace goes.
+fn locations(record: &Record, request: &Request<'_>) -> Result<BTreeMap<u32, PathBuf>> {
+    let all = || record.series.iter().filter_map(|series| series.tablespace.as_ref());
+    for old in request.tablespaces.keys() {
+        if !all().any(|(_, location)| location == old) {
+            let known: Vec<String> = all().map(|(_, location)| format!("\"{location}\"")).collect();
+            return Err(could_not(format!("the backup has no tablespace at \"{old}\"")).hint(format!(
+                "its tablespaces: {}",
+                if known.is_empty() { "none".to_owned() } else { known.join(", ") }
+            )));
+        }
+    }
+    all()
+        .map(|(oid, location)| {
+            let place = request.tablespaces.get(location).cloned().unwrap_or_else(|| location.into());
+            match place.is_absolute() {
+                true => Ok((*oid, place)),
+                false => Err(could_not(format!("the tablespace at \"{location}\" has no absolute path"))
+                    .hint(format!("say where it is to be: --tablespace {location}=/DIRECTORY"))),
+            }
+        })
+        .collect()
+}
+
+fn moved(series: &Series, locations: &BTreeMap<u32, PathBuf>) -> bool {
+    series
+        .tablespace
+        .as_ref()
+        .is_some_and(|(oid, old)| locations.get(oid).is_some_and(|new| new != Path::new(old)))
+}
+
+fn fetch_manifest(request: &Request<'_>, record: &Record) -> Result<Body> {
+    let mut failed = None;
+    for source in request.sources {
+        let mut manifest = BodyWriter::new(body::overflow_folders(None));
+        match backups::fetch(source.as_ref(), record, &record.manifest, &mut manifest) {
+            Ok(()) => return Ok(manifest.finish()),
+            Err(error) => failed = Some(unfetched(error)),
+        }
+    }
+    Err(failed.unwrap_or_else(|| could_not("no archive is named")))
+}
+
+fn unfetched(error: FetchError) -> Failure<Cause> {
+    match error {
+        FetchError::Storage(error) => Failure::from_storage(Cause::CouldNot, &error),
+        FetchError::Damaged(reason) => refused(reason)
+            .hint("restore another backup: \"wal-archive list\" shows them, --backup names one"),
+        FetchError::Output(error) => could_not(format!("cannot keep a part of the backup: {error}"))
+            .hint("make room for a temporary file in $TMPDIR, /var/tmp or /tmp"),
+    }
+}
+
+fn expected(manifest: &Body) -> Result<Expected> {
+    let mut expected = Expected::default();
+    let read = manifest::read(&mut manifest.reader(), &mut |file| expected.add(file));
+    match read {
+        Ok(_) => Ok(expected),
+        Err(ManifestError::Damaged(reason)) => Err(refused(reason)),
+        Err(ManifestError::Read(error)) => Err(could_not(format!("cannot read the manifest again: {error}"))),
+    }
+}
+
+fn damaged(record: &Record, what: String) -> Failure<Cause> {
+    refused(format!("the backup {} is damaged: {what}", record.id))
+        .hint("restore another backup: \"wal-archive list\" shows them, --backup names one")
+}
+
+fn unwritten(record: &Record, error: tar::Error) -> Failure<Cause> {
+    match error {
+        tar::Error::Damaged(reason) => damaged(record, reason),
+        tar::Error::Output(what, error) => could_not(format!("{what}: {error}")),
+    }
+}

@@ -1,0 +1,134 @@
+//! `--backups`: every part of every base backup read, decoded and compared with its record, every file in
+//! it with the manifest, and whether its WAL is there.
+
+use super::Count;
+use crate::archive::backups::{self, FetchError, Held, State, missing_wal};
+use crate::archive::inventory::Inventory;
+use crate::base_backup::manifest::ManifestError;
+use crate::base_backup::sums::Sums;
+use crate::base_backup::{Record, tar};
+use crate::finding::{Finding, FindingKind};
+use crate::storage::{Shared, Storage};
+
+/// What is wrong with the backups of all destinations that were listed; one that has no record is none,
+/// and no finding.
+pub fn verify_backups(
+    storages: &[Shared],
+    inventories: &[Inventory],
+    count: &mut Count,
+    progress: &mut dyn FnMut(&Count),
+) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for storage in storages {
+        let place = storage.place();
+        let held = match backups::all(storage.as_ref()) {
+            Ok(held) => held,
+            Err(error) => {
+                findings.push(Finding::new(FindingKind::NotRead, "backups/", place, error.to_string()));
+                continue;
+            }
+        };
+        let inventory = inventories.iter().find(|inventory| inventory.place == place);
+        for one in &held {
+            let mut found = look(storage.as_ref(), one, count);
+            if let (Some(record), Some(inventory)) = (one.record(), inventory) {
+                found.extend(wal(inventory, record));
+            }
+            findings.extend(found);
+            progress(count);
+        }
+    }
+    findings
+}
+
+/// The WAL without which it cannot be restored.
+fn wal(inventory: &Inventory, record: &Record) -> Option<Finding> {
+    let what = match missing_wal(inventory, record) {
+        Ok(gaps) => {
+            let gap = gaps.into_iter().min_by_key(|gap| gap.first)?;
+            format!("it cannot be restored: \"{}\" is missing", inventory.name(gap.timeline, gap.first))
+        }
+        Err(unreadable) => format!("whether its WAL is there is not known: \"{}\"", unreadable.key),
+    };
+    let finding = Finding::new(FindingKind::Missing, record.id, &inventory.place, what);
+    Some(finding.hint("its WAL may still be on its way: look at pg_stat_archiver"))
+}
+
+fn look(storage: &dyn Storage, held: &Held, count: &mut Count) -> Vec<Finding> {
+    let damaged = |what: String| {
+        Finding::new(FindingKind::Damaged, held.id, storage.place(), what)
+            .hint("take a new backup; another destination may have this one whole")
+    };
+    match &held.state {
+        State::Incomplete => Vec::new(),
+        State::Unreadable(reason) | State::Damaged(_, reason) => vec![damaged(reason.clone())],
+        State::Complete(record) => match read(storage, record, count) {
+            Ok(reasons) => reasons.into_iter().map(damaged).collect(),
+            Err(finding) => vec![*finding],
+        },
+    }
+}
+
+/// Reads all of a backup; what is wrong with it. `Err`: it could not be read.
+fn read(
+    storage: &dyn Storage,
+    record: &Record,
+    count: &mut Count,
+) -> std::result::Result<Vec<String>, Box<Finding>> {
+    let mut sums = Sums::default();
+    let mut reasons = Vec::new();
+    for series in &record.series {
+        sums.begin_tar(series.tablespace.as_ref().map(|(oid, _)| *oid));
+        let mut reader = tar::Reader::default();
+        for part in &series.parts {
+            let mut content = Vec::with_capacity(usize::try_from(part.size).unwrap_or(0));
+            match backups::fetch(storage, record, part, &mut content) {
+                Ok(()) => {}
+                Err(FetchError::Damaged(reason)) => {
+                    reasons.push(reason);
+                    continue;
+                }
+                Err(FetchError::Storage(error)) => return Err(not_read(storage, record, &error.to_string())),
+                Err(FetchError::Output(error)) => return Err(not_read(storage, record, &error.to_string())),
+            }
+            count.objects += 1;
+            count.stored += part.stored;
+            count.raw += part.size;
+            // Once a part is damaged, what follows it is no tar any more.
+            if reasons.is_empty()
+                && let Err(error) = reader.push(&content, &mut sums)
+            {
+                reasons.push(reason(error));
+            }
+        }
+        if reasons.is_empty()
+            && let Err(error) = reader.finish()
+        {
+            reasons.push(reason(error));
+        }
+    }
+    let mut manifest = Vec::new();
+    match backups::fetch(storage, record, &record.manifest, &mut manifest) {
+        Ok(()) if reasons.is_empty() => match sums.compare(&mut manifest.as_slice()) {
+            Ok((_, differences)) => reasons.extend(differences.said),
+            Err(ManifestError::Damaged(reason)) => reasons.push(reason),
+            Err(ManifestError::Read(error)) => return Err(not_read(storage, record, &error.to_string())),
+        },
+        Ok(()) => {}
+        Err(FetchError::Damaged(reason)) => reasons.push(reason),
+        Err(FetchError::Storage(error)) => return Err(not_read(storage, record, &error.to_string())),
+        Err(FetchError::Output(error)) => return Err(not_read(storage, record, &error.to_string())),
+    }
+    Ok(reasons)
+}
+
+fn reason(error: tar::Error) -> String {
+    match error {
+        tar::Error::Damaged(reason) => reason,
+        tar::Error::Output(what, error) => format!("{what}: {error}"),
+    }
+}
+
+fn not_read(storage: &dyn Storage, record: &Record, why: &str) -> Box<Finding> {
+    Box::new(Finding::new(FindingKind::NotRead, record.id, storage.place(), why.to_owned()))
+}

@@ -1,0 +1,434 @@
+//! `wal-archive backup` and `restore`: a cluster taken, lost and brought back by one tool; and its
+//! backups read by stock ones.
+
+use crate::archive::Archive;
+use crate::server::{Server, lines_of};
+use crate::world::{World, run, told};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+const BALANCES: &str =
+    "select count(*), sum(delta), (select sum(abalance) from pgbench_accounts) from pgbench_history";
+
+/// `wal-archive` with these archives.
+fn wal_archive(world: &World, archives: &[&Archive<'_>], args: &[&str]) -> Command {
+    let mut command = world.command(world.program("wal-archive").to_str().unwrap());
+    command.args(args);
+    for archive in archives {
+        command.arg("--archive").arg(archive.root());
+    }
+    command
+}
+
+fn take_backup(world: &World, server: &Server<'_>, archives: &[&Archive<'_>], args: &[&str]) -> Output {
+    let mut command = wal_archive(world, archives, &["backup", "--checkpoint", "fast"]);
+    command.args(["--connection", &server.connection()]).args(args).output().unwrap()
+}
+
+fn restore_into(world: &World, archives: &[&Archive<'_>], name: &str, args: &[&str]) -> Output {
+    wal_archive(world, archives, &["restore"]).arg(world.path(name)).args(args).output().unwrap()
+}
+
+fn assert_done(output: &Output) {
+    assert!(output.status.success(), "{}", told(&Command::new("wal-archive"), output));
+}
+
+fn assert_refused(output: &Output, words: &str) {
+    let text = told(&Command::new("wal-archive"), output);
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert!(String::from_utf8_lossy(&output.stderr).contains(words), "{words:?} is not in {text}");
+}
+
+/// The folders of all backups of an archive, oldest first.
+fn backups(archive: &Archive<'_>) -> Vec<PathBuf> {
+    let mut found: Vec<PathBuf> =
+        fs::read_dir(archive.root().join("backups")).unwrap().map(|entry| entry.unwrap().path()).collect();
+    found.sort();
+    found
+}
+
+fn id(folder: &Path) -> String {
+    folder.file_name().unwrap().to_str().unwrap().to_owned()
+}
+
+/// A restored directory, started until it is open for writing.
+fn started<'w>(world: &'w World, name: &str) -> Server<'w> {
+    let mut server = Server::existing(world, name);
+    server.launch();
+    server.wait_promoted();
+    server
+}
+
+#[test]
+fn a_backup_under_load_with_a_tablespace_is_restored_to_the_end_and_to_a_time_row_by_row() {
+    let Some(world) = World::open() else { return };
+    let archive = Archive::new(&world, "archive");
+    let mut primary = Server::archiving(&world, "primary", &archive);
+    let fast = world.make_directory("fast");
+    primary.psql(&format!("create tablespace fast location '{}'", fast.display()));
+    run(primary.client("pgbench").args(["-i", "-q", "-s", "1", "postgres"]));
+    primary.psql("alter table pgbench_accounts set tablespace fast");
+    primary.create_ledger();
+    let mut load = primary.client("pgbench");
+    load.args(["-n", "-c", "2", "-T", "600", "postgres"]).stdout(Stdio::null()).stderr(Stdio::null());
+    let mut load = load.spawn().unwrap();
+    assert_done(&take_backup(&world, &primary, &[&archive], &["--label", "under load"]));
+    primary.write(1);
+    primary.psql("select pg_sleep(0.02)");
+    let moment =
+        primary.psql("select to_char(clock_timestamp() at time zone 'utc', 'YYYY-MM-DD HH24:MI:SS.US+00')");
+    primary.psql("select pg_sleep(0.02)");
+    primary.write(2);
+    load.kill().unwrap();
+    load.wait().unwrap();
+    primary.wait_until("has ended the load", |server| {
+        server.psql("select count(*) from pg_stat_activity where application_name = 'pgbench'") == "0"
+    });
+    primary.archive_segment();
+    primary.wait_archived();
+    let balances = primary.psql(BALANCES);
+    primary.destroy();
+
+    // To a time, with the tablespace elsewhere.
+    let elsewhere = format!("{}={}", fast.display(), world.path("elsewhere").display());
+    let args = ["--target-time", &moment, "--target-action", "promote", "--tablespace", &elsewhere];
+    assert_done(&restore_into(&world, &[&archive], "to-a-time", &args));
+    let server = started(&world, "to-a-time");
+    assert_eq!(server.ledger(), lines_of([1]), "{}", server.story());
+    assert_eq!(
+        server.psql("select pg_tablespace_location(oid) from pg_tablespace where spcname = 'fast'"),
+        world.path("elsewhere").display().to_string()
+    );
+    server.destroy();
+
+    // To the end, where everything was.
+    assert_refused(&restore_into(&world, &[&archive], "to-the-end", &[]), "is not empty");
+    fs::remove_dir_all(&fast).unwrap();
+    world.make_directory("fast");
+    assert_done(&restore_into(&world, &[&archive], "to-the-end", &[]));
+    run(world.command("pg_verifybackup").arg("-n").arg(world.path("to-the-end")));
+    let server = started(&world, "to-the-end");
+    assert_eq!(server.psql(BALANCES), balances);
+    assert_eq!(server.ledger(), lines_of([1, 2]));
+    run(server.client("pg_amcheck").args(["-d", "postgres", "--install-missing"]));
+}
+
+#[test]
+fn what_cannot_be_restored_is_refused_before_anything_is_written() {
+    let Some(world) = World::open() else { return };
+    let archive = Archive::new(&world, "archive");
+    let mut primary = Server::archiving(&world, "primary", &archive);
+    primary.create_ledger();
+    let before = primary.psql("select to_char(now() at time zone 'utc', 'YYYY-MM-DD HH24:MI:SS.US+00')");
+    assert_refused(&restore_into(&world, &[&archive], "new", &[]), "there is no complete backup");
+    primary.write(1);
+    assert_done(&take_backup(&world, &primary, &[&archive], &[]));
+    primary.write(2);
+    let hole = primary.archive_segment();
+    primary.write(3);
+    primary.archive_segment();
+    primary.destroy();
+    let refused = |args: &[&str], words: &str| {
+        assert_refused(&restore_into(&world, &[&archive], "new", args), words);
+        assert!(!world.path("new").exists(), "something was written");
+    };
+    refused(&["--target-time", "2099-01-01 00:00:00Z"], "cannot be reached: the last transaction");
+    refused(&["--target-time", &before], "before the backup");
+    refused(&["--target-lsn", "FFFF/0"], "cannot be reached");
+    refused(&["--target-lsn", "0/28"], "before the backup");
+    refused(&["--target-timeline", "7"], "nothing of timeline 7");
+    refused(&["--backup", "20200101T000000Z-0000000001000028-1"], "no complete backup");
+    archive.take_out(&hole);
+    refused(&[], &format!("\"{hole}\" is not in the archive"));
+    assert_done(&restore_into(
+        &world,
+        &[&archive],
+        "immediate",
+        &["--immediate", "--target-action", "promote"],
+    ));
+    let server = started(&world, "immediate");
+    assert_eq!(server.ledger(), lines_of([1]));
+    archive.put_back(&hole);
+}
+
+#[test]
+fn every_damaged_missing_or_exchanged_part_is_refused_and_the_other_destination_serves() {
+    let Some(world) = World::open() else { return };
+    let (first, second) = (Archive::new(&world, "first"), Archive::new(&world, "second"));
+    let push = format!("{} %p", first.push(&format!("--archive {}", second.root().display())));
+    let mut primary = Server::archiving_by(&world, "primary", &[&first, &second], push);
+    primary.create_ledger();
+    primary.write(1);
+    let both = [&first, &second];
+    assert_done(&take_backup(&world, &primary, &both, &[]));
+    primary.write(2);
+    assert_done(&take_backup(&world, &primary, &both, &[]));
+    primary.archive_segment();
+    primary.destroy();
+    let folders = backups(&first);
+    let (older, newer) = (&folders[0], &folders[1]);
+    let ours = ["--backup", &id(newer)];
+    let verified =
+        |archive: &Archive<'_>| wal_archive(&world, &[archive], &["verify", "--backups"]).output().unwrap();
+    assert_done(&verified(&first));
+    for file in ["base-00001.tar.zst", "manifest.zst"] {
+        let path = newer.join(file);
+        let whole = fs::read(&path).unwrap();
+        let mut flipped = whole.clone();
+        let middle = flipped.len() / 2;
+        flipped[middle] ^= 4;
+        for (name, bytes) in [("flipped", flipped), ("exchanged", fs::read(older.join(file)).unwrap())] {
+            fs::write(&path, bytes).unwrap();
+            world.give_to_postgres(&path);
+            let made = format!("{name}-{file}");
+            let found = verified(&first);
+            let text = String::from_utf8_lossy(&found.stdout).into_owned();
+            assert!(
+                found.status.code() == Some(1) && text.contains(file) && text.contains(&id(newer)),
+                "{text}"
+            );
+            let output = restore_into(&world, &[&first], &made, &ours);
+            // A size that differs is seen in the listing already.
+            assert_eq!(output.status.code(), Some(1), "{}", told(&Command::new("restore"), &output));
+            assert!(!world.path(&made).join("global/pg_control").exists(), "it could be started");
+        }
+        fs::remove_file(&path).unwrap();
+        assert_eq!(verified(&first).status.code(), Some(1));
+        assert_refused(&restore_into(&world, &[&first], "missing", &ours), "there is no complete backup");
+        fs::write(&path, &whole).unwrap();
+        world.give_to_postgres(&path);
+    }
+    // One destination damaged: the other one serves, and the repeat needs --force.
+    fs::write(
+        newer.join("base-00001.tar.zst"),
+        vec![0; fs::metadata(newer.join("base-00001.tar.zst")).unwrap().len() as usize],
+    )
+    .unwrap();
+    assert_refused(&restore_into(&world, &[&first], "again", &ours), "is not what was stored");
+    assert_refused(&restore_into(&world, &both, "again", &ours), "not finished");
+    let output = restore_into(&world, &both, "again", &[ours.as_slice(), &["--force"]].concat());
+    assert_done(&output);
+    let server = started(&world, "again");
+    assert_eq!(server.ledger(), lines_of([1, 2]));
+}
+
+#[test]
+fn stock_zstd_and_tar_restore_a_backup() {
+    let Some(world) = World::open() else { return };
+    let archive = Archive::new(&world, "archive");
+    let mut primary = Server::archiving(&world, "primary", &archive);
+    let fast = world.make_directory("fast");
+    primary.psql(&format!("create tablespace fast location '{}'", fast.display()));
+    primary.psql("create table ledger(batch int, line int, text text) tablespace fast");
+    primary.write(1);
+    assert_done(&take_backup(&world, &primary, &[&archive], &["--json"]));
+    primary.write(2);
+    primary.archive_segment();
+    primary.destroy();
+    fs::remove_dir_all(&fast).unwrap();
+    world.make_directory("fast");
+    let data = world.make_directory("by-hand");
+    fs::set_permissions(&data, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
+    let backup = &backups(&archive)[0];
+    let oid = fs::read_dir(backup).unwrap().find_map(|entry| {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        name.strip_suffix("-00001.tar.zst").filter(|name| *name != "base").map(str::to_owned)
+    });
+    let script = format!(
+        "cd {backup} && cat base-*.tar.zst | zstd -dc | tar x -C {data} && cat {oid}-*.tar.zst | zstd -dc | tar x -C {fast} \
+         && zstd -dc manifest.zst > {data}/backup_manifest",
+        backup = backup.display(),
+        data = data.display(),
+        oid = oid.expect("a tablespace"),
+        fast = fast.display(),
+    );
+    run(world.command("sh").args(["-c", &script]));
+    let server = Server::existing(&world, "by-hand");
+    server.keep_to_itself();
+    server.set("restore_command", archive.fetch_command());
+    server.request("recovery.signal");
+    drop(server);
+    let server = started(&world, "by-hand");
+    assert_eq!(server.ledger(), lines_of([1, 2]));
+}
+
+#[test]
+fn a_backup_follows_the_promotions_that_came_after_it() {
+    let Some(world) = World::open() else { return };
+    let archive = Archive::new(&world, "archive");
+    let mut primary = Server::archiving(&world, "primary", &archive);
+    primary.create_ledger();
+    primary.write(1);
+    assert_done(&take_backup(&world, &primary, &[&archive], &[]));
+    primary.write(2);
+    primary.archive_segment();
+    primary.destroy();
+    for (name, batch) in [("second", 3), ("third", 4)] {
+        assert_done(&restore_into(&world, &[&archive], name, &["--keep-archiving"]));
+        let mut server = started(&world, name);
+        server.write(batch);
+        server.archive_segment();
+        server.wait_archived();
+        server.destroy();
+    }
+    assert_done(&restore_into(&world, &[&archive], "newest", &[]));
+    let server = started(&world, "newest");
+    assert_eq!((server.ledger(), server.timeline()), (lines_of(1..=4), 4));
+    server.destroy();
+    assert_done(&restore_into(&world, &[&archive], "older", &["--target-timeline", "2"]));
+    let server = started(&world, "older");
+    assert_eq!(server.ledger(), lines_of(1..=3));
+}
+
+#[test]
+fn a_backup_of_a_standby_is_restored_without_becoming_one() {
+    let Some(world) = World::open() else { return };
+    let archive = Archive::new(&world, "archive");
+    let mut primary = Server::archiving(&world, "primary", &archive);
+    primary.create_ledger();
+    primary.write(1);
+    let copy = primary.base_backup_with_wal("copy");
+    let mut standby = Server::restore(&world, &copy, "standby");
+    standby.keep_to_itself();
+    standby.set("primary_conninfo", primary.connection());
+    standby.request("standby.signal");
+    standby.start();
+    standby.wait_streaming();
+    primary.write(2);
+    standby.wait_ledger([1, 2]);
+    primary.psql("checkpoint");
+    // Its WAL is complete only once the primary finishes the segment.
+    let output = take_backup(&world, &standby, &[&archive], &["--wait", "1s"]);
+    assert_refused(&output, "cannot be restored yet");
+    assert!(String::from_utf8_lossy(&output.stderr).contains("pg_switch_wal"));
+    assert_refused(&restore_into(&world, &[&archive], "too-early", &[]), "cannot become consistent");
+    primary.write(3);
+    primary.archive_segment();
+    primary.wait_archived();
+    drop(standby);
+    primary.destroy();
+    assert_done(&restore_into(&world, &[&archive], "restored", &[]));
+    let server = started(&world, "restored");
+    assert_eq!(server.ledger(), lines_of(1..=3));
+}
+
+#[test]
+fn expire_knows_its_own_backups_and_leaves_each_kept_one_restorable() {
+    let Some(world) = World::open() else { return };
+    let archive = Archive::new(&world, "archive");
+    let mut primary = Server::archiving(&world, "primary", &archive);
+    primary.create_ledger();
+    for batch in 1..=3 {
+        primary.write(batch);
+        assert_done(&take_backup(&world, &primary, &[&archive], &["--label", &format!("number {batch}")]));
+        for _ in 0..2 {
+            primary.write(100 + batch);
+            primary.psql(&format!("delete from ledger where batch = {}", 100 + batch));
+            primary.archive_segment();
+        }
+    }
+    primary.wait_archived();
+    primary.destroy();
+    let run_expire =
+        |args: &[&str]| wal_archive(&world, &[&archive], &["expire"]).args(args).output().unwrap();
+    let before = archive.names();
+    // Backups of others that are named do not make it forget its own.
+    assert_done(&run_expire(&["--label", "number 3", "--yes"]));
+    assert_eq!(backups(&archive).len(), 3, "each of our own is kept where no rule drops it");
+    let oldest: String = fs::read_to_string(backups(&archive)[0].join("backup.json")).unwrap();
+    let oldest: serde_json::Value = serde_json::from_str(&oldest).unwrap();
+    assert!(archive.names().len() < before.len(), "what is older than the first backup is gone");
+
+    let output = run_expire(&["--keep-backups", "2", "--yes", "--json"]);
+    assert_done(&output);
+    let told: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(told["destinations"][0]["backups"][0]["backup"], oldest["backup"]);
+    let listed = run(&mut wal_archive(&world, &[&archive], &["list", "--json"]));
+    let listed: serde_json::Value = serde_json::from_str(&listed).unwrap();
+    let own = listed["destinations"][0]["base_backups"].as_array().unwrap().clone();
+    let labels: Vec<_> = own.iter().map(|one| one["label"].as_str().unwrap()).collect();
+    assert_eq!(labels, ["number 2", "number 3"]);
+    for (number, one) in (2..).zip(&own) {
+        assert_eq!(one["state"], "complete");
+        let name = format!("kept{number}");
+        assert_done(&restore_into(
+            &world,
+            &[&archive],
+            &name,
+            &["--backup", one["backup"].as_str().unwrap()],
+        ));
+        let server = started(&world, &name);
+        assert_eq!(server.ledger(), lines_of(1..=3));
+        server.destroy();
+    }
+}
+
+#[test]
+fn a_server_is_reached_over_tcp_by_each_password_method_a_service_and_a_password_file() {
+    let Some(world) = World::open() else { return };
+    let archive = Archive::new(&world, "archive");
+    let mut primary = Server::init(&world, "primary");
+    archive.init(&primary);
+    primary.set("archive_command", archive.push_command());
+    // An address of its own, so that no other server has its port.
+    let [_, _, high, low] = std::process::id().to_be_bytes();
+    let address = format!("127.{}.{}.7", high.max(1), low);
+    primary.set("listen_addresses", &address);
+    let hba = primary.data().join("pg_hba.conf");
+    let lines: String =
+        [("plain", "password"), ("five", "md5"), ("scram", "scram-sha-256"), ("nobody", "reject")]
+            .map(|(user, method)| format!("host replication {user} 127.0.0.0/8 {method}\n"))
+            .concat();
+    fs::write(&hba, format!("{lines}{}", fs::read_to_string(&hba).unwrap())).unwrap();
+    primary.start();
+    for (user, encryption) in
+        [("plain", "md5"), ("five", "md5"), ("scram", "scram-sha-256"), ("nobody", "md5")]
+    {
+        primary.psql(&format!(
+            "set password_encryption = '{encryption}'; create role {user} login replication password 'it''s {user}'"
+        ));
+    }
+    let services = world.path("services");
+    fs::write(&services, format!("[backups]\nhost={address}\nport=5432\n")).unwrap();
+    let passwords = world.path(".pgpass");
+    let line = |user: &str| format!("{address}:5432:replication:{user}:it's {user}\n");
+    fs::write(&passwords, ["plain", "five", "scram", "nobody"].map(line).concat()).unwrap();
+    fs::set_permissions(&passwords, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    world.give_to_postgres(&passwords);
+    let by_service = |connection: &str| {
+        let mut command =
+            wal_archive(&world, &[&archive], &["backup", "--checkpoint", "fast", "--connection", connection]);
+        command.env("PGSERVICEFILE", &services).env("PGSERVICE", "backups").output().unwrap()
+    };
+    for user in ["plain", "five", "scram"] {
+        assert_done(&by_service(&format!("user={user}")));
+        let wrong = by_service(&format!("user={user} password=wrong"));
+        assert_eq!(wrong.status.code(), Some(2));
+        assert!(String::from_utf8_lossy(&wrong.stderr).contains("password authentication failed"));
+    }
+    let refused = by_service("user=nobody");
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("pg_hba.conf"), "{refused:?}");
+    fs::remove_file(&passwords).unwrap();
+    let none = by_service("user=scram");
+    assert!(String::from_utf8_lossy(&none.stderr).contains("wants a password"), "{none:?}");
+    assert_eq!(backups(&archive).len(), 3);
+}
+
+#[test]
+fn one_destination_that_fails_does_not_keep_the_other_from_its_backup() {
+    let Some(world) = World::open() else { return };
+    let (first, second) = (Archive::new(&world, "first"), Archive::new(&world, "second"));
+    let mut primary = Server::archiving(&world, "primary", &first);
+    second.init(&primary);
+    primary.create_ledger();
+    primary.write(1);
+    let (gone, _) = second.outage();
+    run(world.command("sh").args(["-c", &gone]));
+    assert_refused(&take_backup(&world, &primary, &[&first, &second], &[]), "cannot open the archive's root");
+    primary.archive_segment();
+    primary.destroy();
+    assert_done(&restore_into(&world, &[&first], "restored", &[]));
+    let server = started(&world, "restored");
+    assert_eq!(server.ledger(), lines_of([1]));
+}
