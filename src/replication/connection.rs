@@ -2,7 +2,7 @@
 
 use super::authentication::authenticate;
 use super::channel::Channel;
-use super::parameters::{Encryption, Host, Parameters, Place};
+use super::parameters::{Host, Parameters};
 use super::stream::Stream;
 use super::{Cause, Result, protocol};
 use crate::failure::Failure;
@@ -47,15 +47,9 @@ impl Connection {
     }
 
     fn to(host: &Host, parameters: &Parameters) -> Result<Self> {
-        refuse_what_is_not_encrypted(host, parameters.encryption)?;
         let timeout = parameters.connect_timeout;
-        let mut channel = Channel::new(Stream::open(host, timeout)?, host.to_string());
-        let limit = |channel: &Channel, timeout| {
-            channel.stream().set_timeout(timeout).map_err(|error| {
-                Failure::new(Cause::Connection, format!("cannot set the timeout of a socket: {error}"))
-            })
-        };
-        limit(&channel, Some(timeout))?;
+        let stream = Stream::open(host, timeout, &parameters.tls)?;
+        let mut channel = Channel::new(stream, host.to_string());
         let mut pairs = vec![
             ("user", parameters.user.as_str()),
             ("replication", "true"),
@@ -74,7 +68,9 @@ impl Connection {
             }
         }
         // A checkpoint that is spread takes minutes in which nothing is said.
-        limit(&channel, None)?;
+        channel.stream().set_timeout(None).map_err(|error| {
+            Failure::new(Cause::Connection, format!("cannot set the timeout of a socket: {error}"))
+        })?;
         Ok(Connection { channel })
     }
 
@@ -176,15 +172,4 @@ fn row(body: &DataRowBody) -> Result<Row> {
         row.push(value.map(|value| String::from_utf8_lossy(value).into_owned()));
     }
     Ok(row)
-}
-
-fn refuse_what_is_not_encrypted(host: &Host, encryption: Encryption) -> Result<()> {
-    let needed = matches!(encryption, Encryption::Required | Encryption::Authority | Encryption::Host);
-    match &host.at {
-        Place::Tcp { name, .. } if needed => Err(super::settings(format!(
-            "sslmode asks for an encrypted connection to \"{name}\", which is not supported yet"
-        ))
-        .hint("run the backup on the server's own machine, over its Unix socket")),
-        Place::Tcp { .. } | Place::Unix(_) => Ok(()),
-    }
 }

@@ -16,6 +16,7 @@ mod parameters;
 mod password_file;
 mod service_file;
 mod stream;
+mod tls;
 
 pub use base_backup::{BackupStream, Checkpoint, Event, Request, Started, Tablespace};
 pub use connection::{Connection, System};

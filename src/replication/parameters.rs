@@ -31,7 +31,15 @@ pub struct Parameters {
     /// `-c name=value` and the like, for the server's session.
     pub options: Option<String>,
     pub connect_timeout: Duration,
+    pub tls: Tls,
+}
+
+/// Whether and how the connection is encrypted; never over a Unix socket.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tls {
     pub encryption: Encryption,
+    /// Certificates of authorities, `sslrootcert`.
+    pub root: Option<PathBuf>,
 }
 
 /// How `sslmode` is read.
@@ -39,7 +47,7 @@ pub struct Parameters {
 pub enum Encryption {
     /// Never.
     Off,
-    /// Where it can be had; not over a Unix socket.
+    /// Where it can be had.
     IfPossible,
     /// Or no connection. Whose certificate it is does not matter, as with libpq.
     Required,
@@ -173,7 +181,7 @@ impl Parameters {
             application_name: get("application_name").unwrap_or("wal-archive").to_owned(),
             options: get("options").map(str::to_owned),
             connect_timeout: connect_timeout(get("connect_timeout"))?,
-            encryption: encryption(get("sslmode"), get("sslrootcert"))?,
+            tls: tls(get("sslmode"), get("sslrootcert"), around)?,
         };
         let file = get("passfile").map(PathBuf::from).or_else(|| Some(around.home()?.join(".pgpass")));
         parameters.set_passwords(get("password"), file.as_deref());
@@ -322,8 +330,14 @@ fn connect_timeout(text: Option<&str>) -> Result<Duration> {
     }
 }
 
-fn encryption(mode: Option<&str>, root: Option<&str>) -> Result<Encryption> {
-    let found = match mode {
+fn tls(mode: Option<&str>, root: Option<&str>, around: &Surroundings) -> Result<Tls> {
+    if root == Some("system") {
+        return Err(settings("sslrootcert=system is not supported here")
+            .hint("name the file of the authorities, such as /etc/ssl/certs/ca-certificates.crt"));
+    }
+    let own = || Some(around.home()?.join(".postgresql/root.crt")).filter(|path| path.exists());
+    let root = root.map(PathBuf::from).or_else(own);
+    let encryption = match mode {
         Some("disable" | "allow") => Encryption::Off,
         // With a certificate to check by, libpq checks it.
         Some("require") if root.is_some() => Encryption::Authority,
@@ -333,7 +347,7 @@ fn encryption(mode: Option<&str>, root: Option<&str>) -> Result<Encryption> {
         Some("prefer") | None => Encryption::IfPossible,
         Some(other) => return Err(settings(format!("sslmode \"{other}\" is not known"))),
     };
-    Ok(found)
+    Ok(Tls { encryption, root })
 }
 
 #[cfg(test)]
@@ -363,7 +377,7 @@ mod tests {
     fn nothing_said_means_the_local_server_as_the_user_of_the_system() {
         let found = resolve("", &[]);
         assert_eq!(shown(&found), ["/var/run/postgresql/.s.PGSQL.5432", "/tmp/.s.PGSQL.5432"]);
-        assert_eq!((found.user.as_str(), found.encryption), ("me", Encryption::IfPossible));
+        assert_eq!((found.user.as_str(), found.tls.encryption), ("me", Encryption::IfPossible));
     }
 
     #[test]
@@ -410,8 +424,8 @@ mod tests {
             assert!(Parameters::resolve(bad, &around(&[])).is_err(), "{bad}");
         }
         resolve("channel_binding=disable target_session_attrs=any keepalives=1 dbname=x", &[]);
-        assert_eq!(resolve("sslmode=require", &[]).encryption, Encryption::Required);
-        assert_eq!(resolve("sslmode=require sslrootcert=/x", &[]).encryption, Encryption::Authority);
+        assert_eq!(resolve("sslmode=require", &[]).tls.encryption, Encryption::Required);
+        assert_eq!(resolve("sslmode=require sslrootcert=/x", &[]).tls.encryption, Encryption::Authority);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use crate::archive::backups::passes;
 use crate::archive::inventory::{Gap, Inventory};
 use crate::base_backup::{BackupId, Record};
 use crate::failure::{Failure, exact_time};
-use crate::wal::{Branch, Lsn, Timeline};
+use crate::wal::{Branch, Lsn, Mark, Timeline};
 use std::time::SystemTime;
 
 /// What is restored.
@@ -25,6 +25,8 @@ pub struct Wish {
     /// `None`: the newest that leads there.
     pub backup: Option<BackupId>,
     pub target: Target,
+    /// Whether the target itself is left out.
+    pub exclusive: bool,
     /// `None`: the newest timeline.
     pub timeline: Option<Timeline>,
 }
@@ -43,6 +45,9 @@ pub trait Evidence {
         segments: (u64, u64),
         time: SystemTime,
     ) -> Result<std::result::Result<(), Option<SystemTime>>>;
+
+    /// Where the first record of that kind begins, from the start of a backup to a segment.
+    fn first(&self, record: &Record, branch: &Branch, last: u64, mark: &Mark) -> Result<Option<Lsn>>;
 }
 
 /// Chooses, or says why there is nothing to choose.
@@ -75,7 +80,7 @@ pub fn choose(
             unreadable.key, unreadable.reason
         ))
     })?;
-    let way = Way { inventory, branch, timeline, target: &wish.target, evidence };
+    let way = Way { inventory, branch, timeline, wish, evidence };
     let mut why: Option<Failure<Cause>> = None;
     // The newest one first; why that does not lead there is said.
     for record in named.iter().rev() {
@@ -110,7 +115,7 @@ struct Way<'a> {
     inventory: &'a Inventory,
     branch: Branch,
     timeline: Timeline,
-    target: &'a Target,
+    wish: &'a Wish,
     evidence: &'a dyn Evidence,
 }
 
@@ -131,11 +136,12 @@ impl Way<'_> {
                 format!("the backup {id} cannot become consistent: {} in the archive", self.missing(gap));
             return Ok(Err(refused(what).hint("its WAL may still be on its way: look at pg_stat_archiver")));
         }
-        match self.target {
+        match &self.wish.target {
             Target::Immediate => Ok(Ok(())),
             Target::End => Ok(self.whole(record, consistent)),
             Target::Lsn(lsn) => Ok(self.reaches_address(record, *lsn)),
             Target::Time(time) => self.reaches_time(record, *time),
+            Target::Mark(mark) => self.reaches_mark(record, mark),
         }
     }
 
@@ -210,13 +216,11 @@ impl Way<'_> {
         // What the backup holds cannot be taken out of it. Where its WAL shows no end of a transaction, only
         // what is after it is certain.
         let holds = self.evidence.newest_within(record, &self.branch)?.unwrap_or(record.finished);
-        if time < holds {
+        if time < holds || (self.wish.exclusive && time == holds) {
             return Ok(Err(self.before_stop(record, &format!("the time {shown}"))));
         }
-        let (first, consistent) = record.segments();
-        let newest = self.newest().unwrap_or(consistent).max(consistent);
-        let gap = self.first_gap(first, newest);
-        let last = gap.map_or(newest, |gap| gap.first.saturating_sub(1));
+        let first = record.segments().0;
+        let (last, gap) = self.contiguous(record);
         let last_end = match self.evidence.ended_after(&self.branch, (first, last), time)? {
             Ok(()) => return Ok(Ok(())),
             Err(last_end) => last_end,
@@ -230,5 +234,30 @@ impl Way<'_> {
         Ok(Err(refused(what).hint(
             "PostgreSQL recovers to a time only where a later transaction follows; without a target it goes to the end",
         )))
+    }
+
+    /// The last segment before the first hole, and the hole.
+    fn contiguous(&self, record: &Record) -> (u64, Option<Gap>) {
+        let (first, consistent) = record.segments();
+        let newest = self.newest().unwrap_or(consistent).max(consistent);
+        let gap = self.first_gap(first, newest);
+        (gap.map_or(newest, |gap| gap.first.saturating_sub(1)), gap)
+    }
+
+    fn reaches_mark(&self, record: &Record, mark: &Mark) -> Result<std::result::Result<(), Failure<Cause>>> {
+        let what = match mark {
+            Mark::Transaction(id) => format!("end of transaction {id}"),
+            Mark::RestorePoint(name) => format!("restore point \"{name}\""),
+        };
+        let (last, gap) = self.contiguous(record);
+        Ok(match self.evidence.first(record, &self.branch, last, mark)? {
+            Some(at) if at >= record.stop => Ok(()),
+            Some(_) => Err(self.before_stop(record, &format!("the {what}"))),
+            None => {
+                let hole = gap.map_or_else(String::new, |gap| format!(", and {}", self.missing(gap)));
+                let known = format!("no {what} is in the archived WAL after the backup {}{hole}", record.id);
+                Err(refused(known).hint("a prepared transaction is not found by its id: take a time"))
+            }
+        })
     }
 }

@@ -10,7 +10,7 @@ use crate::base_backup::Record;
 use crate::failure::Failure;
 use crate::object::Checks;
 use crate::storage::Shared;
-use crate::wal::{Branch, SegmentName, Start, WalName, Walk, Walker};
+use crate::wal::{Branch, Lsn, Mark, SegmentName, Start, WalName, Walk, Walker};
 use log::Level;
 use std::time::SystemTime;
 
@@ -147,6 +147,17 @@ impl Evidence for Archive {
             }
         }
         Ok(Err(greatest))
+    }
+
+    fn first(&self, record: &Record, branch: &Branch, last: u64, mark: &Mark) -> Result<Option<Lsn>> {
+        let mut walker = Walker::new(Start::At(record.id.start)).looking_for(mark.clone());
+        for number in record.segments().0..=last {
+            self.walk(branch.file(number, record.segment_size), &mut walker)?;
+            if let Some(found) = walker.walk().marked {
+                return Ok(Some(found));
+            }
+        }
+        Ok(None)
     }
 }
 

@@ -4,7 +4,7 @@ use super::choose::Choice;
 use super::target::Target;
 use crate::base_backup::Record;
 use crate::failure::exact_time;
-use crate::wal::Timeline;
+use crate::wal::{Mark, Timeline};
 use std::time::SystemTime;
 
 /// What the server does at the target.
@@ -64,6 +64,8 @@ impl Recovery {
             Target::Immediate => Some(("recovery_target", "immediate".to_owned())),
             Target::Time(time) => Some(("recovery_target_time", digits(*time))),
             Target::Lsn(lsn) => Some(("recovery_target_lsn", lsn.to_string())),
+            Target::Mark(Mark::Transaction(id)) => Some(("recovery_target_xid", id.to_string())),
+            Target::Mark(Mark::RestorePoint(name)) => Some(("recovery_target_name", name.clone())),
         });
         if self.target != Target::End && record.server_version >= FIFTEEN {
             // It would ask for what is behind the target, and end where there is a hole.
@@ -91,6 +93,8 @@ impl Recovery {
             Target::Immediate => Some("recovery_target"),
             Target::Time(_) => Some("recovery_target_time"),
             Target::Lsn(_) => Some("recovery_target_lsn"),
+            Target::Mark(Mark::Transaction(_)) => Some("recovery_target_xid"),
+            Target::Mark(Mark::RestorePoint(_)) => Some("recovery_target_name"),
         };
         let archive = (!self.keep_archiving).then_some("archive_mode");
         archive.into_iter().chain(target).chain(prefetch.then_some("recovery_prefetch")).collect()

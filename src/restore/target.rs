@@ -1,6 +1,6 @@
 //! How far recovery is to go, in PostgreSQL's words.
 
-use crate::wal::Lsn;
+use crate::wal::{Lsn, Mark};
 use std::time::SystemTime;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -12,6 +12,8 @@ pub enum Target {
     /// Up to, and with, what was committed at this time.
     Time(SystemTime),
     Lsn(Lsn),
+    /// Up to, and with, the end of a transaction or a restore point.
+    Mark(Mark),
 }
 
 /// `2026-11-21 13:04:05.123+01`, `2026-11-21T12:04:05Z`: with a zone as an offset, which says which

@@ -19,4 +19,4 @@ pub use history::{BackupHistory, TimelineHistory};
 pub use lsn::{Lsn, SegmentSize};
 pub use name::{SegmentName, Timeline, WalName};
 pub use page::{FirstPage, SystemId};
-pub use records::{Start, Stop, Walk, Walker};
+pub use records::{Mark, Start, Stop, Walk, Walker};

@@ -153,6 +153,42 @@ fn what_cannot_be_restored_is_refused_before_anything_is_written() {
 }
 
 #[test]
+fn a_restore_point_and_a_transaction_are_targets_where_the_wal_holds_them() {
+    let Some(world) = World::open() else { return };
+    let archive = Archive::new(&world, "archive");
+    let mut primary = Server::archiving(&world, "primary", &archive);
+    primary.create_ledger();
+    primary.psql("select pg_create_restore_point('too early')");
+    primary.write(1);
+    assert_done(&take_backup(&world, &primary, &[&archive], &[]));
+    primary.write(2);
+    let xid = primary.psql(
+        "with x as (insert into ledger select 3, line, '' from generate_series(1, 500) line returning 1) \
+         select pg_current_xact_id() from x limit 1",
+    );
+    primary.archive_segment();
+    primary.write(4);
+    primary.psql("select pg_create_restore_point('before the change')");
+    primary.write(5);
+    primary.archive_segment();
+    primary.destroy();
+    let refused = |args: &[&str], words: &str| {
+        assert_refused(&restore_into(&world, &[&archive], "new", args), words);
+        assert!(!world.path("new").exists(), "something was written");
+    };
+    refused(&["--target-name", "too early"], "no restore point \"too early\"");
+    refused(&["--target-xid", "4000000000"], "no end of transaction 4000000000");
+    for (name, target, value, batches) in
+        [("by-name", "--target-name", "before the change", 4), ("by-xid", "--target-xid", xid.as_str(), 3)]
+    {
+        assert_done(&restore_into(&world, &[&archive], name, &[target, value, "--target-action", "promote"]));
+        let server = started(&world, name);
+        assert_eq!(server.ledger(), lines_of(1..=batches), "{}", server.story());
+        server.destroy();
+    }
+}
+
+#[test]
 fn every_damaged_missing_or_exchanged_part_is_refused_and_the_other_destination_serves() {
     let Some(world) = World::open() else { return };
     let (first, second) = (Archive::new(&world, "first"), Archive::new(&world, "second"));
@@ -380,7 +416,8 @@ fn a_server_is_reached_over_tcp_by_each_password_method_a_service_and_a_password
         [("plain", "password"), ("five", "md5"), ("scram", "scram-sha-256"), ("nobody", "reject")]
             .map(|(user, method)| format!("host replication {user} 127.0.0.0/8 {method}\n"))
             .concat();
-    fs::write(&hba, format!("{lines}{}", fs::read_to_string(&hba).unwrap())).unwrap();
+    // No other line lets anybody in over TCP.
+    fs::write(&hba, format!("{lines}local all all trust\nlocal replication all trust\n")).unwrap();
     primary.start();
     for (user, encryption) in
         [("plain", "md5"), ("five", "md5"), ("scram", "scram-sha-256"), ("nobody", "md5")]
@@ -409,10 +446,55 @@ fn a_server_is_reached_over_tcp_by_each_password_method_a_service_and_a_password
     }
     let refused = by_service("user=nobody");
     assert!(String::from_utf8_lossy(&refused.stderr).contains("pg_hba.conf"), "{refused:?}");
+    // Encrypted, by a certificate for the address that only its own file vouches for.
+    let certificate = primary.data().join("server.crt");
+    let subject = format!("subjectAltName=IP:{address}");
+    let mut made = world.command("openssl");
+    made.args([
+        "req",
+        "-x509",
+        "-newkey",
+        "ec",
+        "-pkeyopt",
+        "ec_paramgen_curve:prime256v1",
+        "-nodes",
+        "-days",
+        "2",
+    ]);
+    made.args([
+        "-subj",
+        "/CN=x",
+        "-addext",
+        &subject,
+        "-addext",
+        "basicConstraints=critical,CA:FALSE",
+        "-keyout",
+    ]);
+    run(made.arg(primary.data().join("server.key")).arg("-out").arg(&certificate));
+    let key: fs::Permissions = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+    fs::set_permissions(primary.data().join("server.key"), key).unwrap();
+    let no_tls = by_service("user=scram sslmode=require");
+    assert!(String::from_utf8_lossy(&no_tls.stderr).contains("has no TLS"), "{no_tls:?}");
+    let encrypted = fs::read_to_string(&hba).unwrap().replace("host replication", "hostssl replication");
+    fs::write(&hba, encrypted).unwrap();
+    primary.set("ssl", "on");
+    primary.wait_for_log("parameter \"ssl\" changed to \"on\"", 1);
+    let root = format!("sslrootcert={}", certificate.display());
+    assert_done(&by_service("user=scram"));
+    assert_done(&by_service("user=scram sslmode=require"));
+    assert_done(&by_service(&format!("user=scram sslmode=verify-full {root}")));
+    let elsewhere = format!("user=scram host=localhost hostaddr={address} {root}");
+    let other_name = by_service(&format!("{elsewhere} sslmode=verify-full password='it\\'s scram'"));
+    assert!(String::from_utf8_lossy(&other_name.stderr).contains("not valid for name"), "{other_name:?}");
+    assert_done(&by_service(&format!("{elsewhere} sslmode=verify-ca password='it\\'s scram'")));
+    let unknown = by_service("user=scram sslmode=verify-ca");
+    assert!(String::from_utf8_lossy(&unknown.stderr).contains("no sslrootcert is there"), "{unknown:?}");
+    let plain = by_service("user=scram sslmode=disable");
+    assert!(String::from_utf8_lossy(&plain.stderr).contains("pg_hba.conf"), "{plain:?}");
     fs::remove_file(&passwords).unwrap();
     let none = by_service("user=scram");
     assert!(String::from_utf8_lossy(&none.stderr).contains("wants a password"), "{none:?}");
-    assert_eq!(backups(&archive).len(), 3);
+    assert_eq!(backups(&archive).len(), 7);
 }
 
 #[test]

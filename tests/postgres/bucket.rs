@@ -229,3 +229,44 @@ fn a_plain_copy_beside_an_encrypted_bucket_is_archived_to_drained_into_and_eithe
     restored.launch();
     restored.expect_fatal(220);
 }
+
+#[test]
+fn a_base_backup_in_a_bucket_is_verified_restored_and_expired() {
+    let Some(world) = World::open() else { return };
+    let Some(bucket) = Bucket::new(&world) else { return };
+    let mut primary = bucket.archiving(&world, ONLY_BUCKET);
+    primary.create_ledger();
+    let wal_archive = |args: &[&str]| {
+        let mut command = world.command(world.program("wal-archive").to_str().unwrap());
+        command.args(args).arg("--config").arg(&bucket.config).args(ONLY_BUCKET.split(' '));
+        run(&mut command)
+    };
+    let connection = primary.connection();
+    for batch in 1..=2 {
+        primary.write(batch);
+        wal_archive(&["backup", "--checkpoint", "fast", "--connection", &connection]);
+    }
+    primary.write(3);
+    primary.archive_segment();
+    primary.destroy();
+    let backups = || -> Vec<String> {
+        let listed: serde_json::Value = serde_json::from_str(&wal_archive(&["list", "--json"])).unwrap();
+        let own = listed["destinations"][0]["base_backups"].as_array().unwrap().clone();
+        own.iter().map(|one| format!("{} {}", one["backup"].as_str().unwrap(), one["state"])).collect()
+    };
+    let all = backups();
+    assert!(all.len() == 2 && all.iter().all(|one| one.ends_with("\"complete\"")), "{all:?}");
+    wal_archive(&["verify", "--backups"]);
+    let restore = |name: &str| {
+        let path = world.path(name);
+        wal_archive(&["restore", path.to_str().unwrap()]);
+        let mut restored = Server::existing(&world, name);
+        restored.launch();
+        restored.wait_promoted();
+        assert_eq!(restored.ledger(), lines_of(1..=3));
+    };
+    restore("restored");
+    wal_archive(&["expire", "--keep-backups", "1", "--yes"]);
+    assert_eq!(backups(), all[1..]);
+    restore("after-expire");
+}

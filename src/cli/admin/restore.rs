@@ -12,7 +12,7 @@ use crate::restore::settings::{Action, Recovery};
 use crate::restore::target::{Target, time};
 use crate::restore::{Cause, Request, look, restore};
 use crate::storage::Shared;
-use crate::wal::{Lsn, Timeline};
+use crate::wal::{Lsn, Mark, Timeline};
 use clap::{Arg, ArgAction, ArgGroup, ArgMatches, Command};
 use log::Level;
 use serde_json::json;
@@ -50,6 +50,9 @@ pub(super) fn command() -> Command {
             one("target-time", "TIME", "Recover what was committed by then, such as \"2026-11-21 13:04:05+01\"")
                 .value_parser(time),
             one("target-lsn", "LSN", "Recover up to this address").value_parser(|text: &str| text.parse::<Lsn>()),
+            one("target-xid", "XID", "Recover up to the end of this transaction")
+                .value_parser(clap::value_parser!(u32).range(3..)),
+            one("target-name", "NAME", "Recover up to this restore point (pg_create_restore_point)"),
             flag("immediate", "Recover no further than until the backup is consistent"),
             flag("target-exclusive", "Stop just before the target"),
             one("target-timeline", "N", "Along this timeline (default: the newest)")
@@ -62,7 +65,13 @@ pub(super) fn command() -> Command {
             flag("keep-archiving", "Let the restored server archive as the old one did"),
             flag("force", "Remove what an unfinished restore left in the directory"),
         ])
-        .group(ArgGroup::new("target").args(["target-time", "target-lsn", "immediate"]))
+        .group(ArgGroup::new("target").args([
+            "target-time",
+            "target-lsn",
+            "target-xid",
+            "target-name",
+            "immediate",
+        ]))
         .arg(
             Arg::new(JOBS)
                 .long("jobs")
@@ -107,12 +116,12 @@ pub(super) fn run(matches: &ArgMatches) -> Result<AdminExit, Failure> {
 }
 
 fn wish(matches: &ArgMatches) -> Result<Wish, Failure> {
-    let target = match (matches.get_one::<SystemTime>("target-time"), matches.get_one::<Lsn>("target-lsn")) {
-        (Some(time), _) => Target::Time(*time),
-        (None, Some(lsn)) => Target::Lsn(*lsn),
-        (None, None) if matches.get_flag("immediate") => Target::Immediate,
-        (None, None) => Target::End,
-    };
+    let time = matches.get_one::<SystemTime>("target-time").copied().map(Target::Time);
+    let lsn = matches.get_one::<Lsn>("target-lsn").copied().map(Target::Lsn);
+    let xid = matches.get_one::<u32>("target-xid").copied().map(Mark::Transaction);
+    let name = matches.get_one::<String>("target-name").cloned().map(Mark::RestorePoint);
+    let immediate = matches.get_flag("immediate").then_some(Target::Immediate);
+    let target = time.or(lsn).or(xid.or(name).map(Target::Mark)).or(immediate).unwrap_or(Target::End);
     let backup = matches.get_one::<String>("backup").filter(|text| *text != "latest");
     let backup = backup.map(|text| {
         text.parse::<BackupId>().map_err(|error| Failure::new((), format!("--backup: \"{text}\" is {error}")))
@@ -120,6 +129,7 @@ fn wish(matches: &ArgMatches) -> Result<Wish, Failure> {
     Ok(Wish {
         backup: backup.transpose()?,
         target,
+        exclusive: matches.get_flag("target-exclusive"),
         timeline: matches.get_one::<u32>("target-timeline").copied().and_then(Timeline::new),
     })
 }
@@ -191,6 +201,8 @@ impl Told {
             Target::Immediate => "the end of the backup".to_owned(),
             Target::Time(time) => exact_time(*time).unwrap_or_default(),
             Target::Lsn(lsn) => lsn.to_string(),
+            Target::Mark(Mark::Transaction(id)) => format!("the end of transaction {id}"),
+            Target::Mark(Mark::RestorePoint(name)) => format!("the restore point \"{name}\""),
         }
     }
 

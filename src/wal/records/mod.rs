@@ -31,6 +31,15 @@ pub enum Start {
     At(Lsn),
 }
 
+/// A record that is looked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Mark {
+    /// The commit or abort of a transaction, if it was not prepared before.
+    Transaction(u32),
+    /// `pg_create_restore_point`
+    RestorePoint(String),
+}
+
 /// How far the records go.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Walk {
@@ -49,6 +58,8 @@ pub struct Walk {
     pub last_completed: Option<SystemTime>,
     /// The latest time of all of them: times are not in the order of the records.
     pub greatest_completed: Option<SystemTime>,
+    /// Where the first record begins that was looked for.
+    pub marked: Option<Lsn>,
     /// Why there are no more.
     pub stop: Stop,
     /// Whether the last segment given is complete: its records fill it, cross its end, or switch
@@ -133,6 +144,7 @@ pub struct Walker {
     stop: Option<Stop>,
     /// Records from here on do not count.
     limit: Option<Lsn>,
+    mark: Option<Mark>,
     found: Walk,
 }
 
@@ -165,16 +177,31 @@ impl Walker {
             last_commit: None,
             last_completed: None,
             greatest_completed: None,
+            marked: None,
             stop: Stop::EndOfInput(None),
             complete: false,
         };
         let record = Record::new(Lsn(0));
-        Walker { pages: Pages::new(), state, record, given_up: None, stop: None, limit: None, found }
+        Walker {
+            pages: Pages::new(),
+            state,
+            record,
+            given_up: None,
+            stop: None,
+            limit: None,
+            mark: None,
+            found,
+        }
     }
 
     /// Ends before the first record that begins at this address or later.
     pub fn until(self, limit: Lsn) -> Self {
         Walker { limit: Some(limit), ..self }
+    }
+
+    /// Looks for a record.
+    pub fn looking_for(self, mark: Mark) -> Self {
+        Walker { mark: Some(mark), ..self }
     }
 
     /// The bytes of this segment follow. A walk goes from one to the next in order of address, on
@@ -309,6 +336,9 @@ impl Walker {
         found.first.get_or_insert(record.start);
         found.last = Some(record.start);
         found.records += 1;
+        if found.marked.is_none() && self.mark.as_ref().is_some_and(|mark| record.is(mark)) {
+            found.marked = Some(record.start);
+        }
         let time = record.time();
         if let Some((time, committed)) = time {
             found.last_completed = Some(time);

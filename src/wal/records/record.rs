@@ -17,8 +17,8 @@
 //!
 //! Whether the resource manager is one that exists is left to the checksum: versions differ in them.
 
-use super::Stop;
 use super::pages::take;
+use super::{Mark, Stop};
 use crate::wal::Lsn;
 use crc_fast::{CrcAlgorithm, Digest};
 use std::time::{Duration, SystemTime};
@@ -27,8 +27,8 @@ use std::time::{Duration, SystemTime};
 const HEADER: u64 = 24;
 /// The part of the header that its checksum covers.
 const SUMMED: usize = 20;
-/// What is kept of a record: more than a commit needs to say its time (see [`Record::time`]).
-const HEAD: usize = 64;
+/// What is kept of a record: more than a restore point needs to say its name (see [`Record::is`]).
+const HEAD: usize = 128;
 
 /// A record on its way.
 #[derive(Clone)]
@@ -150,6 +150,22 @@ impl Record {
             Err(_) => epoch.checked_sub(Duration::from_micros(microseconds.unsigned_abs())),
         };
         Some((time?, committed))
+    }
+
+    /// Whether it is what somebody looks for: the end of a transaction by its id (`XLOG_XACT_COMMIT` and
+    /// `_ABORT`; of a prepared one the id is elsewhere), or a restore point (`XLOG_RESTORE_POINT`, with
+    /// `xl_restore_point`: a time and a name of up to 63 bytes).
+    pub(super) fn is(&self, mark: &Mark) -> bool {
+        match (mark, self.kind()) {
+            (Mark::Transaction(id), (1, info)) if matches!(info & 0x70, 0x00 | 0x20) => {
+                self.field(4).map(u32::from_le_bytes) == Some(*id)
+            }
+            (Mark::RestorePoint(name), (0, 0x70)) => {
+                let field = self.data().and_then(|data| data.get(8..));
+                field.and_then(|field| field.split(|byte| *byte == 0).next()) == Some(name.as_bytes())
+            }
+            _ => false,
+        }
     }
 
     /// The main data of a record without blocks, as far as it was kept: it stands behind its own
