@@ -234,6 +234,7 @@ mod tests {
         backlog_files: [4, 8],
         free: [Least::Percent(0), Least::Percent(0)],
         clock: Duration::from_secs(60),
+        backup_age: [None, None],
     };
 
     fn data_directory(ready: u32) -> tempfile::TempDir {

@@ -5,6 +5,7 @@
 //!
 //! * `destination`: it answers, is this cluster's archive, takes a new object, refuses a second
 //!   one of the same name, gives back what it took, lets it be deleted; room and clock;
+//! * `backups`: how old the newest base backup is;
 //! * `directories`: an archive inside the data directory, a spool that cannot be had;
 //! * `backlog`: what waits in a data directory, and for how long;
 //! * `server`: what a running PostgreSQL says of itself, through `psql`.
@@ -13,6 +14,7 @@
 //! last archived. Knows nothing of exit codes and of how a report is shown.
 
 mod backlog;
+mod backups;
 mod command;
 mod delivered;
 mod destination;
@@ -23,6 +25,7 @@ mod psql;
 mod room;
 mod server;
 
+pub use backups::Ages;
 pub use room::Least;
 
 use crate::finding;
@@ -166,6 +169,8 @@ pub struct Thresholds {
     pub free: [Least; 2],
     /// How far a destination's clock may be from ours.
     pub clock: Duration,
+    /// Of the newest base backup, where it matters.
+    pub backup_age: Ages,
 }
 
 /// What to look at.

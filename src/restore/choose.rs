@@ -111,17 +111,18 @@ fn newest_timeline(inventory: &Inventory, backups: &[&Record]) -> Result<Timelin
     last.ok_or_else(|| could_not("no backup was looked at"))
 }
 
-struct Way<'a> {
-    inventory: &'a Inventory,
-    branch: Branch,
-    timeline: Timeline,
-    wish: &'a Wish,
-    evidence: &'a dyn Evidence,
+/// One timeline to recover to.
+pub(super) struct Way<'a> {
+    pub(super) inventory: &'a Inventory,
+    pub(super) branch: Branch,
+    pub(super) timeline: Timeline,
+    pub(super) wish: &'a Wish,
+    pub(super) evidence: &'a dyn Evidence,
 }
 
 impl Way<'_> {
     /// Whether recovery from a backup gets to the target; the inner error says why not.
-    fn leads(&self, record: &Record) -> Result<std::result::Result<(), Failure<Cause>>> {
+    pub(super) fn leads(&self, record: &Record) -> Result<std::result::Result<(), Failure<Cause>>> {
         let id = record.id;
         if !passes(&self.branch, record) {
             let what = format!(
@@ -149,7 +150,7 @@ impl Way<'_> {
         self.inventory.missing(&self.branch, first, last).into_iter().min_by_key(|gap| gap.first)
     }
 
-    fn missing(&self, gap: Gap) -> String {
+    pub(super) fn missing(&self, gap: Gap) -> String {
         let name = |number| self.inventory.name(gap.timeline, number);
         match gap.first == gap.last {
             true => format!("\"{}\" is not", name(gap.first)),
@@ -237,7 +238,7 @@ impl Way<'_> {
     }
 
     /// The last segment before the first hole, and the hole.
-    fn contiguous(&self, record: &Record) -> (u64, Option<Gap>) {
+    pub(super) fn contiguous(&self, record: &Record) -> (u64, Option<Gap>) {
         let (first, consistent) = record.segments();
         let newest = self.newest().unwrap_or(consistent).max(consistent);
         let gap = self.first_gap(first, newest);

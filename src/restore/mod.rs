@@ -11,6 +11,7 @@ mod parts;
 mod reach;
 pub mod settings;
 pub mod target;
+pub mod window;
 
 use crate::archive::backups::{self, FetchError};
 use crate::base_backup::manifest::{self, ManifestError};

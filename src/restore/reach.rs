@@ -108,7 +108,8 @@ impl Archive {
         Err(failed.unwrap_or_else(|| refused(format!("\"{segment}\" is not in the archive any more"))))
     }
 
-    fn ends_in(&self, branch: &Branch, number: u64) -> Result<Walk> {
+    /// What the records of one segment tell.
+    pub(super) fn ends_in(&self, branch: &Branch, number: u64) -> Result<Walk> {
         let size =
             self.inventory.segment_size.ok_or_else(|| could_not("the size of a segment is not known"))?;
         let mut walker = Walker::new(Start::Anywhere);

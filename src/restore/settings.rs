@@ -59,14 +59,7 @@ impl Recovery {
             ("recovery_target_timeline", self.timeline.to_string()),
             ("recovery_target_inclusive", if self.exclusive { "off" } else { "on" }.to_owned()),
         ];
-        lines.extend(match &self.target {
-            Target::End => None,
-            Target::Immediate => Some(("recovery_target", "immediate".to_owned())),
-            Target::Time(time) => Some(("recovery_target_time", digits(*time))),
-            Target::Lsn(lsn) => Some(("recovery_target_lsn", lsn.to_string())),
-            Target::Mark(Mark::Transaction(id)) => Some(("recovery_target_xid", id.to_string())),
-            Target::Mark(Mark::RestorePoint(name)) => Some(("recovery_target_name", name.clone())),
-        });
+        lines.extend(self.target_line());
         if self.target != Target::End && record.server_version >= FIFTEEN {
             // It would ask for what is behind the target, and end where there is a hole.
             lines.push(("recovery_prefetch", "off".to_owned()));
@@ -83,6 +76,27 @@ impl Recovery {
         let line = |(name, value): &(&str, String)| format!("{name} = '{}'\n", value.replace('\'', "''"));
         let head = format!("\n# Added by wal-archive restore, of backup {}\n", record.id);
         head + &lines.iter().map(line).collect::<String>()
+    }
+
+    fn target_line(&self) -> Option<(&'static str, String)> {
+        match &self.target {
+            Target::End => None,
+            Target::Immediate => Some(("recovery_target", "immediate".to_owned())),
+            Target::Time(time) => Some(("recovery_target_time", digits(*time))),
+            Target::Lsn(lsn) => Some(("recovery_target_lsn", lsn.to_string())),
+            Target::Mark(Mark::Transaction(id)) => Some(("recovery_target_xid", id.to_string())),
+            Target::Mark(Mark::RestorePoint(name)) => Some(("recovery_target_name", name.clone())),
+        }
+    }
+
+    /// Only what says where recovery goes, for a configuration of one's own.
+    pub fn target_lines(&self) -> Vec<(&'static str, String)> {
+        let mut lines = vec![
+            ("restore_command", self.restore_command.clone()),
+            ("recovery_target_timeline", self.timeline.to_string()),
+        ];
+        lines.extend(self.target_line());
+        lines
     }
 
     /// What outlives recovery and is to be taken out.

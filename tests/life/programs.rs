@@ -169,6 +169,7 @@ pub fn check(places: Vec<(Shared, Option<PathBuf>)>, data: &Path) -> (State, Str
             backlog_files: [1 << 30; 2],
             free: [Least::Bytes(0); 2],
             clock: Duration::from_secs(1 << 30),
+            backup_age: [None, None],
         },
         timeout: Duration::from_secs(60),
     };

@@ -514,3 +514,104 @@ fn one_destination_that_fails_does_not_keep_the_other_from_its_backup() {
     let server = started(&world, "restored");
     assert_eq!(server.ledger(), lines_of([1]));
 }
+
+#[test]
+fn check_tells_the_age_of_the_newest_backup_and_alarms_only_where_asked() {
+    let Some(world) = World::open() else { return };
+    let archive = Archive::new(&world, "archive");
+    let mut primary = Server::archiving(&world, "primary", &archive);
+    let check = |args: &[&str]| {
+        let output =
+            wal_archive(&world, &[&archive], &["check", "--free-warning", "0%", "--free-critical", "0%"])
+                .args(args)
+                .output()
+                .unwrap();
+        (output.status.code(), String::from_utf8(output.stdout).unwrap())
+    };
+    let (code, text) = check(&[]);
+    assert!(code == Some(0) && !text.contains("backup"), "{text}");
+    let (code, text) = check(&["--backup-critical", "1h"]);
+    assert!(code == Some(2) && text.contains("no base backup"), "{text}");
+    primary.create_ledger();
+    assert_done(&take_backup(&world, &primary, &[&archive], &[]));
+    let (code, text) = check(&["--backup-critical", "1h", "--backup-warning", "30min"]);
+    assert!(code == Some(0) && text.contains("backup_age_seconds") && text.contains("'backups "), "{text}");
+    let (code, text) = check(&["--backup-warning", "1ms"]);
+    assert!(code == Some(1) && text.contains("newest base backup"), "{text}");
+    primary.stop();
+}
+
+#[test]
+fn a_window_agrees_with_postgresql_at_both_of_its_ends() {
+    let Some(world) = World::open() else { return };
+    let archive = Archive::new(&world, "archive");
+    let mut primary = Server::archiving(&world, "primary", &archive);
+    primary.create_ledger();
+    let windows = || -> Vec<serde_json::Value> {
+        let output = wal_archive(&world, &[&archive], &["window", "--json"]).output().unwrap();
+        let value: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(output.status.code(), Some(if value["windows"][0].is_null() { 1 } else { 0 }));
+        value["windows"].as_array().unwrap().clone()
+    };
+    assert!(windows().is_empty());
+    // Writes while the backup is taken, so that its own WAL shows the end of a transaction.
+    let mut load = primary.client("psql");
+    load.args(["-qd", "postgres", "-c", "create table load(x int)", "-c", "select pg_sleep(0)"]);
+    run(&mut load);
+    let mut load = primary.client("psql");
+    let mut load =
+        load.args(["-qXd", "postgres"]).stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+    let mut input = load.stdin.take().unwrap();
+    let feeder = std::thread::spawn(move || {
+        while std::io::Write::write_all(&mut input, b"insert into load values (1);\n").is_ok() {
+            std::thread::sleep(std::time::Duration::from_millis(2));
+        }
+    });
+    assert_done(&take_backup(&world, &primary, &[&archive], &["--max-rate", "8MB"]));
+    load.kill().unwrap();
+    load.wait().unwrap();
+    feeder.join().unwrap();
+    primary.write(1);
+    primary.psql("select pg_sleep(0.02)");
+    primary.write(2);
+    primary.archive_segment();
+    primary.destroy();
+    let found = windows();
+    assert_eq!(found.len(), 1, "{found:?}");
+    let (from, before) = (found[0]["from"].as_str().unwrap(), found[0]["before"].as_str().unwrap());
+    let moved = |time: &str, microseconds: i64| -> String {
+        let at = humantime::parse_rfc3339(time).unwrap();
+        let by = std::time::Duration::from_micros(microseconds.unsigned_abs());
+        let moved = if microseconds < 0 { at - by } else { at + by };
+        humantime::format_rfc3339_micros(moved).to_string()
+    };
+    let promote = ["--target-action", "promote"];
+    for (name, time, batches) in [("first", from.to_owned(), None), ("last", moved(before, -1), Some(1))] {
+        let at = run(wal_archive(&world, &[&archive], &["window", "--at", &time]).arg("-v"));
+        assert!(at.contains("recovery_target_time"), "{at}");
+        assert_done(&restore_into(
+            &world,
+            &[&archive],
+            name,
+            &[&["--target-time", time.as_str()], promote.as_slice()].concat(),
+        ));
+        let server = started(&world, name);
+        match batches {
+            Some(batches) => assert_eq!(server.ledger(), lines_of(1..=batches)),
+            None => assert_eq!(server.ledger(), ""),
+        }
+        server.destroy();
+    }
+    for (name, time) in [("too-early", moved(from, -1)), ("too-late", before.to_owned())] {
+        assert_refused(&restore_into(&world, &[&archive], name, &["--target-time", &time]), "the time");
+        // And PostgreSQL itself does not get there.
+        assert_done(&restore_into(&world, &[&archive], name, &["--target-action", "promote"]));
+        let mut server = Server::existing(&world, name);
+        let time = time.replace('T', " ").replace('Z', "+00");
+        server.set("recovery_target_time", time);
+        server.launch();
+        server.wait_until_ended();
+        let log = server.run_log();
+        assert!(log.contains("FATAL:  re"), "{log}");
+    }
+}

@@ -218,6 +218,10 @@ impl<'w> Server<'w> {
         fs::remove_dir_all(self.data()).unwrap();
     }
 
+    pub fn wait_until_ended(&mut self) {
+        assert!(wait_for(|| self.ended()).is_some(), "the server goes on\n{}", self.story());
+    }
+
     fn ended(&mut self) -> Option<ExitStatus> {
         let status = self.running.as_mut()?.try_wait().unwrap()?;
         self.running = None;

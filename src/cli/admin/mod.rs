@@ -17,6 +17,7 @@ mod quarantine;
 mod restore;
 mod table;
 mod verify;
+mod window;
 
 use super::args::{self, Parsed};
 use super::exit::AdminExit;
@@ -41,7 +42,7 @@ struct Subcommand {
 }
 
 /// All of them, in the order of the help.
-const SUBCOMMANDS: [Subcommand; 12] = [
+const SUBCOMMANDS: [Subcommand; 13] = [
     Subcommand { command: init::command, run: init::run, could_not_tell: AdminExit::CouldNotTell },
     Subcommand { command: list::command, run: list::run, could_not_tell: AdminExit::CouldNotTell },
     Subcommand { command: verify::command, run: verify::run, could_not_tell: AdminExit::CouldNotTell },
@@ -53,6 +54,7 @@ const SUBCOMMANDS: [Subcommand; 12] = [
     Subcommand { command: expire::command, run: expire::run, could_not_tell: AdminExit::CouldNotTell },
     Subcommand { command: backup::command, run: backup::run, could_not_tell: AdminExit::CouldNotTell },
     Subcommand { command: restore::command, run: restore::run, could_not_tell: AdminExit::CouldNotTell },
+    Subcommand { command: window::command, run: window::run, could_not_tell: AdminExit::CouldNotTell },
     Subcommand { command: drain::command, run: drain::run, could_not_tell: AdminExit::CouldNotTell },
     Subcommand { command: copy::command, run: copy::run, could_not_tell: AdminExit::CouldNotTell },
     Subcommand {

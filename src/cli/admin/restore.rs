@@ -176,7 +176,7 @@ fn restored(
 }
 
 /// The wal-fetch beside this program.
-fn wal_fetch() -> Result<PathBuf, Failure> {
+pub(super) fn wal_fetch() -> Result<PathBuf, Failure> {
     let own = std::env::current_exe()
         .map_err(|error| Failure::new((), format!("cannot tell where this program is: {error}")))?;
     let beside = own.with_file_name("wal-fetch");

@@ -53,6 +53,10 @@ pub(super) fn command() -> Command {
             room("free-warning", "10%", "Less room free, as 10% or 20GiB, in a directory or in pg_wal: warning"),
             room("free-critical", "5%", "Less room free: critical"),
             time("clock-warning", "1min", "A destination's clock is further from this machine's: warning"),
+            option("backup-warning", "DURATION", "The newest base backup that can be restored is older: warning (default: no limit)")
+                .value_parser(duration),
+            option("backup-critical", "DURATION", "It is older, or there is none: critical (default: no limit)")
+                .value_parser(duration),
             json_flag().help("As JSON, instead of a plugin's lines"),
             path("prometheus", "FILE", "Write the result to this file, too, for node_exporter's textfile collector"),
             option("name", "NAME", "The label \"cluster\" in that file (default: the name of the cluster in the configuration file)"),
@@ -195,6 +199,8 @@ fn request<'a>(matches: &'a ArgMatches, settings: &'a Settings) -> Result<Check<
             backlog_files: [files("files-warning")?, files("files-critical")?],
             free: [room("free-warning")?, room("free-critical")?],
             clock: times("clock-warning")?,
+            backup_age: ["backup-warning", "backup-critical"]
+                .map(|name| matches.get_one::<Duration>(name).copied()),
         },
         timeout: matches.get_one(TIMEOUT).copied().unwrap_or(default),
     })

@@ -1,0 +1,130 @@
+//! `wal-archive window`: from when to when the archive can be recovered; with `--at` how.
+
+use super::super::exit::AdminExit;
+use super::answer::{VERSION, json_flag, show, show_json};
+use super::patience;
+use super::restore::wal_fetch;
+use crate::failure::{Failure, exact_time};
+use crate::restore::choose::{Wish, choose};
+use crate::restore::settings::Recovery;
+use crate::restore::target::{Target, time};
+use crate::restore::window::{Window, segment, windows};
+use crate::restore::{Archive, Cause, look};
+use crate::storage::Shared;
+use clap::{Arg, ArgMatches, Command};
+use log::Level;
+use serde_json::json;
+use std::time::SystemTime;
+
+pub(super) fn command() -> Command {
+    Command::new("window")
+        .about("Shows from when to when the archive can be recovered")
+        .after_help(
+            "Exit codes: 0 shown; 1 nothing can be recovered, or not to that time; 2 bad usage, or it could not be told.",
+        )
+        .arg(
+            Arg::new("at")
+                .long("at")
+                .value_name("TIME")
+                .value_parser(time)
+                .help("How to recover to this time: the backup, the segment and the settings"),
+        )
+        .arg(patience::arg())
+        .arg(json_flag())
+}
+
+pub(super) fn run(matches: &ArgMatches) -> Result<AdminExit, Failure> {
+    let layers = super::layers(matches)?;
+    let destinations: Vec<Shared> =
+        layers.admin()?.0.iter().map(|place| patience::open(place, matches)).collect::<Result<_, _>>()?;
+    let shown = match matches.get_one::<SystemTime>("at") {
+        None => all(&destinations, matches.get_flag("json")),
+        Some(at) => {
+            let restore_command = layers.restore_command(&wal_fetch()?)?;
+            one(&destinations, *at, restore_command, matches.get_flag("json"))
+        }
+    };
+    Ok(shown.unwrap_or_else(|failure| {
+        failure.log(Level::Error);
+        match failure.kind {
+            Cause::Refused => AdminExit::Findings,
+            Cause::CouldNot => AdminExit::CouldNotTell,
+        }
+    }))
+}
+
+fn all(destinations: &[Shared], json: bool) -> Result<AdminExit, Failure<Cause>> {
+    let archive = look(destinations)?;
+    let windows = windows(&archive)?;
+    if json {
+        let time = |time: Option<SystemTime>| time.and_then(exact_time);
+        let value = |window: &Window| {
+            json!({
+                "backup": window.backup.to_string(),
+                "timeline": window.timeline.get(),
+                "from": time(Some(window.from)),
+                "before": time(window.before),
+                "last_commit": time(window.last_commit),
+                "end_lsn": window.end.map(|end| end.to_string()),
+            })
+        };
+        show_json(VERSION, json!({"windows": windows.iter().map(value).collect::<Vec<_>>()}));
+    } else {
+        show(&windows.iter().map(text).collect::<String>());
+    }
+    if windows.is_empty() {
+        let nothing = Failure::new((), "no base backup can be recovered");
+        nothing
+            .hint("take one with \"wal-archive backup\"; \"wal-archive list\" shows what is there")
+            .log(Level::Error);
+        return Ok(AdminExit::Findings);
+    }
+    Ok(AdminExit::Fine)
+}
+
+fn text(window: &Window) -> String {
+    let shown = |time: SystemTime| exact_time(time).unwrap_or_else(|| "-".to_owned());
+    let moments = match window.before {
+        Some(before) => format!("any moment from {} to before {}", shown(window.from), shown(before)),
+        None => "no moment but the end: no transaction ended after the backup".to_owned(),
+    };
+    let commit = window.last_commit.map_or_else(String::new, |at| format!(", last commit {}", shown(at)));
+    let end = window.end.map_or_else(String::new, |end| format!(", the end is {end}"));
+    let hole = window.hole.as_ref().map_or_else(String::new, |hole| format!("; a hole follows: {hole}"));
+    format!("backup {} along timeline {}: {moments}{commit}{end}{hole}\n", window.backup, window.timeline)
+}
+
+fn one(
+    destinations: &[Shared],
+    at: SystemTime,
+    restore_command: String,
+    json: bool,
+) -> Result<AdminExit, Failure<Cause>> {
+    let archive: Archive = look(destinations)?;
+    let wish = Wish { backup: None, target: Target::Time(at), exclusive: false, timeline: None };
+    let choice = choose(&archive.inventory, &archive.backups, &wish, &archive)?;
+    let segment = segment(&archive, &choice.record, choice.timeline, at)?;
+    let settings = Recovery::of(&choice, restore_command).target_lines();
+    match json {
+        true => show_json(
+            VERSION,
+            json!({
+                "backup": choice.record.id.to_string(),
+                "timeline": choice.timeline.get(),
+                "segment": segment.to_string(),
+                "settings": settings.iter().map(|(name, value)| (*name, value.as_str()))
+                    .collect::<std::collections::BTreeMap<_, _>>(),
+            }),
+        ),
+        false => {
+            let line = |(name, value): &(&str, String)| format!("{name} = '{}'\n", value.replace('\'', "''"));
+            show(&format!(
+                "backup   {}\ntimeline {}\nsegment  {segment}\n\n{}",
+                choice.record.id,
+                choice.timeline,
+                settings.iter().map(line).collect::<String>()
+            ));
+        }
+    }
+    Ok(AdminExit::Fine)
+}
