@@ -2,7 +2,8 @@
 
 use super::authentication::authenticate;
 use super::channel::Channel;
-use super::parameters::{Host, Parameters};
+use super::hosts::Host;
+use super::parameters::Parameters;
 use super::stream::Stream;
 use super::{Cause, Result, protocol};
 use crate::failure::Failure;

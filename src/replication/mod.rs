@@ -11,6 +11,7 @@ mod authentication;
 mod base_backup;
 mod channel;
 mod connection;
+mod hosts;
 mod keywords;
 mod parameters;
 mod password_file;
@@ -20,7 +21,8 @@ mod tls;
 
 pub use base_backup::{BackupStream, Checkpoint, Event, Request, Started, Tablespace};
 pub use connection::{Connection, System};
-pub use parameters::{Host, Parameters, Surroundings};
+pub use hosts::Host;
+pub use parameters::{Parameters, Surroundings};
 
 use crate::failure::Failure;
 

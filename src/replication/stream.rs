@@ -1,6 +1,7 @@
 //! The socket to a server: TCP, perhaps encrypted, or Unix.
 
-use super::parameters::{Encryption, Host, Place, Tls};
+use super::hosts::{Host, Place};
+use super::parameters::{Encryption, Tls};
 use super::tls::{self, Encrypted};
 use super::{Cause, Result};
 use crate::failure::Failure;

@@ -262,3 +262,6 @@ impl Way<'_> {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,118 @@
+use super::*;
+use crate::base_backup::record::tests::record;
+use crate::object::{Encryption, Identity, Key, encode};
+use crate::storage::memory::Memory;
+use crate::storage::{Body, Storage};
+use crate::wal::{SegmentSize, SystemId, WalName};
+use std::time::Duration;
+
+/// Segments of 16 MiB, on timeline 1 from 0x2E to 0x33, on timeline 2 from 0x32 on.
+const FORK: &str = "1\t0/32000100\tx\n";
+
+fn archive(names: &[&str]) -> Inventory {
+    let storage = Memory::default();
+    let identity = Identity {
+        system_id: SystemId(7),
+        segment_size: SegmentSize::new(16 << 20).unwrap(),
+        foreign: false,
+        encryption: Encryption::None,
+    };
+    storage.create(&Key::identity(), &Body::from(identity.write())).unwrap();
+    for name in names {
+        let wal: WalName = name.parse().unwrap();
+        let mut bytes = Vec::new();
+        let text = if name.ends_with("history") { FORK } else { "" };
+        encode(wal, text.len() as u64, None, 1, &mut text.as_bytes(), &mut bytes).unwrap();
+        storage.create(&Key::parse(&format!("wal_005/{name}.zst")).unwrap(), &Body::from(bytes)).unwrap();
+    }
+    Inventory::read(&storage).unwrap()
+}
+
+fn segments(timeline: u32, numbers: impl IntoIterator<Item = u32>) -> Vec<String> {
+    numbers.into_iter().map(|number| format!("{timeline:08X}00000000{number:08X}")).collect()
+}
+
+fn all() -> Vec<String> {
+    let own = segments(1, 0x2E..=0x33);
+    own.into_iter().chain(segments(2, 0x32..=0x34)).chain(["00000002.history".to_owned()]).collect()
+}
+
+/// Backups at the beginning of segments 0x2E and 0x30, consistent within the same.
+fn backups() -> Vec<Record> {
+    let older = record();
+    let id = "20261122T130405Z-0000000030000028-1".parse().unwrap();
+    let newer = Record { id, stop: Lsn(0x3000_0100), finished: older.finished + day(1), ..older.clone() };
+    vec![older, newer]
+}
+
+fn day(count: u64) -> Duration {
+    Duration::from_secs(24 * 3600 * count)
+}
+
+/// A transaction ended an hour after each backup, and the last one at this time.
+struct Known(SystemTime);
+
+impl Evidence for Known {
+    fn newest_within(&self, _: &Record, _: &Branch) -> Result<Option<SystemTime>> {
+        Ok(None)
+    }
+
+    fn ended_after(
+        &self,
+        _: &Branch,
+        _: (u64, u64),
+        time: SystemTime,
+    ) -> Result<std::result::Result<(), Option<SystemTime>>> {
+        Ok(if self.0 > time { Ok(()) } else { Err(Some(self.0)) })
+    }
+
+    fn first(&self, record: &Record, _: &Branch, _: u64, mark: &Mark) -> Result<Option<Lsn>> {
+        Ok((*mark == Mark::Transaction(7)).then_some(Lsn(record.stop.0 + 8)))
+    }
+}
+
+fn chosen(
+    names: &[String],
+    target: Target,
+    timeline: Option<u32>,
+) -> std::result::Result<(usize, u32), String> {
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let wish = Wish { backup: None, target, exclusive: false, timeline: timeline.and_then(Timeline::new) };
+    let last = Known(record().finished + day(9));
+    let choice = choose(&archive(&names), &backups(), &wish, &last).map_err(|failure| failure.message)?;
+    let which = backups().iter().position(|one| one.id == choice.record.id).unwrap();
+    Ok((which, choice.timeline.get()))
+}
+
+#[test]
+fn the_newest_backup_that_ends_before_the_target_is_taken_along_the_newest_timeline() {
+    assert_eq!(chosen(&all(), Target::End, None), Ok((1, 2)));
+    assert_eq!(chosen(&all(), Target::Immediate, Some(1)), Ok((1, 1)));
+    assert_eq!(chosen(&all(), Target::Lsn(Lsn(0x3000_0100)), None), Ok((1, 2)));
+    assert_eq!(chosen(&all(), Target::Lsn(Lsn(0x3000_00FF)), None), Ok((0, 2)));
+    assert_eq!(chosen(&all(), Target::Time(record().finished + day(2)), None), Ok((1, 2)));
+    assert_eq!(chosen(&all(), Target::Time(record().finished + Duration::from_secs(5)), None), Ok((0, 2)));
+    assert_eq!(chosen(&all(), Target::Mark(Mark::Transaction(7)), None), Ok((1, 2)));
+}
+
+#[test]
+fn what_the_wal_does_not_lead_to_is_refused_by_name() {
+    let refused = |names: &[String], target, timeline, words: &str| {
+        let message = chosen(names, target, timeline).unwrap_err();
+        assert!(message.contains(words), "{words:?} is not in {message:?}");
+    };
+    let without = |hole: &str| all().into_iter().filter(|name| name != hole).collect::<Vec<_>>();
+    refused(&without("000000020000000000000033"), Target::End, None, "\"000000020000000000000033\" is not");
+    // A hole before the newest backup does not matter to it, and one in it makes it useless.
+    assert_eq!(chosen(&without("00000001000000000000002F"), Target::End, None), Ok((1, 2)));
+    let newer = without("000000010000000000000030");
+    refused(&newer, Target::End, None, "cannot become consistent");
+    assert_eq!(chosen(&newer, Target::Immediate, None), Ok((0, 2)));
+    refused(&all(), Target::Lsn(Lsn(0x3500_0000)), None, "\"000000020000000000000035\" is not");
+    refused(&all(), Target::Lsn(Lsn(0x2E00_0000)), None, "before the backup");
+    refused(&all(), Target::Time(record().finished + day(9)), None, "cannot be reached");
+    refused(&all(), Target::Time(record().finished - day(1)), None, "before the backup");
+    refused(&all(), Target::Mark(Mark::RestorePoint("x".to_owned())), None, "no restore point \"x\"");
+    refused(&all(), Target::End, Some(9), "nothing of timeline 9");
+    refused(&[], Target::End, None, "cannot become consistent");
+}
