@@ -302,4 +302,129 @@ mod tests {
         assert_eq!((found.oid, found.location.as_str()), (16406, "/mnt/fast"));
         assert!(archive(&row(&[Some("x"), Some("/mnt/fast")])).is_err());
     }
+
+    /// A message of a server.
+    fn message(tag: u8, content: &[u8]) -> Vec<u8> {
+        let len = u32::try_from(content.len() + 4).unwrap().to_be_bytes();
+        [&[tag], len.as_slice(), content].concat()
+    }
+
+    /// One result set, its description left empty.
+    fn answer(rows: &[&[Option<&str>]]) -> Vec<u8> {
+        let mut out = message(b'T', &[0, 0]);
+        for row in rows {
+            let mut content = u16::try_from(row.len()).unwrap().to_be_bytes().to_vec();
+            for field in *row {
+                let len = field.map_or(-1, |text| i32::try_from(text.len()).unwrap());
+                content.extend(len.to_be_bytes());
+                content.extend(field.unwrap_or_default().as_bytes());
+            }
+            out.extend(message(b'D', &content));
+        }
+        out.extend(message(b'C', b"SELECT\0"));
+        out
+    }
+
+    fn copy(pieces: &[&[u8]]) -> Vec<u8> {
+        let data: Vec<u8> = pieces.iter().flat_map(|piece| message(b'd', piece)).collect();
+        [message(b'H', &[0, 0, 0]), data, message(b'c', b"")].concat()
+    }
+
+    /// Connects to a server that says these things, whatever it is asked, and asks it for a backup.
+    fn told(version: u32, said: Vec<u8>) -> Result<(Started, Vec<Event>)> {
+        use crate::replication::{Parameters, Surroundings};
+        use std::io::{Read, Write};
+        let folder = tempfile::tempdir().unwrap();
+        let listener = std::os::unix::net::UnixListener::bind(folder.path().join(".s.PGSQL.5432")).unwrap();
+        let server = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            stream.write_all(&message(b'R', &[0, 0, 0, 0])).unwrap();
+            stream.write_all(&message(b'Z', b"I")).unwrap();
+            stream.write_all(&said).unwrap();
+            stream.shutdown(std::net::Shutdown::Write).unwrap();
+            // Until the client has gone.
+            let _ = stream.read_to_end(&mut Vec::new());
+        });
+        let text = format!("host={} user=x", folder.path().display());
+        let parameters = Parameters::resolve(&text, &Surroundings::default()).unwrap();
+        let mut connection = Connection::open(&parameters).unwrap();
+        let told = connection.base_backup(&request(None), version).and_then(|(started, mut stream)| {
+            let mut events = Vec::new();
+            loop {
+                events.push(stream.receive()?);
+                if matches!(events.last(), Some(Event::End { .. })) {
+                    stream.verdict()?;
+                    return Ok((started, events));
+                }
+            }
+        });
+        drop(connection);
+        server.join().unwrap();
+        told
+    }
+
+    fn beginning() -> Vec<u8> {
+        let spaces: [&[Option<&str>]; 2] =
+            [&[Some("16406"), Some("/mnt/fast"), Some("1")], &[None, None, Some("7")]];
+        [answer(&[&[Some("0/2000028"), Some("1")]]), answer(&spaces)].concat()
+    }
+
+    fn ending() -> Vec<u8> {
+        [answer(&[&[Some("0/2000100"), Some("1")]]), message(b'C', b"BASE_BACKUP\0"), message(b'Z', b"I")]
+            .concat()
+    }
+
+    #[test]
+    fn both_forms_of_the_protocol_are_one_stream_of_events() {
+        let old = [copy(&[b"fast", b""]), copy(&[b"ba", b"se"]), copy(&[b"manifest"])].concat();
+        let new = copy(&[
+            b"n16406.tar\0/mnt/fast\0",
+            b"dfast",
+            b"p\0\0\0\0\0\0\0\x01",
+            b"nbase.tar\0\0",
+            b"dba",
+            b"dse",
+            b"m",
+            b"dmanifest",
+        ]);
+        let data = |text: &'static [u8]| Event::Data(Bytes::from_static(text));
+        let end = Event::Data(Bytes::from_static(&END_OF_TAR));
+        let last = Event::End { stop: Lsn(0x200_0100), timeline: Timeline::FIRST };
+        let (started, events) = told(140_000, [beginning(), old, ending()].concat()).unwrap();
+        assert_eq!((started.estimate, started.tablespaces.len()), (8192, 1));
+        let (fast, base) = (Event::Archive(Some(16406)), Event::Archive(None));
+        assert_eq!(
+            events,
+            [
+                fast.clone(),
+                data(b"fast"),
+                end.clone(),
+                base.clone(),
+                data(b"ba"),
+                data(b"se"),
+                end,
+                Event::Manifest,
+                data(b"manifest"),
+                last.clone()
+            ]
+        );
+        let (_, events) = told(170_000, [beginning(), new, ending()].concat()).unwrap();
+        let expected =
+            [fast, data(b"fast"), base, data(b"ba"), data(b"se"), Event::Manifest, data(b"manifest"), last];
+        assert_eq!(events, expected);
+    }
+
+    #[test]
+    fn wrong_checksums_that_the_server_reports_at_the_end_are_told_apart_from_other_errors() {
+        let error = |state: &str| message(b'E', format!("SERROR\0VERROR\0C{state}\0Mno\0\0").as_bytes());
+        let sent = |error: Vec<u8>| {
+            let stop = answer(&[&[Some("0/2000100"), Some("1")]]);
+            told(150_000, [beginning(), copy(&[b"nbase.tar\0\0"]), stop, error].concat()).unwrap_err()
+        };
+        assert!(sent(error("XX001")).kind.is_corruption());
+        let other = sent(error("57P01"));
+        assert!(!other.kind.is_corruption() && other.message.contains("says: no"), "{other:?}");
+        assert!(told(150_000, beginning()[..10].to_vec()).is_err(), "a connection that breaks off");
+        assert!(told(120_000, Vec::new()).unwrap_err().message.contains("need 13"));
+    }
 }

@@ -29,6 +29,14 @@ impl Directory {
             ));
         }
         if path.join(MARK).is_file() {
+            // Killed after all else was done: a server may have been started on it since.
+            if path.join(CONTROL).exists() {
+                return Err(refused(format!(
+                    "\"{}\" holds a cluster that was restored to its end",
+                    path.display()
+                ))
+                .hint(format!("delete its file \"{MARK}\" to use it, or all of it by hand")));
+            }
             if !force {
                 return Err(refused(format!("\"{}\" holds a restore that was not finished", path.display()))
                     .hint("repeat it with --force, which removes what is there"));
