@@ -1,7 +1,7 @@
 //! `wal-archive backup` and `restore`: a cluster taken, lost and brought back by one tool; and its
 //! backups read by stock ones.
 
-use crate::archive::Archive;
+use crate::archive::{Archive, KeyPair};
 use crate::server::{Server, lines_of};
 use crate::world::{World, run, told};
 use std::fs;
@@ -513,6 +513,22 @@ fn one_destination_that_fails_does_not_keep_the_other_from_its_backup() {
     assert_done(&restore_into(&world, &[&first], "restored", &[]));
     let server = started(&world, "restored");
     assert_eq!(server.ledger(), lines_of([1]));
+}
+
+#[test]
+fn an_encrypted_archive_takes_no_backup_in_the_clear() {
+    let Some(world) = World::open() else { return };
+    let keys = KeyPair::new(&world, "main", &[]);
+    let archive = Archive::encrypted(&world, "archive", &keys);
+    let primary = Server::archiving(&world, "primary", &archive);
+    let config = ["--config", keys.push().to_str().unwrap()];
+    for (args, words) in [(&config[..], "does not encrypt base backups"), (&[], "no recipients")] {
+        let output = take_backup(&world, &primary, &[&archive], args);
+        let text = told(&Command::new("wal-archive"), &output);
+        assert_eq!(output.status.code(), Some(2), "{text}");
+        assert!(String::from_utf8_lossy(&output.stderr).contains(words), "{words:?} is not in {text}");
+        assert!(!archive.root().join("backups").exists());
+    }
 }
 
 #[test]
