@@ -3,12 +3,13 @@
 //!
 //! Does not know: which backup anybody needs, or where the WAL leads from it.
 
+use crate::archive::identity;
 use crate::archive::inventory::{Content, Gap, Inventory};
 use crate::archive::lookup;
 use crate::archive::object::stored_bytes;
-use crate::base_backup::part::{self, PartError};
+use crate::base_backup::part;
 use crate::base_backup::{BackupId, Record, Stored, id};
-use crate::object::{Key, Sha256Sum};
+use crate::object::{DecodeError, Identity, Key, Sha256Sum};
 use crate::storage::{Entry, Error, Kind, Range, Result, Storage};
 use crate::wal::{Branch, Lsn, WalName};
 use std::collections::BTreeMap;
@@ -44,6 +45,14 @@ impl Held {
         }
     }
 
+    /// Its record, where that can be understood.
+    pub fn known(&self) -> Option<&Record> {
+        match &self.state {
+            State::Complete(record) | State::Damaged(record, _) => Some(record),
+            State::Unreadable(_) | State::Incomplete => None,
+        }
+    }
+
     /// Bytes as stored.
     pub fn stored(&self) -> u64 {
         self.objects.iter().map(|object| object.size).sum()
@@ -65,21 +74,20 @@ impl Held {
 
 /// All backups of a destination, in the order in which they were begun.
 pub fn all(storage: &dyn Storage) -> Result<Vec<Held>> {
-    let mut all = Vec::new();
-    for name in storage.folders(id::FOLDER)? {
-        // Other folders are strangers.
-        if let Ok(id) = name.parse::<BackupId>()
-            && let Some(held) = held(storage, id)?
-        {
-            all.push(held);
-        }
+    // Other folders are strangers.
+    let mut ids: Vec<BackupId> =
+        storage.folders(id::FOLDER)?.iter().filter_map(|name| name.parse().ok()).collect();
+    if ids.is_empty() {
+        return Ok(Vec::new());
     }
-    all.sort_by_key(|held| held.id);
-    Ok(all)
+    ids.sort();
+    let identity = identity::identity(storage)?;
+    let held = ids.into_iter().filter_map(|id| held(storage, identity.as_ref(), id).transpose());
+    held.collect()
 }
 
 /// One of them; `None` where nothing is in its folder.
-pub fn held(storage: &dyn Storage, id: BackupId) -> Result<Option<Held>> {
+fn held(storage: &dyn Storage, identity: Option<&Identity>, id: BackupId) -> Result<Option<Held>> {
     let objects = storage.list(&id.folder(), "")?.collect::<Result<Vec<Entry>>>()?;
     if objects.is_empty() {
         return Ok(None);
@@ -87,6 +95,9 @@ pub fn held(storage: &dyn Storage, id: BackupId) -> Result<Option<Held>> {
     let state = match record(storage, id)? {
         None => State::Incomplete,
         Some(Err(reason)) => State::Unreadable(reason),
+        Some(Ok(record)) if identity.is_some_and(|identity| identity.system_id != record.system_id) => {
+            State::Unreadable(format!("its record is of the cluster {}", record.system_id))
+        }
         Some(Ok(record)) => match absent(&record, &objects) {
             None => State::Complete(Box::new(record)),
             Some(reason) => State::Damaged(Box::new(record), reason),
@@ -95,11 +106,31 @@ pub fn held(storage: &dyn Storage, id: BackupId) -> Result<Option<Held>> {
     Ok(Some(Held { id, state, objects }))
 }
 
+/// The record of a backup of which every object is at one of these destinations at least, as far as
+/// listings show.
+pub fn whole_together<'h>(copies: impl Iterator<Item = &'h Held>) -> Option<&'h Record> {
+    let known: Vec<(&Record, Vec<bool>)> = copies
+        .filter_map(|held| {
+            let record = held.known()?;
+            let sizes = sizes(record.id, &held.objects);
+            let there = |object: &Stored| sizes.get(object.file.as_str()) == Some(&object.stored);
+            Some((record, record.objects().map(there).collect()))
+        })
+        .collect();
+    let (record, first) = known.first()?;
+    let somewhere = |at: usize| known.iter().any(|(_, there)| there.get(at) == Some(&true));
+    (0..first.len()).all(somewhere).then_some(*record)
+}
+
+fn sizes(id: BackupId, objects: &[Entry]) -> BTreeMap<&str, u64> {
+    let folder = id.folder();
+    objects.iter().filter_map(|entry| Some((entry.key.strip_prefix(&folder)?, entry.size))).collect()
+}
+
 /// What is not as the record says, as far as a listing shows.
 fn absent(record: &Record, objects: &[Entry]) -> Option<String> {
     let folder = record.id.folder();
-    let sizes: BTreeMap<&str, u64> =
-        objects.iter().filter_map(|entry| Some((entry.key.strip_prefix(&folder)?, entry.size))).collect();
+    let sizes = sizes(record.id, objects);
     record.objects().find_map(|object| match sizes.get(object.file.as_str()) {
         None => Some(format!("\"{folder}{}\" is missing", object.file)),
         Some(size) if *size != object.stored => {
@@ -151,12 +182,11 @@ pub fn fetch(
         return Err(damaged("is not what was stored: its sha256 is not that of the record".to_owned()));
     }
     let of = (&record.id, object.file.as_str());
-    match part::decode(of, record.system_id, &mut body.reader(), body.len(), output) {
-        Ok(size) if size == object.size => Ok(()),
-        Ok(size) => Err(damaged(format!("holds {size} bytes, and {} by the record", object.size))),
-        Err(PartError::Damaged(reason)) => Err(damaged(format!("is damaged: {reason}"))),
-        Err(PartError::Write(error)) => Err(FetchError::Output(error)),
-    }
+    part::decode(of, record.system_id, object.size, &mut body.reader(), output).map_err(|error| match error {
+        DecodeError::Damaged(reason) => damaged(format!("is damaged: {reason}")),
+        DecodeError::Read(error) => FetchError::Storage(Error::of_io(error, storage.place())),
+        DecodeError::Write(error) => FetchError::Output(error),
+    })
 }
 
 /// Whether the last segment that a backup needs has arrived, in any encoding.
@@ -250,7 +280,7 @@ mod tests {
         assert_eq!(found[0].keys()[0].as_str(), format!("backups/{ONE}/backup.json"));
         assert_eq!(found[0].keys().len(), 3);
         storage.delete(&one.id.key("manifest.zst").unwrap()).unwrap();
-        let held = held(&storage, one.id).unwrap().unwrap();
+        let held = held(&storage, None, one.id).unwrap().unwrap();
         assert!(
             matches!(held.state, State::Damaged(_, reason) if reason.contains("manifest.zst\" is missing"))
         );

@@ -103,7 +103,7 @@ impl Record {
     /// A backup of a hundred thousand parts is shorter.
     pub const MAX_LEN: u64 = 64 << 20;
 
-    /// One line of JSON.
+    /// One line of JSON, which ends with the SHA-256 of what is before it.
     pub fn write(&self) -> Vec<u8> {
         let time = |time| humantime::format_rfc3339_micros(time).to_string();
         let series = |series: &Series| SeriesText {
@@ -130,10 +130,11 @@ impl Record {
             series: self.series.iter().map(series).collect(),
             manifest: self.manifest.clone(),
         };
-        let mut bytes = Vec::new();
         // Writing numbers and strings into memory cannot fail.
-        let _ = serde_json::to_writer(&mut bytes, &text);
-        bytes.push(b'\n');
+        let mut bytes = serde_json::to_vec(&text).unwrap_or_default();
+        bytes.pop();
+        let end = end(&bytes);
+        bytes.extend(end);
         bytes
     }
 
@@ -142,6 +143,10 @@ impl Record {
         let text: Text = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
         if text.version > VERSION {
             return Err(format!("it is of version {}; this program reads up to {VERSION}", text.version));
+        }
+        let summed = bytes.len().checked_sub(end(&[]).len()).and_then(|at| bytes.split_at_checked(at));
+        if summed.is_none_or(|(before, after)| after != end(before)) {
+            return Err("it is not what was written: its checksum differs".to_owned());
         }
         if text.backup != id.to_string() {
             return Err(format!("it is that of the backup \"{}\"", text.backup));
@@ -169,18 +174,19 @@ impl Record {
         Ok(record)
     }
 
-    /// Every part is where a backup puts it, so that none can lead anywhere else.
+    /// Every part is where a backup puts it, so that none can lead anywhere else, and no larger than one.
     fn check_names(&self) -> Result<(), String> {
         let main = self.series.first().is_some_and(|series| series.tablespace.is_none());
         let fine = |series: &Series| {
             let oid = series.tablespace.as_ref().map(|(oid, _)| *oid);
-            (1..).zip(&series.parts).all(|(number, stored)| stored.file == part::file(oid, number))
-                && !series.parts.is_empty()
+            (1..).zip(&series.parts).all(|(number, stored)| {
+                stored.file == part::file(oid, number) && stored.size <= part::SIZE as u64
+            }) && !series.parts.is_empty()
         };
         let one_main = self.series.iter().skip(1).all(|series| series.tablespace.is_some());
         match main && one_main && self.series.iter().all(fine) && self.manifest.file == part::MANIFEST {
             true => Ok(()),
-            false => Err("its parts have names that no backup gives".to_owned()),
+            false => Err("its parts have names or sizes that no backup gives".to_owned()),
         }
     }
 
@@ -211,6 +217,11 @@ impl Record {
     pub fn stop_segment(&self) -> SegmentName {
         SegmentName::numbered(self.stop_timeline, self.segments().1, self.segment_size)
     }
+}
+
+/// How a record ends, by what is before it.
+fn end(before: &[u8]) -> Vec<u8> {
+    format!(",\"checksum\":\"{}\"}}\n", Sha256Sum::of(before)).into_bytes()
 }
 
 impl SeriesText {
@@ -267,8 +278,22 @@ pub(crate) mod tests {
         assert!(text.starts_with(
             "{\"wal-archive\":1,\"backup\":\"20261121T130405Z-000000002E000028-1\",\"label\":\"nightly\",\"system_id\":\"7622915573421581577\",\"server_version\":150004,\"segment_size\":16777216,\"timeline\":1,\"start\":\"0/2E000028\",\"stop\":\"0/2E000100\",\"stop_timeline\":1,\"started\":\"2026-11-21T13:04:05.000000Z\""
         ));
-        assert!(text.ends_with("}\n") && text.matches('\n').count() == 1);
+        assert!(text.ends_with("\"}\n") && text.matches('\n').count() == 1);
+        assert!(serde_json::from_str::<serde_json::Value>(&text).unwrap()["checksum"].is_string());
         assert_eq!(Record::read(record.id, text.as_bytes()), Ok(record));
+    }
+
+    #[test]
+    fn any_changed_or_missing_byte_of_a_record_is_an_error() {
+        let good = record().write();
+        for bit in 0..8 * good.len() {
+            let mut bad = good.clone();
+            bad[bit / 8] ^= 1 << (bit % 8);
+            assert!(Record::read(record().id, &bad).is_err(), "bit {bit}");
+        }
+        for cut in 0..good.len() {
+            assert!(Record::read(record().id, &good[..cut]).is_err(), "{cut}");
+        }
     }
 
     #[test]
@@ -281,9 +306,14 @@ pub(crate) mod tests {
             ("\"stop\":\"0/2E000100\"", "\"stop\":\"0/1\""),
             ("\"wal-archive\":1", "\"wal-archive\":2"),
             ("manifest.zst", "base-00001.tar.zst"),
+            ("\"size\":10,", "\"size\":33554433,"),
         ] {
             let bad = good.replacen(from, to, 1);
-            assert!(bad != good && Record::read(record().id, bad.as_bytes()).is_err(), "{from}");
+            assert!(bad != good, "{from}");
+            let (before, _) = bad.split_at(bad.len() - end(b"").len());
+            let bad = [before.as_bytes(), &end(before.as_bytes())].concat();
+            let read = Record::read(record().id, &bad);
+            assert!(read.as_ref().is_err_and(|why| !why.contains("checksum")), "{from}: {read:?}");
         }
         assert!(Record::read(record().id, b"").is_err());
     }

@@ -14,14 +14,13 @@ use std::time::{Duration, SystemTime};
 /// A backup without a record that is older than this is being made by nobody any more.
 const UNFINISHED: Duration = Duration::from_secs(24 * 3600);
 
-/// Our own backups at all destinations, each once.
+/// Our own backups of which everything is at one destination or another. A damaged one must not count as one
+/// of those to keep.
 pub fn read(destinations: &[Shared]) -> std::result::Result<Vec<Record>, Failure> {
-    let mut found: BTreeMap<BackupId, Record> = BTreeMap::new();
+    let mut found: BTreeMap<BackupId, Vec<Held>> = BTreeMap::new();
     for storage in destinations {
         for held in backups::all(storage.as_ref()).map_err(|error| Failure::from_storage((), &error))? {
-            match held.state {
-                State::Complete(record) => drop(found.insert(record.id, *record)),
-                // It must not count as one of those to keep.
+            match &held.state {
                 State::Damaged(_, reason) => {
                     log::warn!("backup {} in \"{}\" is damaged: {reason}", held.id, storage.place());
                 }
@@ -30,11 +29,12 @@ pub fn read(destinations: &[Shared]) -> std::result::Result<Vec<Record>, Failure
                     return Err(Failure::new((), what)
                         .hint("use the version of this program that wrote it, or delete the backup's folder by hand"));
                 }
-                State::Incomplete => {}
+                State::Complete(_) | State::Incomplete => {}
             }
+            found.entry(held.id).or_default().push(held);
         }
     }
-    Ok(found.into_values().collect())
+    Ok(found.values().filter_map(|copies| backups::whole_together(copies.iter())).cloned().collect())
 }
 
 /// As the plan sees it.

@@ -17,15 +17,16 @@ use crate::archive::backups::{self, FetchError};
 use crate::base_backup::manifest::{self, ManifestError};
 use crate::base_backup::{Record, Series, tar};
 use crate::failure::Failure;
-use crate::storage::{Body, BodyWriter, Shared, body};
+use crate::storage::{Body, BodyWriter, body};
 use choose::Choice;
 use directory::Directory;
 use files::{Expected, Files};
+use log::Level;
 use settings::Recovery;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-pub use reach::{Archive, look};
+pub use reach::{Archive, Source, look};
 
 /// Why nothing was restored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,8 +49,8 @@ fn could_not(what: impl Into<String>) -> Failure<Cause> {
 
 /// What is restored, and where.
 pub struct Request<'a> {
-    /// Those that hold the backup.
-    pub sources: &'a [Shared],
+    /// Those that hold the backup, or something of it, in the order in which they are asked.
+    pub sources: &'a [Source],
     pub choice: &'a Choice,
     pub directory: &'a Path,
     /// Where tablespaces go that are not to be where they were.
@@ -68,18 +69,18 @@ pub fn restore(request: &Request<'_>) -> Result<()> {
     let record = &request.choice.record;
     let locations = locations(record, request)?;
     let directory = Directory::prepare(request.directory, &locations, request.force)?;
-    let manifest = fetch_manifest(request, record)?;
+    let manifest = fetch_manifest(request)?;
     let mut expected = expected(&manifest)?;
     let (total, _) = record.sizes();
     let mut done = 0;
-    for series in &record.series {
+    for (number, series) in record.series.iter().enumerate() {
         let (oid, place) = match &series.tablespace {
             None => (None, directory.path().to_owned()),
             Some((oid, _)) => (Some(*oid), locations.get(oid).cloned().unwrap_or_default()),
         };
         let mut files = Files::new(place, oid, &mut expected);
         let mut reader = tar::Reader::default();
-        parts::each(request.sources, record, series, request.jobs, &mut |bytes| {
+        parts::each(request.sources, (number, series.parts.len()), request.jobs, &mut |bytes| {
             reader.push(bytes, &mut files).map_err(|error| unwritten(record, error))?;
             done += bytes.len() as u64;
             (request.progress)(done, total);
@@ -126,16 +127,37 @@ fn moved(series: &Series, locations: &BTreeMap<u32, PathBuf>) -> bool {
         .is_some_and(|(oid, old)| locations.get(oid).is_some_and(|new| new != Path::new(old)))
 }
 
-fn fetch_manifest(request: &Request<'_>, record: &Record) -> Result<Body> {
-    let mut failed = None;
-    for source in request.sources {
+fn fetch_manifest(request: &Request<'_>) -> Result<Body> {
+    from_any(request.sources, |source| {
         let mut manifest = BodyWriter::new(body::overflow_folders(None));
-        match backups::fetch(source.as_ref(), record, &record.manifest, &mut manifest) {
-            Ok(()) => return Ok(manifest.finish()),
-            Err(error) => failed = Some(unfetched(error)),
+        let (storage, record) = (source.storage.as_ref(), &source.record);
+        backups::fetch(storage, record, &record.manifest, &mut manifest)?;
+        Ok(manifest.finish())
+    })
+}
+
+/// From the first destination that has it intact. Where none has, and one of them could not be read, nobody
+/// knows.
+fn from_any<T>(
+    sources: &[Source],
+    mut fetch: impl FnMut(&Source) -> std::result::Result<T, FetchError>,
+) -> Result<T> {
+    let mut failed: Option<Failure<Cause>> = None;
+    for (left, source) in (0..sources.len()).rev().zip(sources) {
+        match fetch(source) {
+            Ok(fetched) => return Ok(fetched),
+            Err(error) => {
+                let failure = unfetched(error);
+                if left > 0 {
+                    failure.remark().log(Level::Warn);
+                }
+                if failed.as_ref().is_none_or(|before| before.kind == Cause::Refused) {
+                    failed = Some(failure);
+                }
+            }
         }
     }
-    Err(failed.unwrap_or_else(|| could_not("no archive is named")))
+    Err(failed.unwrap_or_else(|| could_not("no destination holds the backup")))
 }
 
 fn unfetched(error: FetchError) -> Failure<Cause> {
@@ -169,3 +191,6 @@ fn unwritten(record: &Record, error: tar::Error) -> Failure<Cause> {
         tar::Error::Output(what, error) => could_not(format!("{what}: {error}")),
     }
 }
+
+#[cfg(test)]
+mod tests;

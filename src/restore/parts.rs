@@ -1,57 +1,52 @@
 //! The parts of a tar, read and decoded side by side, and handed on in their order.
 
-use super::{Result, could_not, unfetched};
-use crate::archive::backups;
-use crate::base_backup::{Record, Series, Stored};
-use crate::failure::Failure;
-use crate::storage::Shared;
-use log::Level;
+use super::{Result, Source, could_not, from_any};
+use crate::archive::backups::{self, FetchError};
 use std::collections::VecDeque;
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::sync::{Mutex, PoisonError};
 use std::thread::Builder;
 
-/// A part, and who waits for it.
-type Job<'a> = (&'a Stored, SyncSender<Result<Vec<u8>>>);
+/// The number of a tar and of one of its parts, counted from 0, and who waits for it.
+type Job = (usize, usize, SyncSender<Result<Vec<u8>>>);
 
-/// Calls `then` with all bytes of a tar. At most `jobs` parts are ahead of it.
+/// Calls `then` with all bytes of a tar, by its number and that of its parts. At most `jobs` parts are ahead
+/// of it.
 pub(super) fn each(
-    sources: &[Shared],
-    record: &Record,
-    series: &Series,
+    sources: &[Source],
+    (series, parts): (usize, usize),
     jobs: usize,
     then: &mut dyn FnMut(&[u8]) -> Result<()>,
 ) -> Result<()> {
-    let (give, take) = channel::<Job<'_>>();
+    let (give, take) = channel::<Job>();
     let take = &Mutex::new(take);
     std::thread::scope(|scope| {
         for started in 0..jobs {
-            let work = move || work(sources, record, take);
-            match Builder::new().spawn_scoped(scope, work) {
+            match Builder::new().spawn_scoped(scope, move || work(sources, take)) {
                 Ok(_) => {}
                 Err(error) if started > 0 => log::debug!("cannot start a thread: {error}"),
                 Err(error) => return Err(could_not(format!("cannot start a thread: {error}"))),
             }
         }
-        in_order(&series.parts, jobs, give, then)
+        in_order((series, parts), jobs, give, then)
     })
 }
 
-fn in_order<'a>(
-    parts: &'a [Stored],
+fn in_order(
+    (series, parts): (usize, usize),
     jobs: usize,
-    give: Sender<Job<'a>>,
+    give: Sender<Job>,
     then: &mut dyn FnMut(&[u8]) -> Result<()>,
 ) -> Result<()> {
     let gone = || could_not("a thread that reads parts has ended");
     let mut waiting: VecDeque<Receiver<Result<Vec<u8>>>> = VecDeque::new();
-    let mut left = parts.iter();
+    let mut left = 0..parts;
     loop {
         while waiting.len() < jobs
             && let Some(part) = left.next()
         {
             let (answer, answered) = sync_channel(1);
-            give.send((part, answer)).map_err(|_| gone())?;
+            give.send((series, part, answer)).map_err(|_| gone())?;
             waiting.push_back(answered);
         }
         let Some(next) = waiting.pop_front() else { return Ok(()) };
@@ -59,28 +54,21 @@ fn in_order<'a>(
     }
 }
 
-fn work(sources: &[Shared], record: &Record, jobs: &Mutex<Receiver<Job<'_>>>) {
+fn work(sources: &[Source], jobs: &Mutex<Receiver<Job>>) {
     loop {
         let next = jobs.lock().unwrap_or_else(PoisonError::into_inner).recv();
-        let Ok((part, answer)) = next else { return };
+        let Ok((series, part, answer)) = next else { return };
         // Nobody waits any more where an earlier part could not be had.
-        let _ = answer.send(fetch(sources, record, part));
+        let _ = answer.send(from_any(sources, |source| fetch(source, series, part)));
     }
 }
 
-/// From the first destination that has it intact.
-fn fetch(sources: &[Shared], record: &Record, part: &Stored) -> Result<Vec<u8>> {
-    let mut failed: Option<Failure<super::Cause>> = None;
-    for source in sources {
-        let mut content = Vec::with_capacity(usize::try_from(part.size).unwrap_or(0));
-        match backups::fetch(source.as_ref(), record, part, &mut content) {
-            Ok(()) => return Ok(content),
-            Err(error) => {
-                let failure = unfetched(error);
-                failure.remark().log(Level::Warn);
-                failed = Some(failure);
-            }
-        }
-    }
-    Err(failed.unwrap_or_else(|| could_not("no archive is named")))
+fn fetch(source: &Source, series: usize, part: usize) -> std::result::Result<Vec<u8>, FetchError> {
+    let (storage, record) = (source.storage.as_ref(), &source.record);
+    let part = record.series.get(series).and_then(|series| series.parts.get(part)).ok_or_else(|| {
+        FetchError::Damaged(format!("\"{}\" holds other parts of the backup {}", storage.place(), record.id))
+    })?;
+    let mut content = Vec::with_capacity(usize::try_from(part.size).unwrap_or(0));
+    backups::fetch(storage, record, part, &mut content)?;
+    Ok(content)
 }

@@ -1,48 +1,65 @@
 //! What the destinations hold together, and what their records tell of times.
 
 use super::choose::Evidence;
-use super::{Result, could_not, refused};
-use crate::archive::backups;
+use super::{Cause, Result, could_not, refused};
+use crate::archive::backups::{self, Held, State};
 use crate::archive::inventory::Inventory;
 use crate::archive::lookup;
 use crate::archive::object::{OpenError, Opener, Verdict};
-use crate::base_backup::Record;
+use crate::base_backup::{BackupId, Record};
 use crate::failure::Failure;
 use crate::object::Checks;
 use crate::storage::Shared;
 use crate::wal::{Branch, Lsn, Mark, SegmentName, Start, WalName, Walk, Walker};
 use log::Level;
+use std::collections::BTreeMap;
 use std::time::SystemTime;
 
 /// All destinations seen as one.
 pub struct Archive {
     pub inventory: Inventory,
-    /// Complete at one of them at least, in the order of their beginning.
+    /// Those of which everything is there, at one destination or another, in the order of their beginning.
     pub backups: Vec<Record>,
     /// Those that answered.
     pub destinations: Vec<Shared>,
+    /// What is known of each backup.
+    sources: BTreeMap<BackupId, Vec<Source>>,
+    /// Why a destination could not be asked.
+    unasked: Option<Failure<Cause>>,
 }
 
-/// Looks at every destination. One that cannot be listed is passed over, while another one can.
+/// A destination with its own record of a backup.
+#[derive(Clone)]
+pub struct Source {
+    pub storage: Shared,
+    pub record: Record,
+}
+
+/// Looks at every destination. One that cannot be asked is passed over, while another one can.
 pub fn look(destinations: &[Shared]) -> Result<Archive> {
-    let (mut archive, mut failed): (Option<Archive>, _) = (None, None);
+    let (mut archive, mut unasked): (Option<Archive>, _) = (None, None);
+    let mut held: BTreeMap<BackupId, Vec<(Shared, Held)>> = BTreeMap::new();
     for storage in destinations {
         let looked = Inventory::read_archive(storage.as_ref())
             .and_then(|inventory| Ok((inventory, backups::all(storage.as_ref())?)));
-        let (inventory, held) = match looked {
+        let (inventory, all) = match looked {
             Ok(looked) => looked,
             Err(error) => {
-                let failure = Failure::from_storage(super::Cause::CouldNot, &error);
+                let failure = Failure::from_storage(Cause::CouldNot, &error);
                 failure.log(Level::Warn);
-                failed.get_or_insert(failure);
+                unasked.get_or_insert(failure);
                 continue;
             }
         };
-        let complete = held.iter().filter_map(|held| held.record()).cloned();
         match &mut archive {
             None => {
-                let destinations = vec![storage.clone()];
-                archive = Some(Archive { inventory, backups: complete.collect(), destinations });
+                archive = Some(Archive {
+                    inventory,
+                    backups: Vec::new(),
+                    destinations: vec![storage.clone()],
+                    sources: BTreeMap::new(),
+                    unasked: None,
+                });
             }
             Some(archive) => {
                 if archive.inventory.system_id != inventory.system_id {
@@ -54,20 +71,56 @@ pub fn look(destinations: &[Shared]) -> Result<Archive> {
                 }
                 archive.inventory.absorb(&inventory);
                 archive.destinations.push(storage.clone());
-                for record in complete {
-                    if !archive.backups.iter().any(|known| known.id == record.id) {
-                        archive.backups.push(record);
-                    }
-                }
             }
         }
+        for one in all {
+            held.entry(one.id).or_default().push((storage.clone(), one));
+        }
     }
-    let mut archive = archive.ok_or_else(|| failed.unwrap_or_else(|| could_not("no archive is named")))?;
-    archive.backups.sort_by_key(|record| record.id);
+    let Some(mut archive) = archive else {
+        return Err(unasked.unwrap_or_else(|| could_not("no archive is named")));
+    };
+    archive.unasked = unasked;
+    archive.take(held);
     Ok(archive)
 }
 
 impl Archive {
+    fn take(&mut self, held: BTreeMap<BackupId, Vec<(Shared, Held)>>) {
+        for (id, copies) in held {
+            for (storage, held) in &copies {
+                if let State::Damaged(_, reason) | State::Unreadable(reason) = &held.state {
+                    log::warn!("the backup {id} in \"{}\" is damaged: {reason}", storage.place());
+                }
+            }
+            let whole = backups::whole_together(copies.iter().map(|(_, held)| held));
+            self.backups.extend(whole.cloned());
+            let source =
+                |(storage, held): (Shared, Held)| Some(Source { storage, record: held.known()?.clone() });
+            self.sources.insert(id, copies.into_iter().filter_map(source).collect());
+        }
+    }
+
+    /// Where a backup, or something of it, is.
+    pub fn sources(&self, id: BackupId) -> &[Source] {
+        self.sources.get(&id).map_or(&[], Vec::as_slice)
+    }
+
+    /// A refusal, which is none where somebody who was not asked might have what is missing.
+    pub fn undecided(&self, failure: Failure<Cause>) -> Failure<Cause> {
+        match (failure.kind, &self.unasked) {
+            (Cause::Refused, Some(unasked)) => Failure {
+                kind: Cause::CouldNot,
+                message: format!(
+                    "{}; and a destination could not be asked: {}",
+                    failure.message, unasked.message
+                ),
+                hint: unasked.hint.clone(),
+            },
+            _ => failure,
+        }
+    }
+
     /// Walks the records of one segment.
     fn walk(&self, segment: SegmentName, walker: &mut Walker) -> Result<()> {
         let name = WalName::Segment(segment);
@@ -78,7 +131,7 @@ impl Archive {
             let copies = match lookup::copies(storage.as_ref(), name, plain) {
                 Ok(copies) => copies.keys,
                 Err(error) => {
-                    failed = Some(Failure::from_storage(super::Cause::CouldNot, &error));
+                    failed = Some(Failure::from_storage(Cause::CouldNot, &error));
                     continue;
                 }
             };
@@ -99,7 +152,7 @@ impl Archive {
                     },
                     Ok(None) => {}
                     Err(OpenError::Storage(error)) => {
-                        failed = Some(Failure::from_storage(super::Cause::CouldNot, &error));
+                        failed = Some(Failure::from_storage(Cause::CouldNot, &error));
                     }
                     Err(OpenError::Output(error)) => failed = Some(could_not(error.to_string())),
                 }

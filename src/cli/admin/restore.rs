@@ -141,7 +141,8 @@ fn restored(
     wish: &Wish,
 ) -> Result<Told, Failure<Cause>> {
     let archive = look(destinations)?;
-    let choice = choose(&archive.inventory, &archive.backups, wish, &archive)?;
+    let choice = choose(&archive.inventory, &archive.backups, wish, &archive)
+        .map_err(|failure| archive.undecided(failure))?;
     let could_not =
         |failure: Failure| Failure { kind: Cause::CouldNot, message: failure.message, hint: failure.hint };
     let action = matches.get_one::<String>("target-action").map(|word| match word.as_str() {
@@ -162,7 +163,7 @@ fn restored(
     log::info!("restoring backup {} to \"{}\"", choice.record.id, directory.display());
     let progress = Progress::of_bytes();
     restore(&Request {
-        sources: &archive.destinations,
+        sources: archive.sources(choice.record.id),
         choice: &choice,
         directory: &directory,
         tablespaces: &tablespaces,
