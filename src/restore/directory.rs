@@ -10,13 +10,18 @@ use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
-/// Marks a directory that is not finished; its lines are the tablespaces that belong to it.
+/// Marks a directory that is not finished; its lines are the tablespaces that belong to it, as JSON. In
+/// each of those it names the directory, so that a place that was given to another cluster since is left
+/// alone.
 pub(super) const MARK: &str = "wal-archive.restoring";
 
 const AUTO_CONF: &str = "postgresql.auto.conf";
 
 pub(super) struct Directory {
     path: PathBuf,
+    /// It and the tablespaces, open since before anything was written: what cannot be written back
+    /// meanwhile is told to whoever had the file system open then.
+    places: Vec<(PathBuf, File)>,
 }
 
 impl Directory {
@@ -35,7 +40,9 @@ impl Directory {
                     "\"{}\" holds a cluster that was restored to its end",
                     path.display()
                 ))
-                .hint(format!("delete its file \"{MARK}\" to use it, or all of it by hand")));
+                .hint(format!(
+                    "delete the file \"{MARK}\" in it, and in its tablespaces, to use it; or all of it by hand"
+                )));
             }
             if !force {
                 return Err(refused(format!("\"{}\" holds a restore that was not finished", path.display()))
@@ -43,13 +50,19 @@ impl Directory {
             }
             remove_unfinished(path).map_err(|error| failed(path, error))?;
         }
-        let directory = Directory { path: path.to_owned() };
+        let mut directory = Directory { path: path.to_owned(), places: Vec::new() };
         for one in tablespaces.values().map(PathBuf::as_path).chain([path]) {
             make_empty(one)?;
+            let open = File::open(one).map_err(|error| failed(one, error))?;
+            directory.places.push((one.to_owned(), open));
         }
-        let lines: String = tablespaces.values().map(|place| format!("{}\n", place.display())).collect();
+        let lines: String = tablespaces.values().map(|place| line(place)).collect();
         directory.write(MARK, lines.as_bytes(), false)?;
-        directory.sync_all([path])?;
+        directory.sync_all()?;
+        for place in tablespaces.values() {
+            directory.write_to(&place.join(MARK), line(path).as_bytes(), false)?;
+        }
+        directory.sync_all()?;
         Ok(directory)
     }
 
@@ -80,13 +93,14 @@ impl Directory {
         }
         self.write(AUTO_CONF, settings.as_bytes(), true)?;
         self.write("recovery.signal", b"", false)?;
-        self.sync_all(tablespaces.values().map(PathBuf::as_path).chain([self.path.as_path()]))?;
+        self.sync_all()?;
         let (from, to) = (self.path.join(CONTROL_LATER), self.path.join(CONTROL));
         fs::rename(&from, &to).map_err(|error| failed(&to, error))?;
-        let mark = self.path.join(MARK);
-        self.sync_all([self.path.as_path()])?;
-        fs::remove_file(&mark).map_err(|error| failed(&mark, error))?;
-        self.sync_all([self.path.as_path()])
+        self.sync_all()?;
+        for mark in tablespaces.values().chain([&self.path]).map(|place| place.join(MARK)) {
+            fs::remove_file(&mark).map_err(|error| failed(&mark, error))?;
+        }
+        self.sync_all()
     }
 
     fn link(&self, tablespaces: &BTreeMap<u32, PathBuf>) -> Result<()> {
@@ -113,23 +127,28 @@ impl Directory {
     }
 
     fn write(&self, name: &str, content: &[u8], append: bool) -> Result<()> {
-        let path = self.path.join(name);
+        self.write_to(&self.path.join(name), content, append)
+    }
+
+    fn write_to(&self, path: &Path, content: &[u8], append: bool) -> Result<()> {
         let mut options = OpenOptions::new();
         options.create(true).mode(0o600).append(append).write(true).truncate(!append);
-        options.open(&path).and_then(|mut file| file.write_all(content)).map_err(|error| failed(&path, error))
+        options.open(path).and_then(|mut file| file.write_all(content)).map_err(|error| failed(path, error))
     }
 
     /// Makes all that was written to the file systems of these directories durable.
-    fn sync_all<'p>(&self, places: impl IntoIterator<Item = &'p Path>) -> Result<()> {
-        for place in places {
-            let synced = File::open(place).and_then(|folder| {
-                syncfs(&folder)?;
-                folder.sync_all()
-            });
-            synced.map_err(|error| failed(place, error))?;
+    fn sync_all(&self) -> Result<()> {
+        for (path, folder) in &self.places {
+            let synced = syncfs(folder).map_err(io::Error::from).and_then(|()| folder.sync_all());
+            synced.map_err(|error| failed(path, error))?;
         }
         Ok(())
     }
+}
+
+/// A path in a [`MARK`].
+fn line(path: &Path) -> String {
+    format!("{}\n", serde_json::Value::from(path.to_string_lossy()))
 }
 
 fn failed(path: &Path, error: io::Error) -> crate::failure::Failure<super::Cause> {
@@ -155,12 +174,24 @@ fn make_empty(path: &Path) -> Result<()> {
     fs::set_permissions(path, Permissions::from_mode(0o700)).map_err(|error| failed(path, error))
 }
 
-/// Empties what an unfinished restore left, and its tablespaces; the mark goes last.
+/// Empties what an unfinished restore left, and those of its tablespaces that are still its own; the mark
+/// goes last.
 fn remove_unfinished(path: &Path) -> io::Result<()> {
     let lines = fs::read_to_string(path.join(MARK))?;
-    for place in lines.lines().map(Path::new).filter(|place| place.is_absolute() && place.is_dir()) {
-        // A server's tablespace has folders of its version and nothing else.
-        empty(place, |name| name.starts_with("PG_"))?;
+    for place in lines.lines().filter_map(|line| serde_json::from_str::<PathBuf>(line).ok()) {
+        let mark = place.join(MARK);
+        match fs::read_to_string(&mark) {
+            Ok(whose) if whose == line(path) => {
+                // A server's tablespace has folders of its version and nothing else.
+                empty(&place, |name| name.starts_with("PG_"))?;
+                fs::remove_file(mark)?;
+            }
+            // It was just being written.
+            Ok(whose) if line(path).starts_with(&whose) => fs::remove_file(mark)?,
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
     }
     empty(path, |name| name != MARK)?;
     fs::remove_file(path.join(MARK))
@@ -178,4 +209,41 @@ fn empty(folder: &Path, which: impl Fn(&str) -> bool) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_an_unfinished_restore_only_what_is_still_its_own_is_removed() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        let tablespaces = ["own", "of another", "cleaned and used again", "just begun"];
+        for name in ["data/base/1", "other"].into_iter().chain(tablespaces) {
+            fs::create_dir_all(at(name)).unwrap();
+        }
+        fs::write(at("data/base/1/2"), b"x").unwrap();
+        fs::write(at("data").join(MARK), tablespaces.map(|name| line(&at(name))).concat()).unwrap();
+        for name in ["own", "of another", "cleaned and used again"] {
+            fs::create_dir_all(at(name).join("PG_15_202209061/5")).unwrap();
+        }
+        fs::write(at("own/kept"), b"x").unwrap();
+        fs::write(at("own").join(MARK), line(&at("data"))).unwrap();
+        fs::write(at("of another").join(MARK), line(&at("other"))).unwrap();
+        fs::write(at("just begun").join(MARK), b"\"/").unwrap();
+        remove_unfinished(&at("data")).unwrap();
+        let left = |name: &str| {
+            let entries = fs::read_dir(at(name)).unwrap();
+            let mut names: Vec<_> =
+                entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+            names.sort();
+            names
+        };
+        assert_eq!(left("data"), [""; 0]);
+        assert_eq!(left("own"), ["kept"]);
+        assert_eq!(left("of another"), ["PG_15_202209061", MARK]);
+        assert_eq!(left("cleaned and used again"), ["PG_15_202209061"]);
+        assert_eq!(left("just begun"), [""; 0]);
+    }
 }

@@ -8,7 +8,7 @@ use std::ffi::OsStr;
 use std::fs::{self, DirBuilder, OpenOptions, Permissions};
 use std::io::{self, BufWriter, Write};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt, symlink};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Component, Path, PathBuf};
 
 /// The control file, without which no server starts; and its name until everything else is there.
@@ -93,9 +93,10 @@ impl Sink for Files<'_> {
                     .map_err(|error| failed(&at, error))?;
                 self.modes.push((at, entry.mode));
             }
-            // PostgreSQL sends none where it sends a tablespace_map.
-            Kind::Link(target) => {
-                symlink(OsStr::from_bytes(target), &at).map_err(|error| failed(&at, error))?;
+            // PostgreSQL sends none where it sends a tablespace_map, and what follows would go through it.
+            Kind::Link(_) => {
+                let shown = String::from_utf8_lossy(&path).into_owned();
+                return Err(Error::Damaged(format!("it has a link \"{shown}\"")));
             }
             Kind::File => {
                 let mut options = OpenOptions::new();

@@ -31,6 +31,9 @@ pub struct Recovery {
 /// The first version that knows `archive_library` and `recovery_prefetch`.
 const FIFTEEN: u32 = 150_000;
 
+/// The first version that does not know `promote_trigger_file`.
+const SIXTEEN: u32 = 160_000;
+
 impl Recovery {
     pub fn of(choice: &Choice, restore_command: String) -> Self {
         Recovery {
@@ -49,6 +52,8 @@ impl Recovery {
         let mut lines: Vec<(&str, String)> = vec![
             ("restore_command", self.restore_command.clone()),
             ("archive_cleanup_command", String::new()),
+            ("recovery_end_command", String::new()),
+            ("recovery_min_apply_delay", "0".to_owned()),
             ("primary_conninfo", String::new()),
             ("primary_slot_name", String::new()),
             ("recovery_target", String::new()),
@@ -64,8 +69,9 @@ impl Recovery {
             // It would ask for what is behind the target, and end where there is a hole.
             lines.push(("recovery_prefetch", "off".to_owned()));
         }
-        if let Some(action) = self.action {
-            lines.push(("recovery_target_action", action.word().to_owned()));
+        lines.push(("recovery_target_action", self.action.unwrap_or(Action::Pause).word().to_owned()));
+        if record.server_version < SIXTEEN {
+            lines.push(("promote_trigger_file", String::new()));
         }
         if !self.keep_archiving {
             lines.push(("archive_mode", "off".to_owned()));
@@ -152,6 +158,17 @@ mod tests {
         );
         assert!(text.ends_with("archive_mode = 'off'\narchive_library = ''\n"));
         assert!(text.contains("recovery_prefetch = 'off'\n"));
+        // What a standby was set to, or an earlier recovery.
+        for line in [
+            "recovery_target_action = 'pause'",
+            "recovery_min_apply_delay = '0'",
+            "recovery_end_command = ''",
+            "promote_trigger_file = ''",
+        ] {
+            assert!(text.contains(&format!("{line}\n")), "{line}");
+        }
+        let newer = Record { server_version: 160_000, ..record() };
+        assert!(!recovery(Target::End).write(&newer).contains("promote_trigger_file"));
         assert_eq!(
             recovery(Target::Time(time)).left_behind(&record()),
             ["archive_mode", "recovery_target_time", "recovery_prefetch"]
