@@ -4,12 +4,13 @@
 //! Does not know: which backup anybody needs, or where the WAL leads from it.
 
 use crate::archive::identity;
-use crate::archive::inventory::{Content, Gap, Inventory};
+use crate::archive::inventory::{Gap, Inventory, Unreadable};
 use crate::archive::lookup;
 use crate::archive::object::stored_bytes;
 use crate::base_backup::part;
 use crate::base_backup::{BackupId, Record, Stored, id};
-use crate::object::{DecodeError, Identity, Key, Sha256Sum};
+use crate::object::age::Content;
+use crate::object::{DecodeError, Encryption, Identity, Key, Sha256Sum};
 use crate::storage::{Entry, Error, Kind, Range, Result, Storage};
 use crate::wal::{Branch, Lsn, WalName};
 use std::collections::BTreeMap;
@@ -95,6 +96,13 @@ fn held(storage: &dyn Storage, identity: Option<&Identity>, id: BackupId) -> Res
     let state = match record(storage, id)? {
         None => State::Incomplete,
         Some(Err(reason)) => State::Unreadable(reason),
+        // Anybody who can write there may put a backup of his own in the clear.
+        Some(Ok(record)) if encryption(identity) != record.encryption() => {
+            State::Unreadable(match encryption(identity) {
+                Encryption::Age => "it is in the clear, and the archive is encrypted".to_owned(),
+                Encryption::None => "it is encrypted, and the archive is not".to_owned(),
+            })
+        }
         Some(Ok(record)) if identity.is_some_and(|identity| identity.system_id != record.system_id) => {
             State::Unreadable(format!("its record is of the cluster {}", record.system_id))
         }
@@ -104,6 +112,10 @@ fn held(storage: &dyn Storage, identity: Option<&Identity>, id: BackupId) -> Res
         },
     };
     Ok(Some(Held { id, state, objects }))
+}
+
+fn encryption(identity: Option<&Identity>) -> Encryption {
+    identity.map_or(Encryption::None, |identity| identity.encryption)
 }
 
 /// The record of a backup of which every object is at one of these destinations at least, as far as
@@ -160,6 +172,8 @@ pub enum FetchError {
     Storage(Error),
     /// It is not there, or not what was stored. The reason.
     Damaged(String),
+    /// It is what was stored, and no identity here decrypts it. A sentence.
+    Shut(String),
     Output(std::io::Error),
 }
 
@@ -182,11 +196,18 @@ pub fn fetch(
         return Err(damaged("is not what was stored: its sha256 is not that of the record".to_owned()));
     }
     let of = (&record.id, object.file.as_str());
-    part::decode(of, record.system_id, object.size, &mut body.reader(), output).map_err(|error| match error {
-        DecodeError::Damaged(reason) => damaged(format!("is damaged: {reason}")),
-        DecodeError::Read(error) => FetchError::Storage(Error::of_io(error, storage.place())),
-        DecodeError::Write(error) => FetchError::Output(error),
-    })
+    let (cluster, identities) = ((record.system_id, object.size), &storage.keys().identities);
+    match part::decode(of, cluster, identities, &mut body.reader(), output) {
+        Ok(Content::Open((), _)) => Ok(()),
+        Ok(Content::Shut(seal)) => Err(FetchError::Shut(format!(
+            "\"{}/{key}\" cannot be decrypted: no identity here fits; written for {}",
+            storage.place(),
+            seal.written_for()
+        ))),
+        Err(DecodeError::Damaged(reason)) => Err(damaged(format!("is damaged: {reason}"))),
+        Err(DecodeError::Read(error)) => Err(FetchError::Storage(Error::of_io(error, storage.place()))),
+        Err(DecodeError::Write(error)) => Err(FetchError::Output(error)),
+    }
 }
 
 /// Whether the last segment that a backup needs has arrived, in any encoding.
@@ -197,8 +218,14 @@ pub fn has_stop_segment(storage: &dyn Storage, record: &Record) -> Result<bool> 
 
 /// What a backup needs to become consistent and is not there. `Err` where nobody can tell, as the history
 /// of its timeline cannot be read.
-pub fn missing_wal(inventory: &Inventory, record: &Record) -> Content<Vec<Gap>> {
-    let branch = inventory.branch(record.stop_timeline).map_err(Clone::clone)?;
+pub fn missing_wal(inventory: &Inventory, record: &Record) -> std::result::Result<Vec<Gap>, Unreadable> {
+    let branch = match inventory.branch(record.stop_timeline) {
+        Ok(branch) => branch,
+        // As where only an identity shows it, which the server does not have. What a primary wrote during a
+        // backup is of its own timeline, wherever that began.
+        Err(_) if record.id.timeline == record.stop_timeline => Branch::without_history(record.stop_timeline),
+        Err(unreadable) => return Err(unreadable.clone()),
+    };
     let (first, last) = record.segments();
     let mut missing = inventory.missing(&branch, first, last);
     // Once a child has begun in one of its segments, that may be there under the child's name only.
@@ -231,19 +258,20 @@ mod tests {
 
     const SYSTEM: SystemId = SystemId(7);
 
-    fn stored(storage: &Memory, id: BackupId, file: &str, content: &[u8]) -> Stored {
+    fn stored(storage: &Memory, id: BackupId, stem: &str, content: &[u8]) -> Stored {
         let mut bytes = Vec::new();
         let mut encoder = Encoder::new(1).unwrap();
-        part::encode(&mut encoder, (&id, file), content.len() as u64, SYSTEM, &mut &content[..], &mut bytes)
+        let file = part::file(stem, Encryption::None);
+        part::encode(&mut encoder, (&id, stem), content.len() as u64, SYSTEM, &mut &content[..], &mut bytes)
             .unwrap();
         let (len, sha256) = (bytes.len() as u64, Sha256Sum::of(&bytes));
-        storage.create(&id.key(file).unwrap(), &Body::from(bytes)).unwrap();
-        Stored { file: file.to_owned(), size: content.len() as u64, stored: len, sha256 }
+        storage.create(&id.key(&file).unwrap(), &Body::from(bytes)).unwrap();
+        Stored { file, size: content.len() as u64, stored: len, sha256 }
     }
 
     fn backup(storage: &Memory, name: &str) -> Record {
         let id: BackupId = name.parse().unwrap();
-        let part = stored(storage, id, "base-00001.tar.zst", b"tar");
+        let part = stored(storage, id, "base-00001.tar", b"tar");
         Record {
             id,
             label: String::new(),
@@ -257,7 +285,7 @@ mod tests {
             checksums_fine: true,
             outside: Vec::new(),
             series: vec![Series { tablespace: None, parts: vec![part] }],
-            manifest: stored(storage, id, "manifest.zst", b"manifest"),
+            manifest: stored(storage, id, "manifest", b"manifest"),
         }
     }
 

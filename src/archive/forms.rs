@@ -1,9 +1,9 @@
-//! The object of one WAL file as it is stored: plain, encrypted, or both where destinations differ.
+//! One object as it is stored: plain, encrypted, or both where destinations differ.
 //!
 //! Encrypted on the way, so that no plain copy of it is kept, and encrypted once: all destinations and all
 //! attempts get the same bytes. This process reads them again with the key of that one object.
 
-use crate::object::age::{self, Recipient, Seal, Sealed, Sealer};
+use crate::object::age::{self, Name, Recipient, Seal, Sealed, Sealer};
 use crate::object::{Checks, DecodeError, Decoded, Encryption, Trailer, decode};
 use crate::storage::{Body, BodyWriter, Shared};
 use crate::wal::WalName;
@@ -64,7 +64,7 @@ impl Write for FormsWriter<'_> {
 
 impl FormsWriter<'_> {
     /// `trailer`: of the object that was written.
-    pub fn finish(self, trailer: &Trailer) -> io::Result<Objects> {
+    pub fn finish<N: Name>(self, trailer: &Trailer<N>) -> io::Result<Objects<N>> {
         let sealed = match self.sealed {
             None => None,
             Some(sealer) => {
@@ -77,12 +77,12 @@ impl FormsWriter<'_> {
 }
 
 /// The stored forms of one object.
-pub struct Objects {
+pub struct Objects<N = WalName> {
     plain: Option<Body>,
-    sealed: Option<(Body, Sealed)>,
+    sealed: Option<(Body, Sealed<N>)>,
 }
 
-impl Objects {
+impl<N> Objects<N> {
     /// The stored bytes; `None` where this form was not needed.
     pub fn stored(&self, encryption: Encryption) -> Option<&Body> {
         match encryption {
@@ -92,10 +92,12 @@ impl Objects {
     }
 
     /// What the encrypted form says of itself, and its header.
-    pub fn seal(&self) -> Option<(&Seal, &[u8])> {
+    pub fn seal(&self) -> Option<(&Seal<N>, &[u8])> {
         self.sealed.as_ref().map(|(_, sealed)| (&sealed.seal, sealed.header.as_slice()))
     }
+}
 
+impl Objects {
     /// Decodes and proves the very bytes that are to be stored.
     pub fn decode(
         &self,

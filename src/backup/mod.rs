@@ -13,7 +13,7 @@ use crate::archive::identity::Claimant;
 use crate::base_backup::{BackupId, Record, id};
 use crate::failure::Failure;
 use crate::finding::{Finding, FindingKind};
-use crate::object::Checks;
+use crate::object::{Checks, Encryption};
 use crate::replication::{self, Checkpoint, Connection, Started};
 use crate::storage::{Body, Shared};
 use crate::wal::SegmentSize;
@@ -97,8 +97,17 @@ pub fn backup(request: Request<'_>) -> Result<Made> {
     let parts =
         Parts { id, system_id: server.system.id, level: request.level, jobs: request.jobs, places: &places };
     let streamed = stream::receive(&mut sent, &started, &parts, request.progress)?;
-    let record = record(&request.label, &server, id, &started, streamed.clone());
-    places.create(&id, id::RECORD, &Body::from(record.write()))?;
+    let finished = SystemTime::now();
+    let record = |encryption| record(&request, &server, id, (&started, finished), &streamed, encryption);
+    let (plain, sealed) = (record(Encryption::None), record(Encryption::Age));
+    let body = |record: &Option<Record>| record.as_ref().map(|record| Body::from(record.write()));
+    let bodies = (body(&plain), body(&sealed));
+    places.create(&id, &|encryption| {
+        let body = if encryption == Encryption::None { &bodies.0 } else { &bodies.1 };
+        Some((id::RECORD.to_owned(), body.as_ref()?))
+    })?;
+    let no_parts = || Failure::new(Cause::CouldNot, "nothing of the backup was stored");
+    let record = plain.or(sealed).ok_or_else(no_parts)?;
     let mut findings: Vec<Finding> = Vec::new();
     if let Some(failure) = &streamed.checksum_failure {
         findings.push(Finding::of_failure(FindingKind::Damaged, id, "server", failure));
@@ -109,24 +118,32 @@ pub fn backup(request: Request<'_>) -> Result<Made> {
     Ok(Made { record, places: places.names(), failures: places.failures(), findings })
 }
 
-fn record(label: &str, server: &Server, id: BackupId, started: &Started, streamed: Streamed) -> Record {
+/// The record of what was stored in one form; `None` where not everything was.
+fn record(
+    request: &Request<'_>,
+    server: &Server,
+    id: BackupId,
+    (started, finished): (&Started, SystemTime),
+    streamed: &Streamed,
+    encryption: Encryption,
+) -> Option<Record> {
     let location =
         |oid: u32| started.tablespaces.iter().find(|it| it.oid == oid).map(|it| it.location.clone());
-    Record {
+    Some(Record {
         id,
-        label: label.to_owned(),
+        label: request.label.clone(),
         system_id: server.system.id,
         server_version: server.version,
         segment_size: server.segment_size,
         stop: streamed.stop,
         stop_timeline: streamed.stop_timeline,
-        finished: SystemTime::now(),
+        finished,
         from_standby: streamed.from_standby,
         checksums_fine: streamed.checksum_failure.is_none(),
         outside: server.outside.clone(),
-        series: streamed.series(&location),
-        manifest: streamed.manifest,
-    }
+        series: streamed.series(encryption, &location)?,
+        manifest: streamed.manifest.get(encryption)?.clone(),
+    })
 }
 
 fn could_not(failure: Failure<replication::Cause>) -> Failure<Cause> {

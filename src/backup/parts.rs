@@ -6,10 +6,11 @@
 
 use super::places::Places;
 use super::{Cause, Result};
+use crate::archive::forms::{Forms, Objects};
 use crate::base_backup::{BackupId, Stored, part};
 use crate::failure::Failure;
-use crate::object::{EncodeError, Encoder, Sha256Sum};
-use crate::storage::{Body, BodyWriter, body};
+use crate::object::{EncodeError, Encoder, Encryption, Sha256Sum};
+use crate::storage::{BodyWriter, body};
 use crate::wal::SystemId;
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{self, Read};
@@ -47,7 +48,7 @@ pub(super) struct Cutter<'s> {
 /// The parts that were stored, and the first failure.
 #[derive(Default)]
 struct Outcome {
-    stored: BTreeMap<Number, Stored>,
+    stored: BTreeMap<Number, InForms>,
     failure: Option<Failure<Cause>>,
 }
 
@@ -56,7 +57,7 @@ impl Parts<'_> {
     pub(super) fn store<T>(
         &self,
         fill: impl FnOnce(&mut Cutter<'_>) -> Result<T>,
-    ) -> Result<(T, BTreeMap<Number, Stored>)> {
+    ) -> Result<(T, BTreeMap<Number, InForms>)> {
         let outcome = Mutex::new(Outcome::default());
         let (work, waiting) = sync_channel(0);
         let waiting = Mutex::new(waiting);
@@ -120,28 +121,64 @@ impl Parts<'_> {
         }
     }
 
-    fn store_one(&self, (tablespace, number): Number, mut pieces: Pieces) -> Result<Stored> {
+    fn store_one(&self, (tablespace, number): Number, mut pieces: Pieces) -> Result<InForms> {
         let len = pieces.len as u64;
-        self.put(&part::file(tablespace, number), len, &mut pieces)
+        self.put(&part::stem(tablespace, number), len, &mut pieces)
     }
 
-    /// Compresses and stores one object of the backup.
-    pub(super) fn put(&self, file: &str, size: u64, source: &mut dyn Read) -> Result<Stored> {
+    /// Compresses, encrypts where that is asked for, and stores one object of the backup.
+    pub(super) fn put(&self, stem: &str, size: u64, source: &mut dyn Read) -> Result<InForms> {
         let failed = |error: &io::Error| {
-            Failure::new(Cause::CouldNot, format!("cannot compress \"{file}\": {error}"))
+            Failure::new(Cause::CouldNot, format!("cannot compress \"{stem}\": {error}"))
                 .hint("make room for a temporary file in $TMPDIR, /var/tmp or /tmp")
         };
-        let mut output = BodyWriter::new(body::overflow_folders(None));
-        let mut encoder = Encoder::one_of(self.jobs, self.level).map_err(|error| failed(&error))?;
-        let encoded = part::encode(&mut encoder, (&self.id, file), size, self.system_id, source, &mut output);
-        encoded.map_err(|error| match error {
+        let objects = self.encode(stem, size, source).map_err(|error| match error {
             EncodeError::Read(error) | EncodeError::Write(error) => failed(&error),
             EncodeError::Length(read) => failed(&io::Error::other(format!("{read} bytes of {size}"))),
         })?;
-        let body: Body = output.finish();
-        let sha256 = Sha256Sum::of_reader(&mut body.reader()).map_err(|error| failed(&error))?;
-        self.places.create(&self.id, file, &body)?;
-        Ok(Stored { file: file.to_owned(), size, stored: body.len(), sha256 })
+        self.places.create(&self.id, &|encryption| {
+            Some((part::file(stem, encryption), objects.stored(encryption)?))
+        })?;
+        let stored = |encryption| -> io::Result<Option<Stored>> {
+            let Some(body) = objects.stored(encryption) else { return Ok(None) };
+            let sha256 = Sha256Sum::of_reader(&mut body.reader())?;
+            Ok(Some(Stored { file: part::file(stem, encryption), size, stored: body.len(), sha256 }))
+        };
+        let plain = stored(Encryption::None).map_err(|error| failed(&error))?;
+        let sealed = stored(Encryption::Age).map_err(|error| failed(&error))?;
+        Ok(InForms { plain, sealed })
+    }
+
+    /// The object in all forms that the destinations store; the encrypted one is the same at all of them.
+    fn encode(
+        &self,
+        stem: &str,
+        size: u64,
+        source: &mut dyn Read,
+    ) -> std::result::Result<Objects<String>, EncodeError> {
+        let mut encoder = Encoder::one_of(self.jobs, self.level).map_err(EncodeError::Write)?;
+        let forms = Forms::of(&self.places.left());
+        let mut output =
+            forms.writer(|| BodyWriter::new(body::overflow_folders(None))).map_err(EncodeError::Write)?;
+        let of = (&self.id, stem);
+        let trailer = part::encode(&mut encoder, of, size, self.system_id, source, &mut output)?;
+        output.finish(&trailer).map_err(EncodeError::Write)
+    }
+}
+
+/// One object as the destinations store it.
+#[derive(Clone)]
+pub(super) struct InForms {
+    plain: Option<Stored>,
+    sealed: Option<Stored>,
+}
+
+impl InForms {
+    pub(super) fn get(&self, encryption: Encryption) -> Option<&Stored> {
+        match encryption {
+            Encryption::None => self.plain.as_ref(),
+            Encryption::Age => self.sealed.as_ref(),
+        }
     }
 }
 

@@ -17,11 +17,6 @@ pub(super) struct Places {
     all: Vec<(Shared, Mutex<Option<Failure>>)>,
 }
 
-/// Why an encrypted archive takes no backup: it would hold every row in the clear.
-fn unencrypted(place: &str) -> String {
-    format!("\"{place}\" is encrypted, and this version does not encrypt base backups")
-}
-
 impl Places {
     /// Proves that each is the archive of this cluster. One of another cluster is a mistake of the
     /// configuration, which ends it.
@@ -32,12 +27,6 @@ impl Places {
         let places = Places { all: destinations.iter().map(|one| (one.clone(), Mutex::new(None))).collect() };
         for (claim, place) in claims.into_iter().zip(&places.all) {
             match claim {
-                Ok(identity) if identity.encryption == Encryption::Age => {
-                    return Err(Failure::new(Cause::CouldNot, unencrypted(place.0.place())).hint(
-                        "name a destination that is not encrypted (--archive, or a [[destination]] with encryption = \"none\"); \
-                         until then nothing of this backup is stored",
-                    ));
-                }
                 Ok(_) => {}
                 Err(Refusal::OtherCluster { message, hint } | Refusal::Encryption { message, hint }) => {
                     return Err(Failure::new(Cause::CouldNot, message).hint(hint));
@@ -51,15 +40,22 @@ impl Places {
         Ok(places)
     }
 
-    /// Stores a file of a backup at all that are left.
-    pub(super) fn create(&self, id: &BackupId, file: &str, body: &Body) -> Result<()> {
-        let key = id
-            .key(file)
-            .ok_or_else(|| Failure::new(Cause::CouldNot, format!("\"{file}\" is no name of a file")))?;
+    /// Stores a file of a backup at all that are left: its name and content, by how they store objects.
+    pub(super) fn create<'b>(
+        &self,
+        id: &BackupId,
+        object: &(dyn Fn(Encryption) -> Option<(String, &'b Body)> + Sync),
+    ) -> Result<()> {
         side_by_side(&self.all, |place| {
             if !place.is_left() {
                 return;
             }
+            let found = object(place.0.keys().writes());
+            let Some((key, body)) = found.and_then(|(file, body)| Some((id.key(&file)?, body))) else {
+                // It was left when the object was made, or it would not be now.
+                place.fail(Failure::new((), format!("a part for \"{}\" was not made", place.0.place())));
+                return;
+            };
             if let Err(error) = create(place.0.as_ref(), &key, body) {
                 place.fail(Failure::from_storage((), &error));
             }

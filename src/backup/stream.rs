@@ -1,11 +1,12 @@
 //! What the server sends: tars into parts, every file summed; then the manifest, compared.
 
-use super::parts::{Cutter, Number, Parts};
+use super::parts::{Cutter, InForms, Number, Parts};
 use super::{Cause, Result, could_not};
 use crate::base_backup::manifest::{ManifestError, WalRange};
 use crate::base_backup::sums::{Differences, Sums};
-use crate::base_backup::{Series, Stored, part, tar};
+use crate::base_backup::{Series, part, tar};
 use crate::failure::Failure;
+use crate::object::Encryption;
 use crate::replication::{BackupStream, Event, Started};
 use crate::storage::{Body, BodyWriter, body};
 use crate::wal::{Lsn, Timeline};
@@ -21,13 +22,18 @@ pub(super) struct Streamed {
     pub(super) from_standby: bool,
     /// What the server said of pages with wrong checksums.
     pub(super) checksum_failure: Option<Failure>,
-    pub(super) manifest: Stored,
-    parts: BTreeMap<Number, Stored>,
+    pub(super) manifest: InForms,
+    parts: BTreeMap<Number, InForms>,
 }
 
 impl Streamed {
-    /// The parts by their tars, that of the data directory first.
-    pub(super) fn series(&self, location: &dyn Fn(u32) -> Option<String>) -> Vec<Series> {
+    /// The parts in one form by their tars, that of the data directory first; `None` where one was not
+    /// stored so.
+    pub(super) fn series(
+        &self,
+        encryption: Encryption,
+        location: &dyn Fn(u32) -> Option<String>,
+    ) -> Option<Vec<Series>> {
         let mut all: Vec<Series> = Vec::new();
         let mut of = None;
         for ((oid, _), stored) in &self.parts {
@@ -37,10 +43,10 @@ impl Streamed {
                 all.push(Series { tablespace, parts: Vec::new() });
             }
             if let Some(series) = all.last_mut() {
-                series.parts.push(stored.clone());
+                series.parts.push(stored.get(encryption)?.clone());
             }
         }
-        all
+        Some(all)
     }
 }
 

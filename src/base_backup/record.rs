@@ -2,7 +2,7 @@
 
 use super::id::BackupId;
 use super::part;
-use crate::object::Sha256Sum;
+use crate::object::{Encryption, Sha256Sum};
 use crate::wal::{Lsn, SegmentName, SegmentSize, SystemId, Timeline};
 use serde::{Deserialize, Serialize};
 use std::time::SystemTime;
@@ -177,17 +177,29 @@ impl Record {
     /// Every part is where a backup puts it, so that none can lead anywhere else, and no larger than one.
     fn check_names(&self) -> Result<(), String> {
         let main = self.series.first().is_some_and(|series| series.tablespace.is_none());
+        let encryption = self.encryption();
         let fine = |series: &Series| {
             let oid = series.tablespace.as_ref().map(|(oid, _)| *oid);
-            (1..).zip(&series.parts).all(|(number, stored)| {
-                stored.file == part::file(oid, number) && stored.size <= part::SIZE as u64
-            }) && !series.parts.is_empty()
+            let name = |number| part::file(&part::stem(oid, number), encryption);
+            (1..)
+                .zip(&series.parts)
+                .all(|(number, stored)| stored.file == name(number) && stored.size <= part::SIZE as u64)
+                && !series.parts.is_empty()
         };
         let one_main = self.series.iter().skip(1).all(|series| series.tablespace.is_some());
-        match main && one_main && self.series.iter().all(fine) && self.manifest.file == part::MANIFEST {
+        match main
+            && one_main
+            && self.series.iter().all(fine)
+            && self.manifest.file == part::file(part::MANIFEST, encryption)
+        {
             true => Ok(()),
             false => Err("its parts have names or sizes that no backup gives".to_owned()),
         }
+    }
+
+    /// How its objects are stored.
+    pub fn encryption(&self) -> Encryption {
+        part::encryption(&self.manifest.file).map_or(Encryption::None, |(_, encryption)| encryption)
     }
 
     /// All of its objects but the record.
@@ -280,7 +292,15 @@ pub(crate) mod tests {
         ));
         assert!(text.ends_with("\"}\n") && text.matches('\n').count() == 1);
         assert!(serde_json::from_str::<serde_json::Value>(&text).unwrap()["checksum"].is_string());
-        assert_eq!(Record::read(record.id, text.as_bytes()), Ok(record));
+        assert_eq!(Record::read(record.id, text.as_bytes()), Ok(record.clone()));
+        assert_eq!(record.encryption(), Encryption::None);
+        let mut sealed = record;
+        for object in sealed.series.iter_mut().flat_map(|series| &mut series.parts) {
+            object.file = object.file.replace(".zst", ".age");
+        }
+        sealed.manifest.file = "manifest.age".to_owned();
+        assert_eq!(Record::read(sealed.id, &sealed.write()), Ok(sealed.clone()));
+        assert_eq!(sealed.encryption(), Encryption::Age);
     }
 
     #[test]
@@ -307,6 +327,7 @@ pub(crate) mod tests {
             ("\"wal-archive\":1", "\"wal-archive\":2"),
             ("manifest.zst", "base-00001.tar.zst"),
             ("\"size\":10,", "\"size\":33554433,"),
+            ("base-00001.tar.zst", "base-00001.tar.age"),
         ] {
             let bad = good.replacen(from, to, 1);
             assert!(bad != good, "{from}");

@@ -4,7 +4,7 @@
 use super::target::Target;
 use super::{Cause, Result, could_not, refused};
 use crate::archive::backups::passes;
-use crate::archive::inventory::{Gap, Inventory};
+use crate::archive::inventory::{Gap, Inventory, Unreadable};
 use crate::base_backup::{BackupId, Record};
 use crate::failure::{Failure, exact_time};
 use crate::wal::{Branch, Lsn, Mark, Timeline};
@@ -74,12 +74,7 @@ pub fn choose(
         return Err(refused(format!("nothing of timeline {timeline} is in the archive"))
             .hint("\"wal-archive list\" shows the timelines"));
     }
-    let branch = inventory.branch(timeline).map_err(|unreadable| {
-        refused(format!(
-            "the way to timeline {timeline} is not known: \"{}\": {}",
-            unreadable.key, unreadable.reason
-        ))
-    })?;
+    let branch = inventory.branch(timeline).map_err(|unreadable| unknown_way(timeline, unreadable))?;
     let way = Way { inventory, branch, timeline, wish, evidence };
     let mut why: Option<Failure<Cause>> = None;
     // The newest one first; why that does not lead there is said.
@@ -97,18 +92,21 @@ pub fn choose(
 /// The newest timeline that any of the backups leads to; that of the newest one where none has a child.
 fn newest_timeline(inventory: &Inventory, backups: &[&Record]) -> Result<Timeline> {
     for timeline in inventory.timelines.keys().rev() {
-        let Ok(branch) = inventory.branch(*timeline) else {
-            return Err(refused(format!(
-                "the history of timeline {timeline}, the newest one, cannot be read, so nobody knows where it leads"
-            ))
-            .hint("repair it, or name another timeline with --target-timeline"));
-        };
+        let branch = inventory.branch(*timeline).map_err(|unreadable| unknown_way(*timeline, unreadable))?;
         if backups.iter().any(|record| passes(&branch, record)) {
             return Ok(*timeline);
         }
     }
     let last = backups.last().map(|record| record.stop_timeline);
     last.ok_or_else(|| could_not("no backup was looked at"))
+}
+
+/// Nobody knows whether a backup leads to a timeline.
+fn unknown_way(timeline: Timeline, unreadable: &Unreadable) -> Failure<Cause> {
+    let Unreadable { key, reason, damaged, .. } = unreadable;
+    let what = format!("the way to timeline {timeline} is not known: \"{key}\": {reason}");
+    let kind = if *damaged { Cause::Refused } else { Cause::CouldNot };
+    Failure::new(kind, what).hint("repair it, or name another timeline with --target-timeline")
 }
 
 /// One timeline to recover to.

@@ -14,6 +14,7 @@ pub mod target;
 pub mod window;
 
 use crate::archive::backups::{self, FetchError};
+use crate::archive::object::SHUT_HINT;
 use crate::base_backup::manifest::{self, ManifestError};
 use crate::base_backup::{Record, Series, tar};
 use crate::failure::Failure;
@@ -165,6 +166,7 @@ fn unfetched(error: FetchError) -> Failure<Cause> {
         FetchError::Storage(error) => Failure::from_storage(Cause::CouldNot, &error),
         FetchError::Damaged(reason) => refused(reason)
             .hint("restore another backup: \"wal-archive list\" shows them, --backup names one"),
+        FetchError::Shut(reason) => could_not(reason).hint(SHUT_HINT),
         FetchError::Output(error) => could_not(format!("cannot keep a part of the backup: {error}"))
             .hint("make room for a temporary file in $TMPDIR, /var/tmp or /tmp"),
     }

@@ -3,9 +3,10 @@
 use super::choose::Evidence;
 use super::{Cause, Result, could_not, refused};
 use crate::archive::backups::{self, Held, State};
+use crate::archive::identity;
 use crate::archive::inventory::Inventory;
 use crate::archive::lookup;
-use crate::archive::object::{OpenError, Opener, Verdict};
+use crate::archive::object::{OpenError, Opener, SHUT_HINT, Verdict};
 use crate::base_backup::{BackupId, Record};
 use crate::failure::Failure;
 use crate::object::Checks;
@@ -40,8 +41,10 @@ pub fn look(destinations: &[Shared]) -> Result<Archive> {
     let (mut archive, mut unasked): (Option<Archive>, _) = (None, None);
     let mut held: BTreeMap<BackupId, Vec<(Shared, Held)>> = BTreeMap::new();
     for storage in destinations {
-        let looked = Inventory::read_archive(storage.as_ref())
-            .and_then(|inventory| Ok((inventory, backups::all(storage.as_ref())?)));
+        let looked = Inventory::read_archive(storage.as_ref()).and_then(|inventory| {
+            identity::refuse_plain(storage.as_ref(), inventory.identity.as_ref())?;
+            Ok((inventory, backups::all(storage.as_ref())?))
+        });
         let (inventory, all) = match looked {
             Ok(looked) => looked,
             Err(error) => {
@@ -143,6 +146,10 @@ impl Archive {
                         Verdict::Intact(_) => {
                             *walker = attempt;
                             return Ok(());
+                        }
+                        shut @ Verdict::Shut(_) => {
+                            let what = format!("\"{}/{key}\" is {shut}", storage.place());
+                            failed = Some(could_not(what).hint(SHUT_HINT));
                         }
                         other => {
                             let what = format!("\"{}/{key}\" is {other}", storage.place());

@@ -28,19 +28,19 @@ fn backup(places: &[&Arc<Memory>]) -> Record {
     let mut record = record();
     let tar = tar(&[("PG_VERSION", b"15\n")]);
     let mut encoder = Encoder::new(1).unwrap();
-    let mut store = |file: &str, content: &[u8]| {
+    let mut store = |stem: &str, content: &[u8]| {
         let (size, mut bytes) = (content.len() as u64, Vec::new());
-        let of = (&record.id, file);
+        let (of, file) = ((&record.id, stem), part::file(stem, Encryption::None));
         part::encode(&mut encoder, of, size, record.system_id, &mut &content[..], &mut bytes).unwrap();
         let (stored, sha256) = (bytes.len() as u64, Sha256Sum::of(&bytes));
         for place in places {
-            place.create(&key(file), &Body::from(bytes.clone())).unwrap();
+            place.create(&key(&file), &Body::from(bytes.clone())).unwrap();
         }
-        Stored { file: file.to_owned(), size, stored, sha256 }
+        Stored { file, size, stored, sha256 }
     };
     let (first, second) = tar.split_at(600);
-    let parts = vec![store("base-00001.tar.zst", first), store("base-00002.tar.zst", second)];
-    let manifest = store("manifest.zst", b"manifest");
+    let parts = vec![store("base-00001.tar", first), store("base-00002.tar", second)];
+    let manifest = store("manifest", b"manifest");
     record.series = vec![Series { tablespace: None, parts }];
     record.manifest = manifest;
     for place in places {

@@ -6,7 +6,7 @@ use crate::archive::backups::{self, FetchError, Held, State, missing_wal};
 use crate::archive::inventory::Inventory;
 use crate::base_backup::manifest::ManifestError;
 use crate::base_backup::sums::Sums;
-use crate::base_backup::{Record, tar};
+use crate::base_backup::{Record, Stored, tar};
 use crate::finding::{Finding, FindingKind};
 use crate::storage::{Shared, Storage};
 
@@ -77,6 +77,7 @@ fn read(
 ) -> std::result::Result<Vec<String>, Box<Finding>> {
     let mut sums = Sums::default();
     let mut reasons = Vec::new();
+    let mut shut = false;
     for series in &record.series {
         sums.begin_tar(series.tablespace.as_ref().map(|(oid, _)| *oid));
         let mut reader = tar::Reader::default();
@@ -88,28 +89,38 @@ fn read(
                     reasons.push(reason);
                     continue;
                 }
+                Err(FetchError::Shut(_)) => {
+                    count_shut(count, part);
+                    shut = true;
+                    continue;
+                }
                 Err(FetchError::Storage(error)) => return Err(not_read(storage, record, &error.to_string())),
                 Err(FetchError::Output(error)) => return Err(not_read(storage, record, &error.to_string())),
             }
-            count.objects += 1;
-            count.stored += part.stored;
-            count.raw += part.size;
+            count_opened(count, part);
             // Once a part is damaged, what follows it is no tar any more.
             if reasons.is_empty()
+                && !shut
                 && let Err(error) = reader.push(&content, &mut sums)
             {
                 reasons.push(reason(error));
             }
         }
         if reasons.is_empty()
+            && !shut
             && let Err(error) = reader.finish()
         {
             reasons.push(reason(error));
         }
     }
     let mut manifest = Vec::new();
-    match backups::fetch(storage, record, &record.manifest, &mut manifest) {
-        Ok(()) if reasons.is_empty() => match sums.compare(&mut manifest.as_slice()) {
+    let fetched = backups::fetch(storage, record, &record.manifest, &mut manifest);
+    if fetched.is_ok() {
+        count_opened(count, &record.manifest);
+    }
+    match fetched {
+        Err(FetchError::Shut(_)) => count_shut(count, &record.manifest),
+        Ok(()) if reasons.is_empty() && !shut => match sums.compare(&mut manifest.as_slice()) {
             Ok((_, differences)) => reasons.extend(differences.said),
             Err(ManifestError::Damaged(reason)) => reasons.push(reason),
             Err(ManifestError::Read(error)) => return Err(not_read(storage, record, &error.to_string())),
@@ -120,6 +131,19 @@ fn read(
         Err(FetchError::Output(error)) => return Err(not_read(storage, record, &error.to_string())),
     }
     Ok(reasons)
+}
+
+fn count_opened(count: &mut Count, object: &Stored) {
+    count.objects += 1;
+    count.stored += object.stored;
+    count.raw += object.size;
+}
+
+/// That much was proved: it is what was stored.
+fn count_shut(count: &mut Count, object: &Stored) {
+    count.objects += 1;
+    count.stored += object.stored;
+    count.shut += 1;
 }
 
 fn reason(error: tar::Error) -> String {

@@ -48,6 +48,16 @@ impl KeyPair {
         &self.push
     }
 
+    /// The fetching side's configuration.
+    pub fn fetch(&self) -> &Path {
+        &self.fetch
+    }
+
+    /// The private key.
+    pub fn identity(&self) -> &Path {
+        &self.identity
+    }
+
     /// Adds a line to the pushing side's `[encryption]`.
     pub fn configure_push(&self, line: &str) {
         let text = fs::read_to_string(&self.push).unwrap();

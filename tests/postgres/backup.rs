@@ -1,7 +1,7 @@
 //! `wal-archive backup` and `restore`: a cluster taken, lost and brought back by one tool; and its
 //! backups read by stock ones.
 
-use crate::archive::{Archive, KeyPair};
+use crate::archive::Archive;
 use crate::server::{Server, lines_of};
 use crate::world::{World, run, told};
 use std::fs;
@@ -12,7 +12,7 @@ const BALANCES: &str =
     "select count(*), sum(delta), (select sum(abalance) from pgbench_accounts) from pgbench_history";
 
 /// `wal-archive` with these archives.
-fn wal_archive(world: &World, archives: &[&Archive<'_>], args: &[&str]) -> Command {
+pub(crate) fn wal_archive(world: &World, archives: &[&Archive<'_>], args: &[&str]) -> Command {
     let mut command = world.command(world.program("wal-archive").to_str().unwrap());
     command.args(args);
     for archive in archives {
@@ -21,39 +21,44 @@ fn wal_archive(world: &World, archives: &[&Archive<'_>], args: &[&str]) -> Comma
     command
 }
 
-fn take_backup(world: &World, server: &Server<'_>, archives: &[&Archive<'_>], args: &[&str]) -> Output {
+pub(crate) fn take_backup(
+    world: &World,
+    server: &Server<'_>,
+    archives: &[&Archive<'_>],
+    args: &[&str],
+) -> Output {
     let mut command = wal_archive(world, archives, &["backup", "--checkpoint", "fast"]);
     command.args(["--connection", &server.connection()]).args(args).output().unwrap()
 }
 
-fn restore_into(world: &World, archives: &[&Archive<'_>], name: &str, args: &[&str]) -> Output {
+pub(crate) fn restore_into(world: &World, archives: &[&Archive<'_>], name: &str, args: &[&str]) -> Output {
     wal_archive(world, archives, &["restore"]).arg(world.path(name)).args(args).output().unwrap()
 }
 
-fn assert_done(output: &Output) {
+pub(crate) fn assert_done(output: &Output) {
     assert!(output.status.success(), "{}", told(&Command::new("wal-archive"), output));
 }
 
-fn assert_refused(output: &Output, words: &str) {
+pub(crate) fn assert_refused(output: &Output, words: &str) {
     let text = told(&Command::new("wal-archive"), output);
     assert_eq!(output.status.code(), Some(1), "{text}");
     assert!(String::from_utf8_lossy(&output.stderr).contains(words), "{words:?} is not in {text}");
 }
 
 /// The folders of all backups of an archive, oldest first.
-fn backups(archive: &Archive<'_>) -> Vec<PathBuf> {
+pub(crate) fn backups(archive: &Archive<'_>) -> Vec<PathBuf> {
     let mut found: Vec<PathBuf> =
         fs::read_dir(archive.root().join("backups")).unwrap().map(|entry| entry.unwrap().path()).collect();
     found.sort();
     found
 }
 
-fn id(folder: &Path) -> String {
+pub(crate) fn id(folder: &Path) -> String {
     folder.file_name().unwrap().to_str().unwrap().to_owned()
 }
 
 /// A restored directory, started until it is open for writing.
-fn started<'w>(world: &'w World, name: &str) -> Server<'w> {
+pub(crate) fn started<'w>(world: &'w World, name: &str) -> Server<'w> {
     let mut server = Server::existing(world, name);
     server.launch();
     server.wait_promoted();
@@ -513,22 +518,6 @@ fn one_destination_that_fails_does_not_keep_the_other_from_its_backup() {
     assert_done(&restore_into(&world, &[&first], "restored", &[]));
     let server = started(&world, "restored");
     assert_eq!(server.ledger(), lines_of([1]));
-}
-
-#[test]
-fn an_encrypted_archive_takes_no_backup_in_the_clear() {
-    let Some(world) = World::open() else { return };
-    let keys = KeyPair::new(&world, "main", &[]);
-    let archive = Archive::encrypted(&world, "archive", &keys);
-    let primary = Server::archiving(&world, "primary", &archive);
-    let config = ["--config", keys.push().to_str().unwrap()];
-    for (args, words) in [(&config[..], "does not encrypt base backups"), (&[], "no recipients")] {
-        let output = take_backup(&world, &primary, &[&archive], args);
-        let text = told(&Command::new("wal-archive"), &output);
-        assert_eq!(output.status.code(), Some(2), "{text}");
-        assert!(String::from_utf8_lossy(&output.stderr).contains(words), "{words:?} is not in {text}");
-        assert!(!archive.root().join("backups").exists());
-    }
 }
 
 #[test]

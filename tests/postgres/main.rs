@@ -38,6 +38,7 @@ mod world;
 
 mod absent;
 mod backup;
+mod backup_encrypted;
 mod bucket;
 mod check;
 mod clusters;

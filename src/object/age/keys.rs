@@ -5,7 +5,6 @@
 use super::header::{self, Stanza};
 use super::{bech32, crypto};
 use crate::object::Sha256Sum;
-use crate::wal::WalName;
 use std::fmt;
 use std::str::FromStr;
 use zeroize::{Zeroize, Zeroizing};
@@ -132,7 +131,7 @@ impl Recipient {
     }
 
     /// By which two files of one name are compared without a private key.
-    pub(super) fn tag(&self, sha256: &Sha256Sum, name: WalName) -> Sha256Sum {
+    pub(super) fn tag(&self, sha256: &Sha256Sum, name: impl fmt::Display) -> Sha256Sum {
         let mut message = sha256.bytes().to_vec();
         message.extend_from_slice(name.to_string().as_bytes());
         Sha256Sum::of_bytes(crypto::hmac(&self.tag_key, &message))

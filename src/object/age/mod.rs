@@ -30,5 +30,5 @@ pub use header::MAX_LEN as MAX_HEADER;
 pub use identities::{Identities, recipients};
 pub use keyring::{Keyring, NO_KEYS};
 pub use keys::{FileKey, Id, Identity, KeyError, Recipient};
-pub use seal::{Comparison, MAX_RECIPIENTS, Seal, Tagged};
-pub use sealed::{Content, Sealed, Sealer, decode, decode_with, opens, read_seal};
+pub use seal::{Comparison, MAX_RECIPIENTS, Name, Seal, Tagged};
+pub use sealed::{Content, Sealed, Sealer, decode, decode_with, open, opens, read_seal};

@@ -11,6 +11,8 @@ use crate::object::Sha256Sum;
 use crate::wal::{SystemId, WalName};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+use std::fmt::Display;
+use std::str::FromStr;
 
 /// The version of the object format.
 const VERSION: u32 = 2;
@@ -21,11 +23,16 @@ const WAL_ARCHIVE: &str = "wal-archive";
 /// Recipients of one object.
 pub const MAX_RECIPIENTS: usize = 8;
 
+/// What may be the name of an object: a WAL file's, or what a part of a backup is called.
+pub trait Name: Clone + Display + FromStr + PartialEq {}
+
+impl<N: Clone + Display + FromStr + PartialEq> Name for N {}
+
 /// What a sealed object says of itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Seal {
-    pub name: WalName,
-    /// Of the WAL file, in bytes.
+pub struct Seal<N = WalName> {
+    pub name: N,
+    /// Of what was encoded, in bytes.
     pub size: u64,
     /// Bytes behind the header.
     pub payload: u64,
@@ -73,7 +80,7 @@ struct TextOfOne {
     tag: String,
 }
 
-impl Seal {
+impl<N: Name> Seal<N> {
     /// Reads it from the header of an object.
     pub(super) fn read(header: &Header) -> Result<Self, Malformed> {
         let [first, keys @ ..] = header.stanzas.as_slice() else {
@@ -82,7 +89,7 @@ impl Seal {
         let (WAL_ARCHIVE, [argument]) = (first.tag.as_str(), first.arguments.as_slice()) else {
             return Err("it is an age file of another program".to_owned());
         };
-        let seal = Seal::of_argument(argument)?;
+        let seal = Self::of_argument(argument)?;
         if first.body.get(..32) != Some(digest(header).as_slice()) {
             return Err("its header is not what was written (the digest differs)".to_owned());
         }
@@ -164,7 +171,7 @@ impl Seal {
         let mut found = Comparison::CannotTell;
         for recipient in known {
             let Some(theirs) = self.recipients.iter().find(|one| one.id == recipient.id()) else { continue };
-            if theirs.tag != recipient.tag(sha256, self.name) {
+            if theirs.tag != recipient.tag(sha256, &self.name) {
                 return Comparison::Different;
             }
             found = Comparison::Same;
@@ -173,8 +180,8 @@ impl Seal {
     }
 
     /// What the tags say of both objects.
-    pub fn compare_with(&self, other: &Seal) -> Comparison {
-        if (self.name, self.size) != (other.name, other.size) {
+    pub fn compare_with(&self, other: &Self) -> Comparison {
+        if (&self.name, self.size) != (&other.name, other.size) {
             return Comparison::Different;
         }
         let mut found = Comparison::CannotTell;
@@ -189,7 +196,7 @@ impl Seal {
     }
 
     /// Whether both are of the same file, by a recipient that they have in common.
-    pub fn is_like(&self, other: &Seal) -> bool {
+    pub fn is_like(&self, other: &Self) -> bool {
         self.system_id == other.system_id && self.compare_with(other) == Comparison::Same
     }
 

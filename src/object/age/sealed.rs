@@ -4,7 +4,7 @@ use super::crypto;
 use super::header::{Header, MAX_LEN, Malformed};
 use super::identities::Identities;
 use super::keys::{FileKey, Recipient};
-use super::seal::{Seal, Tagged};
+use super::seal::{Name, Seal, Tagged};
 use super::stream::{Decryptor, Encryptor};
 use crate::object::hasher::Output;
 use crate::object::proof::damaged;
@@ -22,9 +22,9 @@ pub struct Sealer<'a, W> {
 }
 
 /// What is to stand before the payload, and what reads it again.
-pub struct Sealed {
+pub struct Sealed<N = WalName> {
     pub header: Vec<u8>,
-    pub seal: Seal,
+    pub seal: Seal<N>,
     pub key: FileKey,
 }
 
@@ -37,15 +37,15 @@ impl<'a, W: Write> Sealer<'a, W> {
     }
 
     /// Ends the payload. `trailer`: the one of the object that was written.
-    pub fn finish(self, trailer: &Trailer) -> io::Result<(W, Sealed)> {
+    pub fn finish<N: Name>(self, trailer: &Trailer<N>) -> io::Result<(W, Sealed<N>)> {
         let Sealer { recipients, key, payload } = self;
         let Hashed { inner, sha, len } = payload.finish()?;
         let tagged = |recipient: &Recipient| Tagged {
             id: recipient.id(),
-            tag: recipient.tag(&trailer.sha256, trailer.name),
+            tag: recipient.tag(&trailer.sha256, &trailer.name),
         };
         let seal = Seal {
-            name: trailer.name,
+            name: trailer.name.clone(),
             size: trailer.size,
             payload: len,
             stored: Sha256Sum::from(sha),
@@ -71,14 +71,14 @@ impl<W: Write> Write for Sealer<'_, W> {
 
 /// What a sealed object held.
 #[derive(Debug)]
-pub enum Content {
-    /// The proved WAL file; what is said of it where it was encrypted.
-    Open(Decoded, Option<Seal>),
+pub enum Content<T = Decoded, N = WalName> {
+    /// It was proved; what is said of it where it was encrypted.
+    Open(T, Option<Seal<N>>),
     /// No identity fits. The stored bytes are those that were written.
-    Shut(Seal),
+    Shut(Seal<N>),
 }
 
-/// Reads and proves a sealed object of `name`. What was written to `output` is the file only where it is
+/// Reads and proves a sealed WAL file. What was written to `output` is the file only where it is
 /// [`Content::Open`].
 pub fn decode(
     name: WalName,
@@ -87,9 +87,20 @@ pub fn decode(
     object: &mut dyn Read,
     output: Output<'_>,
 ) -> Result<Content, DecodeError> {
+    open(&name, identities, object, |content| decode_wal(name, checks, content, output))
+}
+
+/// Reads a sealed object of `name`. `prove` reads and proves the object of version 1 in it to its end, and
+/// tells its trailer; what it makes of it is worth something only where it is [`Content::Open`].
+pub fn open<N: Name, T>(
+    name: &N,
+    identities: &Identities,
+    object: &mut dyn Read,
+    prove: impl FnOnce(&mut dyn Read) -> Result<(T, Trailer<N>), DecodeError>,
+) -> Result<Content<T, N>, DecodeError> {
     let (header, rest) = read_header(object)?;
-    let seal = Seal::read(&header).map_err(DecodeError::Damaged)?;
-    if seal.name != name {
+    let seal: Seal<N> = Seal::read(&header).map_err(DecodeError::Damaged)?;
+    if seal.name != *name {
         return damaged(format!("it is the object of \"{}\"", seal.name));
     }
     let mut payload = Hashed { inner: rest.as_slice().chain(object), sha: Sha256::new(), len: 0 };
@@ -102,18 +113,23 @@ pub fn decode(
     if !mac_fits(&key, &header)? {
         return damaged("its header is not what was written (the MAC differs)".to_owned());
     }
-    let decoded = decode_payload(name, checks, &key, &mut payload, output)?;
+    let (proved, trailer) = decode_payload(&key, &mut payload, prove)?;
     payload.check(&seal)?;
-    check_against(&seal, &decoded)?;
+    if (seal.size, seal.system_id) != (trailer.size, trailer.system_id) {
+        // What everybody can read must be what only the identity shows.
+        return damaged(
+            "its content is not what its public stanza says (size or cluster differs)".to_owned(),
+        );
+    }
     let recipient = identity.recipient();
     let tag = seal.recipients.iter().find(|one| one.id == recipient.id()).map(|one| one.tag);
-    if tag != Some(recipient.tag(&decoded.sha256, name)) {
+    if tag != Some(recipient.tag(&trailer.sha256, name)) {
         return damaged("its content is not what its public stanza says (the tag differs)".to_owned());
     }
-    Ok(Content::Open(decoded, Some(seal)))
+    Ok(Content::Open(proved, Some(seal)))
 }
 
-/// Reads and proves an object that this process has sealed itself.
+/// Reads and proves a WAL file that this process has sealed itself.
 pub fn decode_with(
     key: &FileKey,
     name: WalName,
@@ -122,7 +138,9 @@ pub fn decode_with(
     output: Output<'_>,
 ) -> Result<Decoded, DecodeError> {
     let (_, rest) = read_header(object)?;
-    decode_payload(name, checks, key, &mut rest.as_slice().chain(object), output)
+    let payload = &mut rest.as_slice().chain(object);
+    let decoded = decode_payload(key, payload, |content| decode_wal(name, checks, content, output));
+    decoded.map(|(decoded, _)| decoded)
 }
 
 /// What an object says of itself, by its first [`MAX_HEADER`](super::MAX_HEADER) bytes and its length; and
@@ -153,35 +171,30 @@ fn read_header(object: &mut dyn Read) -> Result<(Header, Vec<u8>), DecodeError> 
     Ok((header, bytes))
 }
 
-fn decode_payload(
-    name: WalName,
-    checks: Checks,
+fn decode_payload<T>(
     key: &FileKey,
     payload: &mut dyn Read,
-    output: Output<'_>,
-) -> Result<Decoded, DecodeError> {
+    prove: impl FnOnce(&mut dyn Read) -> Result<T, DecodeError>,
+) -> Result<T, DecodeError> {
     let mut content = Decryptor::new(key, payload);
-    let decoded = codec::decode(name, checks, &mut content, output);
-    if let Some(reason) = content.damage() {
-        return damaged(reason.to_owned());
-    }
-    match decoded? {
-        Decoded { trailer: None, .. } => {
-            damaged("what it encrypts has no trailer of this archive".to_owned())
-        }
-        decoded => Ok(decoded),
+    let proved = prove(&mut content);
+    match content.damage() {
+        Some(reason) => damaged(reason.to_owned()),
+        None => proved,
     }
 }
 
-/// What everybody can read must be what only the identity shows.
-fn check_against(seal: &Seal, decoded: &Decoded) -> Result<(), DecodeError> {
-    let inside = decoded.trailer.as_ref().and_then(|trailer| trailer.system_id);
-    if (seal.size, seal.system_id) != (decoded.size, inside) {
-        return damaged(
-            "its content is not what its public stanza says (size or cluster differs)".to_owned(),
-        );
+fn decode_wal(
+    name: WalName,
+    checks: Checks,
+    content: &mut dyn Read,
+    output: Output<'_>,
+) -> Result<(Decoded, Trailer), DecodeError> {
+    let decoded = codec::decode(name, checks, content, output)?;
+    match decoded.trailer.clone() {
+        Some(trailer) => Ok((decoded, trailer)),
+        None => damaged("what it encrypts has no trailer of this archive".to_owned()),
     }
-    Ok(())
 }
 
 fn mac_key(key: &FileKey) -> Result<crypto::Key, crypto::Refused> {
@@ -207,7 +220,7 @@ impl<T> Hashed<T> {
     }
 
     /// Whether it was the payload of which the seal speaks.
-    fn check(self, seal: &Seal) -> Result<(), DecodeError> {
+    fn check<N>(self, seal: &Seal<N>) -> Result<(), DecodeError> {
         if self.len != seal.payload {
             return damaged(format!(
                 "it has {} bytes behind its header, which says {}",
