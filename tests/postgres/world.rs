@@ -14,6 +14,10 @@ use tempfile::TempDir;
 /// How long anything may take before the test gives up. Never asserted as a speed.
 pub const PATIENCE: Duration = Duration::from_secs(300);
 
+/// Where it is set, the directory of the server programs: those of another major than the newest one that
+/// is installed, whose clients are used all the same (`scripts/majors.sh`).
+const SERVER: &str = "WAL_ARCHIVE_TEST_POSTGRES";
+
 /// The account that servers and clients run as, where the tests themselves run as root.
 #[derive(Clone, Copy)]
 pub struct Account {
@@ -24,17 +28,19 @@ pub struct Account {
 /// Everything of one test lives below its directory and goes away with it.
 pub struct World {
     root: TempDir,
-    postgres: PathBuf,
+    /// Where programs of PostgreSQL are looked for, in this order.
+    postgres: Vec<PathBuf>,
     account: Option<Account>,
 }
 
 impl World {
     /// `None` where there is no PostgreSQL; the reason has been said.
     pub fn open() -> Option<Self> {
-        let Some(postgres) = newest_postgres() else {
+        let Some(newest) = newest_postgres() else {
             skip("no PostgreSQL server programs below /usr/lib/postgresql");
             return None;
         };
+        let postgres = env::var_os(SERVER).map(PathBuf::from).into_iter().chain([newest]).collect();
         let account = running_as_root().then(postgres_account);
         // Short, because the path of a socket ends after 107 bytes.
         let root = tempfile::Builder::new().prefix("wa").tempdir_in("/tmp").expect("a scratch directory");
@@ -63,6 +69,13 @@ impl World {
             return None;
         }
         World::open()
+    }
+
+    /// The server's major version.
+    pub fn major(&self) -> u32 {
+        let version = run(self.command("postgres").arg("--version"));
+        let major = version.rsplit(' ').find_map(|word| word.split('.').next()?.trim().parse().ok());
+        major.expect("a version")
     }
 
     pub fn root(&self) -> &Path {
@@ -124,8 +137,8 @@ impl World {
 
     /// A program of PostgreSQL, or any other one, run as PostgreSQL's user in the scratch directory.
     pub fn command(&self, program: &str) -> Command {
-        let of_postgres = self.postgres.join(program);
-        let mut command = Command::new(if of_postgres.exists() { of_postgres } else { program.into() });
+        let of_postgres = self.postgres.iter().map(|folder| folder.join(program)).find(|path| path.exists());
+        let mut command = Command::new(of_postgres.unwrap_or_else(|| program.into()));
         command.env_clear().env("PATH", env::var_os("PATH").unwrap_or_default());
         command.env("HOME", self.root()).env("LC_ALL", "C").current_dir(self.root());
         if let Some(Account { user, group }) = self.account {
