@@ -330,6 +330,80 @@ fn a_backup_follows_the_promotions_that_came_after_it() {
 }
 
 #[test]
+fn every_target_is_reached_along_two_promotions_with_two_tablespaces_elsewhere() {
+    let Some(world) = World::open() else { return };
+    let archive = Archive::new(&world, "archive");
+    let mut primary = Server::archiving(&world, "primary", &archive);
+    let places = ["fast", "slow"].map(|name| world.make_directory(name));
+    for place in &places {
+        let name = place.file_name().unwrap().to_str().unwrap();
+        primary.psql(&format!("create tablespace {name} location '{}'", place.display()));
+    }
+    primary.create_ledger();
+    primary.psql("alter table ledger set tablespace fast");
+    primary.psql("create table other(x int) tablespace slow");
+    primary.psql("insert into other select generate_series(1, 1000)");
+    primary.write(1);
+    assert_done(&take_backup(&world, &primary, &[&archive], &[]));
+    primary.write(2);
+    primary.psql("select pg_create_restore_point('on the first')");
+    primary.write(3);
+    primary.archive_segment();
+    primary.destroy();
+    // Each with its tablespaces below a directory of its own.
+    let restored = |name: &str, args: &[&str]| {
+        let new = |place: &PathBuf| world.path(&format!("{name}-{}", place.file_name().unwrap().display()));
+        let mapped = places.each_ref().map(|place| format!("{}={}", place.display(), new(place).display()));
+        let mapped = mapped.each_ref().map(|one| ["--tablespace", one.as_str()]).concat();
+        assert_done(&restore_into(&world, &[&archive], name, &[args, &mapped].concat()));
+        assert_verified(&world, name, &["-i", "tablespace_map"]);
+        let server = started(&world, name);
+        assert_eq!(server.psql("select count(*) from other"), "1000");
+        let there = "select count(*) from pg_tablespace where pg_tablespace_location(oid) like";
+        let of_its_own = server.psql(&format!("{there} '{}-%'", world.path(name).display()));
+        assert_eq!(of_its_own, "2", "{}", server.story());
+        server
+    };
+    let mut second = restored("second", &["--keep-archiving"]);
+    assert_eq!((second.ledger(), second.timeline()), (lines_of(1..=3), 2));
+    second.write(4);
+    let address = second.psql("select pg_current_wal_insert_lsn()");
+    second.write(5);
+    second.archive_segment();
+    second.wait_archived();
+    second.destroy();
+    let mut third = restored("third", &["--keep-archiving"]);
+    third.write(6);
+    let xid = third.psql(
+        "with x as (insert into ledger select 7, line, '' from generate_series(1, 500) line returning 1) \
+         select pg_current_xact_id() from x limit 1",
+    );
+    third.psql("select pg_sleep(0.02)");
+    let moment =
+        third.psql("select to_char(clock_timestamp() at time zone 'utc', 'YYYY-MM-DD HH24:MI:SS.US+00')");
+    third.psql("select pg_sleep(0.02)");
+    third.write(8);
+    third.archive_segment();
+    third.wait_archived();
+    third.destroy();
+    for (name, args, batches) in [
+        ("immediate", &["--immediate"][..], 1),
+        ("name", &["--target-name", "on the first"], 2),
+        ("lsn", &["--target-lsn", &address], 4),
+        ("xid-without", &["--target-xid", &xid, "--target-exclusive"], 6),
+        ("xid", &["--target-xid", &xid], 7),
+        ("time", &["--target-time", &moment], 7),
+        ("older", &["--target-timeline", "2"], 5),
+        ("end", &[], 8),
+    ] {
+        let server = restored(name, &[args, &["--target-action", "promote"]].concat());
+        assert_eq!(server.ledger(), lines_of(1..=batches), "{name}\n{}", server.story());
+        run(server.client("pg_amcheck").args(["-d", "postgres", "--install-missing"]));
+        server.destroy();
+    }
+}
+
+#[test]
 fn a_backup_of_a_standby_is_restored_without_becoming_one() {
     let Some(world) = World::open() else { return };
     let archive = Archive::new(&world, "archive");
