@@ -12,6 +12,7 @@
 //! | [`damage`] | flipped bits, another cluster's archive, a wrong option |
 //! | [`outage`] | the archive gone, unmounted, or full |
 //! | [`backup`] | base backups taken, restored and refused; stock tools on them |
+//! | [`backup_encrypted`], [`backup_kills`] | the same into encrypted archives; killed at random moments |
 //! | [`bucket`] | a bucket as the archive, alone and beside a directory |
 //! | [`verify`] | `wal-archive list` and `verify` against what was done to the archive, and against `pg_waldump` |
 //! | [`check`] | `wal-archive check` on a server that is well and on one that is not |
@@ -39,6 +40,7 @@ mod world;
 mod absent;
 mod backup;
 mod backup_encrypted;
+mod backup_kills;
 mod bucket;
 mod check;
 mod clusters;
