@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Archives a real PostgreSQL into a local directory, destroys it, and recovers it: to a point in
-# time, and to the end. Installs what is missing, ends by itself, leaves nothing behind.
+# Archives a real PostgreSQL into a local directory, base backup included, destroys it, and recovers it: to a
+# point in time, and to the end. Installs what is missing, ends by itself, leaves nothing behind.
 #
 #   scripts/demo.sh             a plain archive
 #   scripts/demo.sh --encrypt   an encrypted one; the server that archives holds a public key only
@@ -38,7 +38,6 @@ bin=${postgres%/*}
 # PostgreSQL refuses to run as root; its own user needs a place it can reach, programs included.
 scratch=$(mktemp -d "${TMPDIR:-/tmp}/wal-demo.XXXXXX")
 data="$scratch/data"
-backup="$scratch/backup"
 archive="$scratch/archive"
 
 as_postgres=()
@@ -90,7 +89,6 @@ if $encrypt; then
     printf '[encryption]\nidentity_file = "%s"\n' "$scratch/identity" >>"$scratch/restore.toml"
 fi
 archive_command="$scratch/bin/wal-push --config $scratch/wal-archive.toml %p"
-restore_command="$scratch/bin/wal-fetch --config $scratch/restore.toml %f %p"
 
 # --- helpers --------------------------------------------------------------------------------------
 
@@ -116,10 +114,9 @@ until_true() { # SECONDS QUERY
     done
 }
 
-recover() { # DIRECTORY [SETTING]
-    pg cp -a "$backup" "$1"
-    printf '%s\n' "archive_mode = off" "restore_command = '$restore_command'" "${@:2}" >>"$1/postgresql.conf"
-    pg touch "$1/recovery.signal"
+recover() { # DIRECTORY [OPTION]
+    pg "$scratch/bin/wal-archive" restore --config "$scratch/restore.toml" "$1" "${@:2}" >"$scratch/restore.log" 2>&1 ||
+        die "nothing was restored: $(cat "$scratch/restore.log")"
     start "$1"
     until_true 120 'select not pg_is_in_recovery()'
 }
@@ -145,9 +142,10 @@ pg pgbench -h "$scratch" -U postgres -i -q -s 5 postgres >/dev/null 2>&1 || die 
 load 2000
 note "$(count) rows in pgbench_history"
 
-say "taking a base backup, without any WAL: that comes from the archive"
-pg pg_basebackup -h "$scratch" -U postgres -D "$backup" -c fast -X none >"$scratch/basebackup.log" 2>&1 ||
-    die "pg_basebackup failed: $(cat "$scratch/basebackup.log")"
+say "taking a base backup into the archive"
+note "wal-archive backup"
+pg "$scratch/bin/wal-archive" backup --config "$scratch/wal-archive.toml" --checkpoint fast --label demo \
+    --connection "host=$scratch user=postgres dbname=postgres" || die "no backup was taken"
 
 say "writing more"
 load 2000
@@ -170,20 +168,21 @@ pg pg_ctl stop -D "$data" -m immediate -w >/dev/null
 rm -rf "$data"
 
 say "recovering the base backup to $time"
-note "restore_command = 'wal-fetch %f %p'"
-recover "$scratch/to-a-time" "recovery_target_time = '$time'" "recovery_target_action = 'promote'"
+note "wal-archive restore DIRECTORY --target-time '$time' --target-action promote"
+recover "$scratch/to-a-time" --target-time "$time" --target-action promote
 found_at_time=$(count)
 pg pg_ctl stop -D "$scratch/to-a-time" -m fast -w >/dev/null
 note "$found_at_time rows"
 
 say "recovering the same base backup to the end of the archive"
+note "wal-archive restore DIRECTORY"
 recover "$scratch/to-the-end"
 found_at_end=$(count)
 pg pg_ctl stop -D "$scratch/to-the-end" -m fast -w >/dev/null
 note "$found_at_end rows"
 
 say "the archive"
-(cd "$archive" && ls -l . wal_005)
+(cd "$archive" && ls -l . wal_005 backups/*)
 object="$archive/wal_005/$last.zst"
 say "one object, read with stock tools"
 if $encrypt; then
