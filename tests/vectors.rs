@@ -1,12 +1,18 @@
-//! Byte vectors: real WAL of PostgreSQL 13 to 18, and objects that must be read or refused for
-//! ever. `vectors/make.py` says how they were made, without this project's code.
+//! Byte vectors: real WAL of PostgreSQL 13 to 18, objects and base backups that must be read or refused for
+//! ever. `vectors/make.py` and `vectors/backups.py` say how they were made, without this project's code.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test")]
 
 use std::fs;
 use std::io::{Cursor, Read};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use wal_archive::archive::backups;
+use wal_archive::object::age::{Identities, Keyring};
 use wal_archive::object::{Checks, DecodeError, Decoded, Sha256Sum, Trailer, decode, encode};
+use wal_archive::storage::s3::S3Settings;
+use wal_archive::storage::{Destination, Location};
+use wal_archive::verify::{Count, verify_backups};
 use wal_archive::wal::{BackupHistory, FirstPage, SystemId, TimelineHistory, WalName};
 
 fn vectors() -> PathBuf {
@@ -193,4 +199,29 @@ fn flipped_bits_and_cuts_all_over_a_segment_are_damage_or_harmless() {
         assert_damaged_or_the_same(name, &bytes, &good[..len], &format!("cut to {len}"));
     }
     assert!(decoded(name, &good[..good.len() - 256]).is_ok(), "without its trailer it is a plain zstd file");
+}
+
+#[test]
+fn base_backups_are_read_and_their_records_written_byte_for_byte() {
+    let text = fs::read_to_string(vectors().join("age/identity")).unwrap();
+    let keys = Keyring { identities: Identities::parse(&text).unwrap(), ..Keyring::default() };
+    let nobody = Keyring::default();
+    for (kind, keys, shut) in [("plain", None, 0), ("sealed", Some(keys), 0), ("sealed", Some(nobody), 4)] {
+        let root = vectors().join("backups").join(kind);
+        let place = Destination {
+            location: Location::Directory(root.clone()),
+            s3: S3Settings::default(),
+            keys: keys.map(Arc::new),
+        };
+        let storage = place.open();
+        let held = backups::all(storage.as_ref()).unwrap();
+        let [one] = held.as_slice() else { panic!("{held:?}") };
+        let record = one.record().unwrap();
+        let folder = root.join(record.id.folder());
+        assert_eq!(record.write(), fs::read(folder.join("backup.json")).unwrap());
+        let mut count = Count::default();
+        let found = verify_backups(&[storage], &[], &mut count, &mut |_| {});
+        assert!(found.is_empty(), "{found:?}");
+        assert_eq!((count.objects, count.shut), (4, shut), "{kind}");
+    }
 }
