@@ -8,6 +8,7 @@
 //! and the quarantine stay.
 
 pub mod backups;
+pub mod directories;
 pub mod own;
 pub mod plan;
 mod record;
@@ -17,7 +18,7 @@ use crate::archive::quarantine;
 use crate::failure::Failure;
 use crate::object::{Key, Stored};
 use crate::storage::{DeletionFailed, Result, Shared, Storage};
-use crate::wal::{BackupHistory, Branch, SegmentName, Timeline, WalName};
+use crate::wal::{BackupHistory, Branch, SegmentName, SystemId, Timeline, WalName};
 use backups::Backup;
 use plan::{Facts, History, Line, Plan, Why};
 use std::collections::BTreeMap;
@@ -25,6 +26,8 @@ use std::time::SystemTime;
 
 /// What all destinations hold together, and what their backup history files say.
 pub struct Archive {
+    /// Whose it is, where that is known.
+    pub system_id: Option<SystemId>,
     pub facts: Facts,
     pub histories: BTreeMap<WalName, Content<BackupHistory>>,
     /// Objects of WAL files in encodings that are not read; they stay.
@@ -49,7 +52,8 @@ pub fn look(destinations: &[Shared]) -> std::result::Result<Archive, Failure> {
             .hint("\"wal-archive verify\" says what is wrong there")
     })?;
     let facts = Facts { size, timelines: BTreeMap::new() };
-    let mut archive = Archive { facts, histories: BTreeMap::new(), unread: 0 };
+    let system_id = first.system_id;
+    let mut archive = Archive { system_id, facts, histories: BTreeMap::new(), unread: 0 };
     inventories.into_iter().for_each(|inventory| archive.add(inventory));
     Ok(archive)
 }

@@ -6,6 +6,7 @@ use super::answer::{VERSION, json_flag, show, show_json};
 use super::patience;
 use super::table::{counted, time};
 use crate::expire::backups::{Backup, list};
+use crate::expire::directories::directories;
 use crate::expire::own::{self, DoomedBackup};
 use crate::expire::plan::{Before, Fate, Plan, Rules, Why, plan};
 use crate::expire::{Archive, Doomed, apply, doomed, look};
@@ -35,6 +36,15 @@ pub(super) fn command() -> Command {
         .arg(
             one("backups", "FILE", "Backups by a list: START_LSN TIMELINE FINISHED [STOP_LSN]")
                 .value_parser(clap::value_parser!(PathBuf)),
+        )
+        .arg(
+            one(
+                "backup-dir",
+                "GLOB",
+                "Backups in directories, by their backup_manifest (quote it); repeatable",
+            )
+            .value_parser(clap::value_parser!(PathBuf))
+            .action(ArgAction::Append),
         )
         .arg(
             one("keep-backups", "N", "Of these keep the newest N that are complete")
@@ -117,7 +127,7 @@ fn rules(matches: &ArgMatches) -> Result<Rules, Failure> {
     })
 }
 
-/// By label, by the list, or both.
+/// By label, by the list, by directory, or each of them.
 fn named(matches: &ArgMatches, archive: &Archive) -> Result<Vec<Backup>, Failure> {
     let mut named = Vec::new();
     if let Some(path) = matches.get_one::<PathBuf>("backups") {
@@ -132,6 +142,9 @@ fn named(matches: &ArgMatches, archive: &Archive) -> Result<Vec<Backup>, Failure
     let patterns: Vec<_> = matches.get_many::<String>("label").unwrap_or_default().cloned().collect();
     if !patterns.is_empty() {
         named.extend(archive.labelled(&patterns)?);
+    }
+    for pattern in matches.get_many::<PathBuf>("backup-dir").unwrap_or_default() {
+        named.extend(directories(pattern, archive.system_id)?);
     }
     Ok(named)
 }
