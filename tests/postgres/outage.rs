@@ -3,9 +3,10 @@
 //! Where an outage begins at one segment, prefetch is off: what it brought before would be used.
 
 use crate::archive::Archive;
+use crate::backup::{assert_done, backups, restore_into, started, take_backup};
 use crate::recorded::Recorded;
 use crate::server::{Server, lines_of, touch};
-use crate::world::{World, run, wait_for};
+use crate::world::{World, run, told, wait_for};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -222,6 +223,37 @@ fn a_full_disk_stops_archiving_cleanly_and_room_on_it_lets_archiving_go_on() {
     primary.wait_archived();
     assert!(archive.names().len() >= 13);
     archive.assert_sound(1);
+}
+
+#[test]
+fn a_full_disk_leaves_no_backup_that_counts_and_no_directory_that_starts() {
+    let Some(world) = World::open_with_mounts() else { return };
+    let (full, other) = (Archive::new(&world, "full"), Archive::new(&world, "other"));
+    let _mount = Mount::tmpfs(full.root(), "2m", &world);
+    let push = format!("{} %p", full.push(&format!("--archive {}", other.root().display())));
+    let mut primary = Server::archiving_by(&world, "primary", &[&full, &other], push);
+    primary.create_ledger();
+    primary.write(1);
+    for (archives, code) in [(&[&full, &other][..], 1), (&[&full], 2)] {
+        let output = take_backup(&world, &primary, archives, &[]);
+        let text = told(&Command::new("backup"), &output);
+        assert!(output.status.code() == Some(code) && text.contains("No space left on device"), "{text}");
+    }
+    assert!(backups(&full).iter().all(|folder| !folder.join("backup.json").exists()));
+    primary.archive_segment();
+    primary.wait_archived();
+    primary.destroy();
+
+    let small = Mount::tmpfs(&world.make_directory("small"), "8m", &world);
+    let output = restore_into(&world, &[&other], "small/data", &[]);
+    let text = told(&Command::new("restore"), &output);
+    assert!(output.status.code() == Some(2) && text.contains("No space left on device"), "{text}");
+    let made = world.path("small/data");
+    assert!(made.join("wal-archive.restoring").exists() && !made.join("global/pg_control").exists());
+    small.resize("256m");
+    assert_done(&restore_into(&world, &[&other], "small/data", &["--force"]));
+    let server = started(&world, "small/data");
+    assert_eq!(server.ledger(), lines_of([1]));
 }
 
 /// A segment full of what no codec makes smaller.
