@@ -109,6 +109,11 @@ impl Archive {
         self.sources.get(&id).map_or(&[], Vec::as_slice)
     }
 
+    /// Why a destination could not be asked, whose WAL may lead further.
+    pub fn unasked(&self) -> Option<&str> {
+        self.unasked.as_ref().map(|failure| failure.message.as_str())
+    }
+
     /// A refusal, which is none where somebody who was not asked might have what is missing.
     pub fn undecided(&self, failure: Failure<Cause>) -> Failure<Cause> {
         match (failure.kind, &self.unasked) {

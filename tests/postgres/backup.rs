@@ -598,6 +598,17 @@ fn one_destination_that_fails_does_not_keep_the_other_from_its_backup() {
     assert_refused(&take_backup(&world, &primary, &[&first, &second], &[]), "cannot open the archive's root");
     primary.archive_segment();
     primary.destroy();
+    // The one that is left has all that is asked for, and nobody knows whether the other one has more.
+    let both = restore_into(&world, &[&first, &second], "of-one-of-two", &[]);
+    assert_done(&both);
+    let text = told(&Command::new("restore"), &both);
+    assert!(text.contains("what only this destination holds is not recovered"), "{text}");
+    let lost = restore_into(&world, &[&first, &second], "lost", &["--target-lsn", "FFFF/0"]);
+    assert_eq!(lost.status.code(), Some(2), "{}", told(&Command::new("restore"), &lost));
+    assert_refused(
+        &restore_into(&world, &[&first], "lost", &["--target-lsn", "FFFF/0"]),
+        "cannot be reached",
+    );
     assert_done(&restore_into(&world, &[&first], "restored", &[]));
     let server = started(&world, "restored");
     assert_eq!(server.ledger(), lines_of([1]));

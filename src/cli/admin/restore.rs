@@ -173,7 +173,8 @@ fn restored(
         progress: &|done, total| progress.set(done, total, done),
     })?;
     drop(progress);
-    Ok(Told { choice, recovery, directory })
+    let unasked = archive.unasked().map(ToOwned::to_owned);
+    Ok(Told { choice, recovery, directory, unasked })
 }
 
 /// The wal-fetch beside this program.
@@ -193,6 +194,8 @@ struct Told {
     choice: Choice,
     recovery: Recovery,
     directory: PathBuf,
+    /// Why a destination could not be asked.
+    unasked: Option<String>,
 }
 
 impl Told {
@@ -211,7 +214,10 @@ impl Told {
         let version = self.choice.record.server_version / 10_000;
         let debian = format!("/usr/lib/postgresql/{version}/bin/pg_ctl");
         let program = if Path::new(&debian).is_file() { debian.as_str() } else { "pg_ctl" };
-        format!("{program} -D {} start", self.directory.display())
+        let directory = self.directory.display().to_string();
+        let plain = directory.chars().all(|c| c.is_ascii_alphanumeric() || "/._-".contains(c));
+        let word = if plain { directory } else { format!("'{}'", directory.replace('\'', "'\\''")) };
+        format!("{program} -D {word} start")
     }
 
     fn text(&self) -> String {
@@ -223,6 +229,9 @@ impl Told {
             self.target(),
             self.start()
         );
+        if let Some(why) = &self.unasked {
+            text += &format!("note      what only this destination holds is not recovered: {why}\n");
+        }
         for path in &record.outside {
             text += &format!(
                 "note      \"{path}\" was not in the data directory: the server needs it, or one like it\n"
@@ -249,6 +258,7 @@ impl Told {
             "target": self.target(),
             "start": self.start(),
             "outside": self.choice.record.outside,
+            "not_asked": self.unasked,
             "left_behind": self.recovery.left_behind(&self.choice.record),
         })
     }
