@@ -324,11 +324,15 @@ struct Copies {
 }
 
 impl Copies {
-    /// Leaves what is read in such an archive.
+    /// Leaves what is read in such an archive; of the rest it does not matter what is wrong with it.
     fn leave(&mut self, encryption: Encryption) {
-        self.good.take_if(|good| {
-            Stored::of(&good.key).encoding().is_some_and(|encoding| !encoding.is_read(encryption))
-        });
+        let is_read =
+            |key: &Key| Stored::of(key).encoding().is_none_or(|encoding| encoding.is_read(encryption));
+        self.good.take_if(|good| !is_read(&good.key));
+        if !self.tried.iter().all(is_read) {
+            self.faults.clear();
+            self.tried.retain(is_read);
+        }
     }
 }
 

@@ -296,6 +296,11 @@ fn a_plain_object_in_an_encrypted_archive_is_given_to_nobody_and_is_not_absent()
                 .fails(220, &["not encrypted, and the archive is", &key, "HINT", "quarantine"]);
         }
     }
+    // Not even what is wrong with it is said.
+    let stray = vault.sandbox.archive().join(format!("wal_005/{TWO}.zst"));
+    flip(&stray, 1000);
+    vault.fetch("plain", TWO).fails(220, &["is encrypted", "no identity", "HINT"]);
+    flip(&stray, 1000);
     vault.sandbox.nothing_fetched();
     // Nor where a partial segment may stand in.
     let mut fetch = vault.program("restore", "wal-fetch");
