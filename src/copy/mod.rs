@@ -14,6 +14,7 @@
 
 mod histories;
 mod names;
+mod object;
 mod one;
 
 use crate::archive::forms::Forms;

@@ -1,14 +1,15 @@
 //! One WAL file brought into the destination: read, proved, created, or told why not.
 
 use super::names::Named;
+use super::object::Object;
 use super::{Brought, Copier};
 use crate::archive::forms::Objects;
 use crate::archive::lookup;
 use crate::archive::object::{Kept, Label, SHUT_HINT, Verdict, label};
 use crate::archive::quarantine;
 use crate::finding::{Finding, FindingKind};
-use crate::object::age::{self, Comparison, Recipient, Seal};
-use crate::object::{Decoded, EncodeError, Encryption, Key, Sha256Sum, Stored, Trailer, encode};
+use crate::object::age::{self, Recipient, Seal};
+use crate::object::{Decoded, EncodeError, Encryption, Key, Stored, Trailer, encode};
 use crate::storage::{Body, BodyWriter, Error, Kind, Result, Storage};
 use crate::wal::WalName;
 use std::io::{self, Read, Write};
@@ -18,19 +19,6 @@ use std::io::{self, Read, Write};
 pub(super) struct Done {
     pub(super) outcomes: Vec<Brought>,
     pub(super) findings: Vec<Finding>,
-}
-
-/// What is to stand at the destination.
-struct Object {
-    body: Body,
-    size: u64,
-    /// Of what it holds; `None` where that was not decrypted.
-    sha256: Option<Sha256Sum>,
-    /// What it says of itself, where it is encrypted.
-    seal: Option<Seal>,
-    /// Where the source has it, and whether it is there as it is to stand here.
-    source: Key,
-    ours: bool,
 }
 
 /// What a copy at the source holds.
@@ -46,49 +34,6 @@ struct Good {
     held: Held,
     /// What it holds, where it was kept while it was read.
     raw: Option<Body>,
-}
-
-impl Object {
-    /// The key of it where another content has its name.
-    fn variant(&self, name: WalName) -> Key {
-        match &self.seal {
-            Some(seal) => Key::variant(name, &seal.digits(), Encryption::Age),
-            None => Key::variant(name, &self.short(), Encryption::None),
-        }
-    }
-}
-
-impl Object {
-    fn short(&self) -> String {
-        self.sha256.map(|sum| sum.short()).unwrap_or_default()
-    }
-
-    /// Whether what is at the destination holds the same; `None` where nobody here can tell. `known`: the
-    /// recipients whose tags can be made.
-    fn is_same(&self, there: &Verdict, known: &[Recipient]) -> Option<bool> {
-        let by_tags = |seal: &Seal| self.seal.as_ref().map(|own| own.compare_with(seal));
-        let by_sum = |seal: &Seal| self.sha256.map(|sum| seal.compare(&sum, known));
-        let told = match there {
-            Verdict::Intact(decoded) if decoded.size != self.size => Comparison::Different,
-            Verdict::Shut(seal) if seal.size != self.size => Comparison::Different,
-            Verdict::Intact(decoded) => match (self.sha256, &self.seal) {
-                (Some(sum), _) if sum == decoded.sha256 => Comparison::Same,
-                (Some(_), _) => Comparison::Different,
-                (None, Some(own)) => own.compare(&decoded.sha256, known),
-                (None, None) => Comparison::CannotTell,
-            },
-            Verdict::Shut(seal) => match by_tags(seal) {
-                Some(told @ (Comparison::Same | Comparison::Different)) => told,
-                _ => by_sum(seal).unwrap_or(Comparison::CannotTell),
-            },
-            Verdict::Damaged(_) | Verdict::OtherCluster(_) | Verdict::Unread => Comparison::CannotTell,
-        };
-        match told {
-            Comparison::Same => Some(true),
-            Comparison::Different => Some(false),
-            Comparison::CannotTell => None,
-        }
-    }
 }
 
 impl Copier<'_> {
