@@ -230,10 +230,12 @@ fn identity(foreign: bool) -> (&'static str, Vec<u8>) {
 }
 
 #[test]
-fn in_our_own_archive_a_hit_is_one_request_and_a_miss_at_most_two_gets_and_two_lists() {
+fn in_our_own_archive_a_hit_is_one_request_beside_the_identity_and_a_miss_at_most_two_gets_and_two_lists() {
     let key = format!("wal_005/{SEGMENT}.zst");
     let noted = Noted::new(&[identity(false), (&key, ours(SEGMENT))]);
-    assert_eq!(noted.fetch(SEGMENT), (Some(Answer::Delivered), vec![format!("Get {key}")]));
+    // Without a data directory nothing remembers that the archive is not encrypted.
+    let asked = vec![format!("Get {key}"), "Get archive.json".to_owned()];
+    assert_eq!(noted.fetch(SEGMENT), (Some(Answer::Delivered), asked));
     let next = "00000001000000000000001C";
     let (answer, requests) = noted.fetch(next);
     assert_eq!(answer, Some(Answer::Absent));
@@ -246,10 +248,12 @@ fn in_our_own_archive_a_hit_is_one_request_and_a_miss_at_most_two_gets_and_two_l
 }
 
 #[test]
-fn in_a_foreign_archive_our_own_object_is_one_request_and_another_tools_a_few() {
+fn in_a_foreign_archive_our_own_object_is_one_request_beside_the_identity_and_another_tools_a_few() {
     let key = format!("wal_005/{SEGMENT}.zst");
     let noted = Noted::new(&[identity(true), (&key, ours(SEGMENT))]);
-    assert_eq!(noted.fetch(SEGMENT), (Some(Answer::Delivered), vec![format!("Get {key}")]));
+    // Without a data directory nothing remembers that the archive is not encrypted.
+    let asked = vec![format!("Get {key}"), "Get archive.json".to_owned()];
+    assert_eq!(noted.fetch(SEGMENT), (Some(Answer::Delivered), asked));
     for encoding in Encoding::PLAIN {
         for folder in ["wal_005/", ""] {
             let dot = if encoding == Encoding::Bare { "" } else { "." };
