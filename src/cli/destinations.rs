@@ -10,7 +10,10 @@ use crate::spool::{Post, Spool};
 use crate::storage::attended::Attended;
 use crate::storage::{Destination, Location, Shared};
 use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
+
+/// How long a request may take to end that nobody waits for any more.
+const ENDING: Duration = Duration::from_millis(100);
 
 /// All of them, in the order in which they are configured.
 pub(super) struct Destinations(Vec<Opened>);
@@ -69,6 +72,7 @@ impl Destinations {
     /// request is still on its way, this process shows that it may hang there. Where it does not, it
     /// ends now, and with it what it shows.
     pub(super) fn settle(&self, spool: Option<&Spool>, now: SystemTime) {
+        self.let_requests_end();
         for Opened { storage, post, .. } in self.0.iter().filter(|opened| opened.storage.was_late()) {
             if let Some(Err(error)) = spool.map(|spool| spool.remember_sick(post.address(), now)) {
                 log::debug!("cannot remember a destination that does not answer: {error}");
@@ -78,6 +82,15 @@ impl Destinations {
             {
                 log::debug!("cannot show that this process may hang: {error}");
             }
+        }
+    }
+
+    /// A request that nobody waits for any more ends by itself in a moment. What has not ended after
+    /// that, hangs.
+    fn let_requests_end(&self) {
+        let at = Instant::now() + ENDING;
+        while self.0.iter().any(|opened| opened.storage.is_busy()) && Instant::now() < at {
+            std::thread::sleep(Duration::from_millis(1));
         }
     }
 }

@@ -234,10 +234,14 @@ fn pump(inner: &dyn Storage, key: &Key, range: Range, hand_over: &dyn Fn(Part) -
             Ok(_) => Part::Bytes(bytes),
             Err(error) => Part::Failed(error),
         };
-        let last = !matches!(piece, Part::Bytes(_));
-        // Nobody listens any more, or there is nothing more to say.
-        if !hand_over(piece) || last {
+        if !matches!(piece, Part::Bytes(_)) {
+            // First, so that whoever learns of the end finds the request ended.
+            drop(body);
+            hand_over(piece);
             return;
+        }
+        if !hand_over(piece) {
+            return; // nobody listens any more
         }
     }
 }
@@ -298,6 +302,7 @@ impl Layer for Deadline {
 
 #[cfg(test)]
 mod tests {
+    use super::super::attended::Attended;
     use super::super::faulty::{Fault, Faulty, Request};
     use super::super::memory::Memory;
     use super::*;
@@ -305,6 +310,18 @@ mod tests {
 
     fn key(text: &str) -> Key {
         Key::parse(text).unwrap()
+    }
+
+    #[test]
+    fn whoever_has_read_a_body_to_its_end_finds_the_request_ended() {
+        let attended = Arc::new(Attended::new(Arc::new(Memory::default()), Box::new(|| None)));
+        attended.create(&Key::identity(), &Body::from(vec![1; 3 * BLOCK])).unwrap();
+        let storage = Deadline::each(attended.clone(), Duration::from_secs(600));
+        for _ in 0..1000 {
+            let object = storage.get(&Key::identity(), Range::Whole).unwrap_or_else(|error| panic!("{error}"));
+            io::copy(&mut { object.body }, &mut io::sink()).unwrap();
+            assert!(!attended.is_busy());
+        }
     }
 
     #[test]
