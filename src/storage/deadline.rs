@@ -318,7 +318,8 @@ mod tests {
         attended.create(&Key::identity(), &Body::from(vec![1; 3 * BLOCK])).unwrap();
         let storage = Deadline::each(attended.clone(), Duration::from_secs(600));
         for _ in 0..1000 {
-            let object = storage.get(&Key::identity(), Range::Whole).unwrap_or_else(|error| panic!("{error}"));
+            let object =
+                storage.get(&Key::identity(), Range::Whole).unwrap_or_else(|error| panic!("{error}"));
             io::copy(&mut { object.body }, &mut io::sink()).unwrap();
             assert!(!attended.is_busy());
         }

@@ -3,6 +3,7 @@
 
 use std::env;
 use std::fs;
+use std::io::Write;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -56,8 +57,7 @@ impl World {
         for program in programs {
             // Cargo's directory may be closed to PostgreSQL's user.
             let copy = world.path("bin").join(Path::new(program).file_name().unwrap());
-            fs::copy(program, &copy).expect("a copy of the program");
-            fs::set_permissions(&copy, fs::Permissions::from_mode(0o755)).unwrap();
+            install(Path::new(program), &copy);
         }
         Some(world)
     }
@@ -106,8 +106,9 @@ impl World {
     /// An executable shell script.
     pub fn script(&self, name: &str, body: &str) -> PathBuf {
         let path = self.path("bin").join(name);
-        fs::write(&path, format!("#!/bin/sh\n{body}\n")).unwrap();
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        let mut text = tempfile::NamedTempFile::new().unwrap();
+        write!(text, "#!/bin/sh\n{body}\n").unwrap();
+        install(text.path(), &path);
         path
     }
 
@@ -157,6 +158,12 @@ impl World {
             }
         }
     }
+}
+
+/// An executable copy, written by another process. What this one has open for writing, a child begun in
+/// that moment by another thread has open too, and until it executes the file cannot be ("text file busy").
+fn install(from: &Path, to: &Path) {
+    run(Command::new("install").args(["-m", "755"]).args([from, to]));
 }
 
 /// Runs to the end; the standard output on success, all there is to know in the panic otherwise.
