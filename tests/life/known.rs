@@ -3,7 +3,7 @@
 use crate::destination::Outage;
 use crate::destination::Sort::{self, Bucket, Careless, Directory};
 use crate::lives::{Broken, kind, live, replay, shrink};
-use crate::step::Snapshot::{Nothing, Torn};
+use crate::step::Snapshot::{Nothing, Torn, Whole};
 use crate::step::Step::{self, *};
 use crate::step::{Archiving::*, Life, Programs, Target};
 use std::collections::BTreeMap;
@@ -420,6 +420,45 @@ fn check_misses_what_a_restored_server_archived_into_an_emptied_folder() {
         Archive { server: 'B', files: 4, look_ahead: 0 },
         Fail(156, Outage::EmptyFolder),
         Check('B'),
+    ];
+    holds(Programs::Library, &[Directory], &steps);
+}
+
+#[test]
+fn what_others_removed_leaves_its_name_to_the_look_ahead_of_a_clone() {
+    let steps = [
+        Backup('A'),
+        Archive { server: 'A', files: 4, look_ahead: 4 },
+        Fill('A'),
+        Switch('A'),
+        Write('A', 1),
+        Clone { of: 'A', name: 'C', spool: false, standby: false },
+        Write('A', 1),
+        Switch('C'),
+        Switch('A'),
+        Archive { server: 'A', files: 9, look_ahead: 0 },
+        RemoveEverywhere { object: 4 },
+        RemoveEverywhere { object: 62 },
+        Archive { server: 'C', files: 1, look_ahead: 4 },
+        Restore { backup: 223, name: 'E', snapshot: Nothing, target: Target::Current, archiving: Off },
+    ];
+    holds(Programs::Library, &[Bucket], &steps);
+}
+
+#[test]
+fn a_history_that_others_removed_leaves_its_name_to_that_of_a_server_promoted_blind() {
+    let steps = [
+        Backup('A'),
+        Write('A', 2),
+        Archive { server: 'A', files: 2, look_ahead: 4 },
+        Standby { of: 'A', name: 'B', archiving: On },
+        Restore { backup: 17, name: 'C', snapshot: Whole, target: Target::Latest, archiving: On },
+        RemoveEverywhere { object: 27 },
+        Archive { server: 'C', files: 1, look_ahead: 0 },
+        Promote { server: 'B', archiving: Off, blind: true },
+        SetArchiving('B', On),
+        Switch('B'),
+        RemoveEverywhere { object: 103 },
     ];
     holds(Programs::Library, &[Directory], &steps);
 }

@@ -129,18 +129,21 @@ impl Oracle {
             if destination.sort != Sort::Directory && self.harmed.contains(&name) {
                 continue;
             }
-            let own = destination.key_of(name);
-            let variant = destination.variant_of(name, &content.sum);
-            let beside = !content.complete || matches!(name, WalName::Partial(_));
-            let holds = |key: &String| {
-                let there = destination.sum(key);
-                there.is_some_and(|(_, sum)| sum == content.sum.to_string()) && !self.is_damaged(index, key)
-            };
-            if !(holds(&own) || beside && variant.as_ref().is_some_and(holds)) {
+            if !self.holds(index, destination, name, content) {
                 return Err(format!("\"{name}\" was acknowledged, and destination {index} does not hold it"));
             }
         }
         Ok(())
+    }
+
+    /// Whether the destination holds the file intact.
+    fn holds(&self, index: usize, destination: &Destination, name: WalName, content: &Content) -> bool {
+        let beside = !content.complete || matches!(name, WalName::Partial(_));
+        let variant = destination.variant_of(name, &content.sum).filter(|_| beside);
+        [destination.key_of(name)].into_iter().chain(variant).any(|key| {
+            let there = destination.sum(&key);
+            there.is_some_and(|(_, sum)| sum == content.sum.to_string()) && !self.is_damaged(index, &key)
+        })
     }
 
     /// What some server wrote under that name, if these are its bytes.
@@ -149,7 +152,12 @@ impl Oracle {
     }
 
     /// `wal-fetch` ended with 0: these bytes, and no others.
-    pub fn delivered(&self, name: WalName, bytes: &[u8]) -> Result<Arc<Content>, Violation> {
+    pub fn delivered(
+        &self,
+        name: WalName,
+        bytes: &[u8],
+        destinations: &[Destination],
+    ) -> Result<Arc<Content>, Violation> {
         let Some(content) = self.written(name, bytes) else {
             return Err(format!("\"{name}\" was delivered with bytes that no server ever wrote"));
         };
@@ -157,8 +165,15 @@ impl Oracle {
             return Err(format!("\"{name}\" was delivered cut short"));
         }
         let acknowledged = self.acknowledged.get(&name).map(Vec::as_slice).unwrap_or_default();
+        // What others removed everywhere left its name to another server, which stores it ahead, too, and
+        // its history together with a segment.
+        let is_lost = |right: &Content| {
+            self.harmed.contains(&name)
+                && !(0..destinations.len()).any(|index| self.holds(index, &destinations[index], name, right))
+        };
         if let Some(right) = acknowledged.iter().find(|right| right.complete)
             && right.sum != content.sum
+            && !is_lost(right)
         {
             return Err(format!("\"{name}\" was acknowledged with other bytes than were delivered"));
         }

@@ -663,7 +663,7 @@ impl World {
                 {
                     return Ok(Got::File(content));
                 }
-                Got::File(self.oracle.delivered(name, &bytes)?)
+                Got::File(self.oracle.delivered(name, &bytes, &self.destinations)?)
             }
             Fetched::Absent => {
                 self.oracle.absent(name, node, &self.destinations)?;
