@@ -28,6 +28,7 @@ mod node;
 mod oracle;
 mod programs;
 mod recovery;
+#[path = "../support/rng.rs"]
 mod rng;
 mod step;
 mod world;

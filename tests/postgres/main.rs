@@ -34,6 +34,8 @@ mod archive;
 #[path = "../support/prefetchers.rs"]
 mod prefetchers;
 mod recorded;
+#[path = "../support/rng.rs"]
+mod rng;
 mod server;
 mod world;
 
@@ -58,3 +60,4 @@ mod recovery;
 mod standby;
 mod timelines;
 mod verify;
+mod windows;
