@@ -7,7 +7,7 @@ use crate::archive::identity;
 use crate::archive::inventory::{Gap, Inventory, Unreadable};
 use crate::archive::lookup;
 use crate::archive::object::stored_bytes;
-use crate::base_backup::part;
+use crate::base_backup::part::{self, Proof};
 use crate::base_backup::{BackupId, Record, Stored, id};
 use crate::object::age::Content;
 use crate::object::{DecodeError, Encryption, Identity, Key, Sha256Sum};
@@ -180,8 +180,8 @@ pub enum FetchError {
 /// Reads one object of a backup, proves it and writes what it holds.
 pub fn fetch(
     storage: &dyn Storage,
-    record: &Record,
-    object: &Stored,
+    (record, object): (&Record, &Stored),
+    proof: Proof,
     output: &mut dyn Write,
 ) -> std::result::Result<(), FetchError> {
     let damaged = |reason: String| {
@@ -196,8 +196,8 @@ pub fn fetch(
         return Err(damaged("is not what was stored: its sha256 is not that of the record".to_owned()));
     }
     let of = (&record.id, object.file.as_str());
-    let (cluster, identities) = ((record.system_id, object.size), &storage.keys().identities);
-    match part::decode(of, cluster, identities, &mut body.reader(), output) {
+    let (cluster, keys) = ((record.system_id, object.size), (&storage.keys().identities, proof));
+    match part::decode(of, cluster, keys, &mut body.reader(), output) {
         Ok(Content::Open((), _)) => Ok(()),
         Ok(Content::Shut(seal)) => Err(FetchError::Shut(format!(
             "\"{}/{key}\" cannot be decrypted: no identity here fits; written for {}",
@@ -319,17 +319,23 @@ mod tests {
         let storage = Memory::default();
         let (one, two) = (backup(&storage, ONE), backup(&storage, TWO));
         let part = &one.series[0].parts[0];
-        let mut content = Vec::new();
-        fetch(&storage, &one, part, &mut content).unwrap();
-        assert_eq!(content, b"tar");
+        let fetched = |part: &Stored| {
+            let all = [Proof::Content, Proof::Stored].map(|proof| {
+                let mut content = Vec::new();
+                fetch(&storage, (&one, part), proof, &mut content).map(|()| content)
+            });
+            assert!(all.iter().all(|one| one.is_ok() == all[0].is_ok()), "{all:?}");
+            all.into_iter().next().unwrap()
+        };
+        assert_eq!(fetched(part).unwrap(), b"tar");
         let key = one.id.key(&part.file).unwrap();
         let theirs = stored_bytes(&storage, &two.id.key(&part.file).unwrap()).unwrap().unwrap().1;
         storage.delete(&key).unwrap();
-        assert!(matches!(fetch(&storage, &one, part, &mut content), Err(FetchError::Damaged(_))));
+        assert!(matches!(fetched(part), Err(FetchError::Damaged(_))));
         storage.create(&key, &theirs).unwrap();
-        assert!(matches!(fetch(&storage, &one, part, &mut content), Err(FetchError::Damaged(_))));
+        assert!(matches!(fetched(part), Err(FetchError::Damaged(_))));
         // Even where the record were exchanged, too.
         let two_part = &two.series[0].parts[0];
-        assert!(matches!(fetch(&storage, &one, two_part, &mut content), Err(FetchError::Damaged(_))));
+        assert!(matches!(fetched(two_part), Err(FetchError::Damaged(_))));
     }
 }

@@ -53,12 +53,21 @@ pub fn encode(
     encoder.encode(name(id, stem), size, Some(system_id), source, output)
 }
 
+/// What shows that a part holds what was put into it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Proof {
+    /// The hash in its trailer.
+    Content,
+    /// The record's hash of the stored bytes, which are these: what is in them is not hashed again.
+    Stored,
+}
+
 /// Decodes and proves a part of `size` bytes, which is read to its end. Where it is encrypted and no
 /// identity fits, its stored bytes are proved.
 pub fn decode(
     (id, file): (&BackupId, &str),
     (system_id, size): (SystemId, u64),
-    identities: &Identities,
+    (identities, proof): (&Identities, Proof),
     stored: &mut dyn Read,
     output: &mut dyn Write,
 ) -> Result<Content<(), String>, DecodeError> {
@@ -66,7 +75,7 @@ pub fn decode(
     let (stem, encryption) = encryption(file).ok_or_else(unknown)?;
     let name = name(id, stem);
     let mut plain = |stored: &mut dyn Read| {
-        decode_plain(&name, (system_id, size), stored, output).map(|trailer| ((), trailer))
+        decode_plain(&name, (system_id, size), proof, stored, output).map(|trailer| ((), trailer))
     };
     match encryption {
         Encryption::None => plain(stored).map(|_| Content::Open((), None)),
@@ -82,18 +91,24 @@ pub fn decode(
 fn decode_plain(
     name: &str,
     (system_id, size): (SystemId, u64),
+    proof: Proof,
     stored: &mut dyn Read,
     output: &mut dyn Write,
 ) -> Result<Trailer<String>, DecodeError> {
     let mut source = BufReader::with_capacity(BLOCK, Watched { inner: stored, read: 0, failed: false });
-    let decoded = decode_frame(&mut source, size, output);
+    let mut sha = (proof == Proof::Content).then(Sha256::new);
+    let decoded = decode_frame(&mut source, size, &mut |piece| {
+        if let Some(sha) = &mut sha {
+            sha.update(piece);
+        }
+        output.write_all(piece)
+    });
     let frame = source.get_ref().read - source.buffer().len() as u64;
     let mut rest = Vec::new();
-    let decoded = decoded.and_then(|sha256| {
-        source.by_ref().take(Trailer::LEN as u64 + 1).read_to_end(&mut rest).map_err(DecodeError::Read)?;
-        Ok(sha256)
+    let decoded = decoded.and_then(|()| {
+        source.by_ref().take(Trailer::LEN as u64 + 1).read_to_end(&mut rest).map_err(DecodeError::Read)
     });
-    let sha256 = decoded.map_err(|error| match error {
+    decoded.map_err(|error| match error {
         // What the decompressor says of a source that cannot be read says nothing of its bytes.
         DecodeError::Damaged(reason) if source.get_ref().failed => {
             DecodeError::Read(io::Error::other(reason))
@@ -107,7 +122,9 @@ fn decode_plain(
             Err(DecodeError::Damaged(format!("it is the object of \"{}\"", trailer.name)))
         }
         () if trailer.system_id != Some(system_id) => damaged("it is of another cluster"),
-        () if (trailer.frame, trailer.size, trailer.sha256) != (frame, size, sha256) => {
+        () if (trailer.frame, trailer.size) != (frame, size)
+            || sha.is_some_and(|sha| trailer.sha256 != Sha256Sum::from(sha)) =>
+        {
             damaged("its content is not what its trailer says")
         }
         () => Ok(trailer),
@@ -117,15 +134,14 @@ fn decode_plain(
 /// Bytes that are read at once.
 const BLOCK: usize = 128 * 1024;
 
-/// Writes what one frame holds, if that is `size` bytes.
+/// Hands on what one frame holds, if that is `size` bytes.
 fn decode_frame(
     source: &mut dyn BufRead,
     size: u64,
-    output: &mut dyn Write,
-) -> Result<Sha256Sum, DecodeError> {
+    output: &mut dyn FnMut(&[u8]) -> io::Result<()>,
+) -> Result<(), DecodeError> {
     let unread = |error: io::Error| DecodeError::Damaged(format!("it cannot be decompressed: {error}"));
     let mut frame = Decoder::with_buffer(source).map_err(unread)?.single_frame();
-    let mut sha = Sha256::new();
     let mut buffer = vec![0; BLOCK];
     let mut left = size;
     loop {
@@ -135,12 +151,10 @@ fn decode_frame(
         }
         let more = || DecodeError::Damaged(format!("it holds more than {size} bytes"));
         left = left.checked_sub(read as u64).ok_or_else(more)?;
-        let piece = buffer.get(..read).unwrap_or_default();
-        sha.update(piece);
-        output.write_all(piece).map_err(DecodeError::Write)?;
+        output(buffer.get(..read).unwrap_or_default()).map_err(DecodeError::Write)?;
     }
     match left {
-        0 => Ok(Sha256Sum::from(sha)),
+        0 => Ok(()),
         left => Err(DecodeError::Damaged(format!("it holds {} bytes, not {size}", size - left))),
     }
 }
@@ -201,7 +215,8 @@ mod tests {
         mut stored: impl Read,
         out: &mut Vec<u8>,
     ) -> Result<Content<(), String>, DecodeError> {
-        decode((&id(), file), (SystemId(u64::MAX), size), identities, &mut stored, out)
+        let cluster = (SystemId(u64::MAX), size);
+        decode((&id(), file), cluster, (identities, Proof::Content), &mut stored, out)
     }
 
     fn decoded(stem: &str, size: u64, stored: &[u8]) -> Result<Vec<u8>, DecodeError> {
@@ -263,8 +278,13 @@ mod tests {
         let (first, good) = (stem(None, 1), encoded(&stem(None, 1), &b"abcdefgh".repeat(100)));
         assert!(decoded(&stem(None, 2), 800, &good).is_err());
         let of = (&id(), file(&first, PLAIN));
-        let of_another =
-            decode((of.0, &of.1), (SystemId(1), 800), &Identities::NONE, &mut &good[..], &mut io::sink());
+        let of_another = decode(
+            (of.0, &of.1),
+            (SystemId(1), 800),
+            (&Identities::NONE, Proof::Content),
+            &mut &good[..],
+            &mut io::sink(),
+        );
         assert!(
             matches!(of_another, Err(DecodeError::Damaged(reason)) if reason.contains("another cluster"))
         );

@@ -16,6 +16,7 @@ pub mod window;
 use crate::archive::backups::{self, FetchError};
 use crate::archive::object::SHUT_HINT;
 use crate::base_backup::manifest::{self, ManifestError};
+use crate::base_backup::part::Proof;
 use crate::base_backup::{Record, Series, tar};
 use crate::failure::Failure;
 use crate::storage::{Body, BodyWriter, body};
@@ -132,7 +133,7 @@ fn fetch_manifest(request: &Request<'_>) -> Result<Body> {
     from_any(request.sources, |source| {
         let mut manifest = BodyWriter::new(body::overflow_folders(None));
         let (storage, record) = (source.storage.as_ref(), &source.record);
-        backups::fetch(storage, record, &record.manifest, &mut manifest)?;
+        backups::fetch(storage, (record, &record.manifest), Proof::Stored, &mut manifest)?;
         Ok(manifest.finish())
     })
 }

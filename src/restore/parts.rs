@@ -2,6 +2,7 @@
 
 use super::{Result, Source, could_not, from_any};
 use crate::archive::backups::{self, FetchError};
+use crate::base_backup::part::Proof;
 use std::collections::VecDeque;
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::sync::{Mutex, PoisonError};
@@ -69,6 +70,6 @@ fn fetch(source: &Source, series: usize, part: usize) -> std::result::Result<Vec
         FetchError::Damaged(format!("\"{}\" holds other parts of the backup {}", storage.place(), record.id))
     })?;
     let mut content = Vec::with_capacity(usize::try_from(part.size).unwrap_or(0));
-    backups::fetch(storage, record, part, &mut content)?;
+    backups::fetch(storage, (record, part), Proof::Stored, &mut content)?;
     Ok(content)
 }

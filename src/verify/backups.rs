@@ -5,6 +5,7 @@ use super::Count;
 use crate::archive::backups::{self, FetchError, Held, State, missing_wal};
 use crate::archive::inventory::Inventory;
 use crate::base_backup::manifest::ManifestError;
+use crate::base_backup::part::Proof;
 use crate::base_backup::sums::Sums;
 use crate::base_backup::{Record, Stored, tar};
 use crate::finding::{Finding, FindingKind};
@@ -83,7 +84,7 @@ fn read(
         let mut reader = tar::Reader::default();
         for part in &series.parts {
             let mut content = Vec::with_capacity(usize::try_from(part.size).unwrap_or(0));
-            match backups::fetch(storage, record, part, &mut content) {
+            match backups::fetch(storage, (record, part), Proof::Content, &mut content) {
                 Ok(()) => {}
                 Err(FetchError::Damaged(reason)) => {
                     reasons.push(reason);
@@ -114,7 +115,7 @@ fn read(
         }
     }
     let mut manifest = Vec::new();
-    let fetched = backups::fetch(storage, record, &record.manifest, &mut manifest);
+    let fetched = backups::fetch(storage, (record, &record.manifest), Proof::Content, &mut manifest);
     if fetched.is_ok() {
         count_opened(count, &record.manifest);
     }

@@ -1,7 +1,7 @@
 //! `wal-archive window` against PostgreSQL itself: what it promises is reached at its two ends, and one
 //! microsecond beyond them nothing is, neither by `restore` nor by a server that is started all the same.
 //!
-//! As many random archives as `WAL_ARCHIVE_WINDOWS` says (`scripts/windows.sh`).
+//! As many random archives as `WAL_ARCHIVE_WINDOWS` says, by seeds from `WAL_ARCHIVE_WINDOWS_SEED`.
 
 use crate::archive::Archive;
 use crate::backup::{assert_done, assert_refused, restore_into, started, take_backup, wal_archive};
@@ -63,8 +63,8 @@ fn live(world: &World, archive: &Archive<'_>, rng: &mut Rng, name: &str) {
     take_busy_backup(world, &server, archive);
     let mut batch = 0;
     for step in 0..4 + rng.below(4) {
-        match rng.below(10) {
-            0..=5 => {
+        match rng.pick(&["write", "write", "write", "backup", "promote"]) {
+            "write" => {
                 batch += 1;
                 server.write(batch);
                 server.psql("select pg_sleep(0.02)");
@@ -72,7 +72,7 @@ fn live(world: &World, archive: &Archive<'_>, rng: &mut Rng, name: &str) {
                     server.archive_segment();
                 }
             }
-            6 | 7 => take_busy_backup(world, &server, archive),
+            "backup" => take_busy_backup(world, &server, archive),
             _ => {
                 server.archive_segment();
                 server.wait_archived();
@@ -90,7 +90,8 @@ fn live(world: &World, archive: &Archive<'_>, rng: &mut Rng, name: &str) {
     if rng.percent(60) {
         let segments = archive.segments(1 + rng.below(timeline.into()) as u32);
         if !segments.is_empty() {
-            fs::remove_file(archive.object(&rng.pick(&segments.iter().collect::<Vec<_>>()))).unwrap();
+            let lost = &segments[rng.below(segments.len() as u64) as usize];
+            fs::remove_file(archive.object(lost)).unwrap();
         }
     }
 }
