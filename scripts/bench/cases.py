@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import archivers
+import backups
 import large
 from measure import Sample, in_turn, machine_cpu, measured, process, settle
 from world import MIB, SEGMENT, Failed, Server, until
@@ -411,4 +412,4 @@ def logged(log, text):
 
 ALL = {"push": push, "fetch": fetch, "ahead": ahead, "prefetched": prefetched, "waiting": large.waiting,
        "backlog": backlog, "recovery": recovery, "s3": s3, "s3-backlog": s3_backlog, "sizes": sizes,
-       "large": large.large}
+       "large": large.large, "backup": backups.backup}

@@ -46,6 +46,9 @@ pub trait Evidence {
         time: SystemTime,
     ) -> Result<std::result::Result<(), Option<SystemTime>>>;
 
+    /// Where the last record of these segments of a branch begins.
+    fn last_record(&self, branch: &Branch, segments: (u64, u64)) -> Result<Option<Lsn>>;
+
     /// Where the first record of that kind begins, from the start of a backup to a segment.
     fn first(&self, record: &Record, branch: &Branch, last: u64, mark: &Mark) -> Result<Option<Lsn>>;
 }
@@ -138,7 +141,7 @@ impl Way<'_> {
         match &self.wish.target {
             Target::Immediate => Ok(Ok(())),
             Target::End => Ok(self.whole(record, consistent)),
-            Target::Lsn(lsn) => Ok(self.reaches_address(record, *lsn)),
+            Target::Lsn(lsn) => self.reaches_address(record, *lsn),
             Target::Time(time) => self.reaches_time(record, *time),
             Target::Mark(mark) => self.reaches_mark(record, mark),
         }
@@ -191,19 +194,25 @@ impl Way<'_> {
             .hint("no older backup leads there; \"wal-archive list\" shows them")
     }
 
-    fn reaches_address(&self, record: &Record, lsn: Lsn) -> std::result::Result<(), Failure<Cause>> {
+    /// PostgreSQL stops at the first record that begins there or later (`xlogrecovery.c`,
+    /// `recoveryStopsBefore` and `recoveryStopsAfter`), not in the padding of the last segment.
+    fn reaches_address(&self, record: &Record, lsn: Lsn) -> Result<std::result::Result<(), Failure<Cause>>> {
         if lsn < record.stop {
-            return Err(self.before_stop(record, &format!("the address {lsn}")));
+            return Ok(Err(self.before_stop(record, &format!("the address {lsn}"))));
         }
-        let last = lsn.0 / record.segment_size.bytes();
-        match self.first_gap(record.segments().0, last) {
-            None => Ok(()),
-            Some(gap) => Err(refused(format!(
-                "the address {lsn} cannot be reached: {} in the archive",
-                self.missing(gap)
-            ))
-            .hint("\"wal-archive list\" shows how far the WAL goes")),
+        let number = lsn.0 / record.segment_size.bytes();
+        if let Some(gap) = self.first_gap(record.segments().0, number) {
+            let what = format!("the address {lsn} cannot be reached: {} in the archive", self.missing(gap));
+            return Ok(Err(refused(what).hint("\"wal-archive list\" shows how far the WAL goes")));
         }
+        let (last, _) = self.contiguous(record);
+        let known = match self.evidence.last_record(&self.branch, (number, last))? {
+            Some(begin) if begin >= lsn => return Ok(Ok(())),
+            Some(begin) => format!("the last record of the archived WAL begins at {begin}"),
+            None => "no record begins there or later in the archived WAL".to_owned(),
+        };
+        let what = format!("the address {lsn} cannot be reached: {known}");
+        Ok(Err(refused(what).hint("without a target recovery goes to the end")))
     }
 
     fn reaches_time(

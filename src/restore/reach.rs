@@ -215,6 +215,15 @@ impl Evidence for Archive {
         Ok(Err(greatest))
     }
 
+    fn last_record(&self, branch: &Branch, (first, last): (u64, u64)) -> Result<Option<Lsn>> {
+        for number in (first..=last).rev() {
+            if let Some(begin) = self.ends_in(branch, number)?.last {
+                return Ok(Some(begin));
+            }
+        }
+        Ok(None)
+    }
+
     fn first(&self, record: &Record, branch: &Branch, last: u64, mark: &Mark) -> Result<Option<Lsn>> {
         let mut walker = Walker::new(Start::At(record.id.start)).looking_for(mark.clone());
         for number in record.segments().0..=last {

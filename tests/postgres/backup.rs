@@ -165,6 +165,45 @@ fn what_cannot_be_restored_is_refused_before_anything_is_written() {
 }
 
 #[test]
+fn the_last_address_that_can_be_a_target_is_where_the_last_record_begins() {
+    let Some(world) = World::open() else { return };
+    let archive = Archive::new(&world, "archive");
+    let mut primary = Server::archiving(&world, "primary", &archive);
+    primary.create_ledger();
+    assert_done(&take_backup(&world, &primary, &[&archive], &[]));
+    primary.write(1);
+    primary.archive_segment();
+    primary.destroy();
+    let restore = |name: &str, args: &[&str]| {
+        restore_into(&world, &[&archive], name, &[args, &["--target-action", "promote"]].concat())
+    };
+    let window = run(&mut wal_archive(&world, &[&archive], &["window", "--json"]));
+    let window: serde_json::Value = serde_json::from_str(&window).unwrap();
+    let moved = |lsn: &str, by: i64| {
+        let (high, low) = lsn.split_once('/').unwrap();
+        format!("{high}/{:X}", i64::from_str_radix(low, 16).unwrap() + by)
+    };
+    let padding = moved(window["windows"][0]["end_lsn"].as_str().unwrap(), -8);
+    let output = restore("padding", &["--target-lsn", &padding]);
+    assert_refused(&output, "the last record of the archived WAL begins at");
+    let message = String::from_utf8(output.stderr).unwrap();
+    let begins = message.split("begins at ").nth(1).unwrap().split_whitespace().next().unwrap();
+    assert_done(&restore("last", &["--target-lsn", begins]));
+    started(&world, "last").destroy();
+    // And PostgreSQL itself does not get any further.
+    for beyond in [moved(begins, 1), padding] {
+        let name = format!("beyond-{}", beyond.replace('/', "-"));
+        assert_done(&restore(&name, &["--immediate"]));
+        let mut server = Server::existing(&world, &name);
+        server.set("recovery_target", "");
+        server.set("recovery_target_lsn", &beyond);
+        server.launch();
+        server.wait_until_ended();
+        assert!(server.run_log().contains("recovery ended before configured recovery target"), "{beyond}");
+    }
+}
+
+#[test]
 fn a_restore_point_and_a_transaction_are_targets_where_the_wal_holds_them() {
     let Some(world) = World::open() else { return };
     let archive = Archive::new(&world, "archive");

@@ -66,6 +66,10 @@ impl Evidence for Known {
         Ok(if self.0 > time { Ok(()) } else { Err(Some(self.0)) })
     }
 
+    fn last_record(&self, _: &Branch, (_, last): (u64, u64)) -> Result<Option<Lsn>> {
+        Ok(Some(Lsn((last + 1) * record().segment_size.bytes() - 0x100)))
+    }
+
     fn first(&self, record: &Record, _: &Branch, _: u64, mark: &Mark) -> Result<Option<Lsn>> {
         Ok((*mark == Mark::Transaction(7)).then_some(Lsn(record.stop.0 + 8)))
     }
@@ -110,6 +114,9 @@ fn what_the_wal_does_not_lead_to_is_refused_by_name() {
     assert_eq!(chosen(&newer, Target::Immediate, None), Ok((0, 2)));
     refused(&all(), Target::Lsn(Lsn(0x3500_0000)), None, "\"000000020000000000000035\" is not");
     refused(&all(), Target::Lsn(Lsn(0x2E00_0000)), None, "before the backup");
+    let last = Lsn(0x34FF_FF00);
+    assert_eq!(chosen(&all(), Target::Lsn(last), None), Ok((1, 2)));
+    refused(&all(), Target::Lsn(Lsn(last.0 + 1)), None, "the last record of the archived WAL begins at");
     refused(&all(), Target::Time(record().finished + day(9)), None, "cannot be reached");
     refused(&all(), Target::Time(record().finished - day(1)), None, "before the backup");
     refused(&all(), Target::Mark(Mark::RestorePoint("x".to_owned())), None, "no restore point \"x\"");
