@@ -59,7 +59,7 @@ def taken(bench, server, ours, mib):
     program = [bench.binaries / "wal-archive", "backup", "--config", ours.config(), "--checkpoint", "fast",
                "--connection", f"host={host} user=postgres dbname=postgres"]
     ours_now = Command("wal-archive backup", program)
-    stock = pipeline("pg_basebackup | zstd -1", f"'{postgresql()}/pg_basebackup' -h '{host}' -U postgres -c fast -Ft "
+    stock = pipeline("pg_basebackup + zstd -1", f"'{postgresql()}/pg_basebackup' -h '{host}' -U postgres -c fast -Ft "
                      f"-X none -D - | zstd -q -{LEVEL} | cat > '{file}'")
 
     def once(contender, turn):
@@ -74,8 +74,8 @@ def restored(bench, ours, mib):
     file, folder = bench.run / "base.tar.zst", bench.run / "restored"
     ours_now = Command("wal-archive restore", [bench.binaries / "wal-archive", "restore", folder, "--config", ours.config()])
     stock = f"mkdir '{folder}' && zstd -q -dc '{file}' | tar x -C '{folder}'"
-    contenders = [ours_now, pipeline("zstd -dc | tar x", stock),
-                  pipeline("zstd -dc | tar x, then sync", f"{stock} && sync -f '{folder}'")]
+    contenders = [ours_now, pipeline("zstd -dc + tar x", stock),
+                  pipeline("zstd -dc + tar x, then sync", f"{stock} && sync -f '{folder}'")]
 
     def once(contender, turn):
         shutil.rmtree(folder, ignore_errors=True)
