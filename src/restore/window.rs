@@ -9,6 +9,7 @@ use super::choose::{Evidence, Way, Wish};
 use super::reach::Archive;
 use super::target::Target;
 use super::{Result, could_not};
+use crate::archive::inventory::Unreadable;
 use crate::base_backup::{BackupId, Record};
 use crate::wal::{Branch, Lsn, SegmentName, Timeline};
 use std::collections::BTreeMap;
@@ -41,21 +42,24 @@ struct End {
 /// So many more segments are read behind the first that shows the end of a transaction.
 const BEHIND: u64 = 2;
 
+const CONSISTENT: Wish = Wish { backup: None, target: Target::Immediate, exclusive: false, timeline: None };
+
+fn way<'a>(
+    archive: &'a Archive,
+    timeline: Timeline,
+    wish: &'a Wish,
+) -> std::result::Result<Way<'a>, &'a Unreadable> {
+    let branch = archive.inventory.branch(timeline)?;
+    Ok(Way { inventory: &archive.inventory, branch, timeline, wish, evidence: archive })
+}
+
 /// Every window, by backup and timeline. What cannot become consistent has none.
 pub fn windows(archive: &Archive) -> Result<Vec<Window>> {
-    let wish = Wish { backup: None, target: Target::Immediate, exclusive: false, timeline: None };
     let mut windows = Vec::new();
     let mut ends: BTreeMap<(Timeline, u64), End> = BTreeMap::new();
     for record in &archive.backups {
         for timeline in archive.inventory.timelines.keys() {
-            let Ok(branch) = archive.inventory.branch(*timeline) else { continue };
-            let way = Way {
-                inventory: &archive.inventory,
-                branch,
-                timeline: *timeline,
-                wish: &wish,
-                evidence: archive,
-            };
+            let Ok(way) = way(archive, *timeline, &CONSISTENT) else { continue };
             if way.leads(record)?.is_err() {
                 continue;
             }
@@ -103,20 +107,70 @@ fn end_of(archive: &Archive, record: &Record, branch: &Branch, last: u64) -> Res
     Ok(end)
 }
 
-/// The first segment that shows a transaction that ended after a time.
+/// The first segment that shows a transaction that ended after a time, where one does.
 pub fn segment(
     archive: &Archive,
     record: &Record,
     timeline: Timeline,
     time: SystemTime,
 ) -> Result<SegmentName> {
-    let branch =
-        archive.inventory.branch(timeline).map_err(|unreadable| could_not(unreadable.reason.clone()))?;
-    let mut number = record.segments().0;
-    loop {
-        if archive.ends_in(&branch, number)?.greatest_completed.is_some_and(|ended| ended > time) {
-            return Ok(branch.file(number, record.segment_size));
+    let way =
+        way(archive, timeline, &CONSISTENT).map_err(|unreadable| could_not(unreadable.reason.clone()))?;
+    let (last, _) = way.contiguous(record);
+    let ended = |number| Ok(archive.ends_in(&way.branch, number)?.greatest_completed);
+    let number = first_after((record.segments().0, last), time, ended)?;
+    Ok(way.branch.file(number, record.segment_size))
+}
+
+/// The first of these segments in which a transaction ended after a time, by halving: times rise from one
+/// to the next, but for clocks that were set. The last one where none shows it.
+fn first_after(
+    (first, last): (u64, u64),
+    time: SystemTime,
+    mut ended: impl FnMut(u64) -> Result<Option<SystemTime>>,
+) -> Result<u64> {
+    let (mut low, mut high, mut found) = (first, last + 1, last);
+    while low < high {
+        let middle = low + (high - low) / 2;
+        // Nothing may have ended in a segment of an idle server.
+        let mut shown = None;
+        for number in middle..high {
+            shown = ended(number)?.map(|at| (number, at));
+            if shown.is_some() {
+                break;
+            }
         }
-        number += 1;
+        match shown {
+            Some((number, at)) if at <= time => low = number + 1,
+            Some((number, _)) => (found, high) = (number, middle),
+            None => high = middle,
+        }
+    }
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn the_first_segment_behind_a_time_is_found_by_reading_few() {
+        let at = |second: u64| SystemTime::UNIX_EPOCH + Duration::from_secs(second);
+        // In every third one nothing ended.
+        let ended = |number: u64| (!number.is_multiple_of(3)).then(|| at(number));
+        for (first, last) in [(4, 1003), (4, 4), (5, 7)] {
+            for time in first - 1..last {
+                let mut reads = 0;
+                let found = first_after((first, last), at(time), |number| {
+                    reads += 1;
+                    Ok(ended(number))
+                });
+                let right = (first..=last).find(|number| ended(*number) > Some(at(time)));
+                assert_eq!(found.unwrap(), right.unwrap_or(last), "{time}");
+                assert!(reads <= 22, "{reads}");
+            }
+        }
+        assert_eq!(first_after((1, 9), at(5), |_| Ok(None)).unwrap(), 9);
     }
 }
