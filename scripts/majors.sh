@@ -44,6 +44,36 @@ programs() {
     echo "$copy/bin"
 }
 
+# Where pg_verifybackup reads the manifests of a major (17 changed them): as root, from a Debian that has it.
+verifier() {
+    local major=$1 suite root program
+    case $major in
+        17) suite=trixie ;;
+        18) suite=forky ;;
+        *) return ;;
+    esac
+    root=/var/tmp/wal-archive-debian-$suite
+    program=$root/usr/lib/postgresql/$major/bin/pg_verifybackup
+    if [ ! -x "$program" ]; then
+        if [ "$(id -u)" -ne 0 ] || ! command -v debootstrap >/dev/null; then
+            echo "SKIPPED: pg_verifybackup of $major needs root and debootstrap" >&2
+            return
+        fi
+        local mirror
+        # shellcheck disable=SC2016
+        mirror=$(apt-get indextargets --format '$(SITE)' 'Created-By: Packages' | head -n 1)
+        rm -rf --one-file-system "$root"
+        debootstrap --variant=minbase --include="postgresql-client-$major" "$suite" "$root" "$mirror" \
+            /usr/share/debootstrap/scripts/sid >&2
+    fi
+    cat >"$root/pg_verifybackup" <<END
+#!/bin/sh
+exec $root/lib64/ld-linux-x86-64.so.2 --library-path $root/usr/lib/x86_64-linux-gnu $program "\$@"
+END
+    chmod 0755 "$root" "$root/pg_verifybackup"
+    echo "$root/pg_verifybackup"
+}
+
 tests=(backup:: backup_encrypted::)
 majors=()
 while [ $# -gt 0 ]; do
@@ -60,7 +90,8 @@ failed=()
 for major in "${majors[@]}"; do
     printf '==> PostgreSQL %s\n' "$major"
     WAL_ARCHIVE_TEST_POSTGRES=$(programs "$major")
-    export WAL_ARCHIVE_TEST_POSTGRES
+    WAL_ARCHIVE_TEST_VERIFYBACKUP=$(verifier "$major")
+    export WAL_ARCHIVE_TEST_POSTGRES WAL_ARCHIVE_TEST_VERIFYBACKUP
     "$WAL_ARCHIVE_TEST_POSTGRES/postgres" --version
     scripts/test.sh --test postgres -- "${tests[@]}" || failed+=("$major")
 done

@@ -57,11 +57,15 @@ pub(crate) fn id(folder: &Path) -> String {
     folder.file_name().unwrap().to_str().unwrap().to_owned()
 }
 
-/// What PostgreSQL itself says of the files; its manifests of 17 and later want a newer program than 15's.
+/// What PostgreSQL itself says of the files. Manifests of 17 and later want a newer program than 15's, which
+/// `scripts/majors.sh` names.
 pub(crate) fn assert_verified(world: &World, name: &str, args: &[&str]) {
-    if world.major() <= 16 {
-        run(world.command("pg_verifybackup").arg("-n").args(args).arg(world.path(name)));
+    let newer = std::env::var("WAL_ARCHIVE_TEST_VERIFYBACKUP").ok().filter(|program| !program.is_empty());
+    if newer.is_none() && world.major() >= 17 {
+        return println!("SKIPPED: no pg_verifybackup reads the manifests of {}", world.major());
     }
+    let program = newer.as_deref().unwrap_or("pg_verifybackup");
+    run(world.command(program).arg("-n").args(args).arg(world.path(name)));
 }
 
 /// What amcheck says of every table and index; before 14 it knows indexes only.
@@ -86,14 +90,17 @@ pub(crate) fn started<'w>(world: &'w World, name: &str) -> Server<'w> {
 }
 
 #[test]
-fn a_backup_under_load_with_a_tablespace_is_restored_to_the_end_and_to_a_time_row_by_row() {
+fn a_backup_under_load_with_two_tablespaces_is_restored_to_the_end_and_to_a_time_row_by_row() {
     let Some(world) = World::open() else { return };
     let archive = Archive::new(&world, "archive");
     let mut primary = Server::archiving(&world, "primary", &archive);
-    let fast = world.make_directory("fast");
-    primary.psql(&format!("create tablespace fast location '{}'", fast.display()));
+    let places = ["fast", "slow"].map(|name| world.make_directory(name));
+    let [fast, slow] = places.each_ref().map(|place| place.display());
+    primary.psql(&format!("create tablespace fast location '{fast}'"));
+    primary.psql(&format!("create tablespace slow location '{slow}'"));
     run(primary.client("pgbench").args(["-i", "-q", "-s", "1", "postgres"]));
     primary.psql("alter table pgbench_accounts set tablespace fast");
+    primary.psql("alter table pgbench_history set tablespace slow");
     primary.create_ledger();
     let mut load = primary.client("pgbench");
     load.args(["-n", "-c", "2", "-T", "600", "postgres"]).stdout(Stdio::null()).stderr(Stdio::null());
@@ -115,9 +122,12 @@ fn a_backup_under_load_with_a_tablespace_is_restored_to_the_end_and_to_a_time_ro
     let balances = primary.psql(BALANCES);
     primary.destroy();
 
-    // To a time, with the tablespace elsewhere.
-    let elsewhere = format!("{}={}", fast.display(), world.path("elsewhere").display());
-    let args = ["--target-time", &moment, "--target-action", "promote", "--tablespace", &elsewhere];
+    // To a time, with the tablespaces elsewhere.
+    let elsewhere = [
+        format!("--tablespace={fast}={}", world.path("elsewhere").display()),
+        format!("--tablespace={slow}={}", world.path("elsewhere too").display()),
+    ];
+    let args = ["--target-time", &moment, "--target-action", "promote", &elsewhere[0], &elsewhere[1]];
     assert_done(&restore_into(&world, &[&archive], "to-a-time", &args));
     let server = started(&world, "to-a-time");
     assert_eq!(server.ledger(), lines_of([1]), "{}", server.story());
@@ -129,8 +139,10 @@ fn a_backup_under_load_with_a_tablespace_is_restored_to_the_end_and_to_a_time_ro
 
     // To the end, where everything was.
     assert_refused(&restore_into(&world, &[&archive], "to-the-end", &[]), "is not empty");
-    fs::remove_dir_all(&fast).unwrap();
-    world.make_directory("fast");
+    for place in &places {
+        fs::remove_dir_all(place).unwrap();
+        world.make_directory(place.file_name().unwrap().to_str().unwrap());
+    }
     assert_done(&restore_into(&world, &[&archive], "to-the-end", &[]));
     assert_verified(&world, "to-the-end", &[]);
     let server = started(&world, "to-the-end");
