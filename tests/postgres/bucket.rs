@@ -5,6 +5,7 @@
 mod s3;
 
 use crate::archive::{Archive, KeyPair, Spot};
+use crate::backup::{assert_done, assert_refused, assert_verified, backups, id, started};
 use crate::server::{Server, lines_of};
 use crate::world::{World, run};
 use s3::{ACCESS_KEY, SECRET_KEY};
@@ -165,6 +166,63 @@ fn with_a_directory_and_a_bucket_recovery_survives_the_loss_of_either() {
     restored.launch();
     restored.wait_promoted();
     assert_eq!(restored.ledger(), lines_of(1..=4), "{}", restored.story());
+}
+
+#[test]
+fn a_base_backup_in_a_bucket_and_a_directory_is_restored_from_either_and_from_what_both_have_left() {
+    let Some(world) = World::open() else { return };
+    let directory = Archive::new(&world, "archive");
+    let Some(bucket) = Bucket::new(&world) else { return };
+    let only_directory = format!("--archive {}", directory.root().display());
+    let both = format!("{ONLY_BUCKET} {only_directory}");
+    let mut primary = bucket.archiving(&world, &both);
+    primary.create_ledger();
+    primary.write(1);
+    let admin = |archives: &str, args: &[&str]| {
+        let mut command = world.command(world.program("wal-archive").to_str().unwrap());
+        command
+            .args(&args[..1])
+            .arg("--config")
+            .arg(&bucket.config)
+            .args(archives.split(' '))
+            .args(&args[1..]);
+        command.output().unwrap()
+    };
+    let connection = primary.connection();
+    assert_done(&admin(&both, &["backup", "--checkpoint", "fast", "--connection", &connection]));
+    primary.write(2);
+    primary.archive_segment();
+    primary.destroy();
+    let id = id(&backups(&directory)[0]);
+    let restored = |name: &str, archives: &str| {
+        let path = world.path(name);
+        assert_done(&admin(archives, &["restore", path.to_str().unwrap()]));
+        assert_verified(&world, name, &[]);
+        let server = started(&world, name);
+        assert_eq!(server.ledger(), lines_of(1..=2), "{}", server.story());
+        server.destroy();
+    };
+    assert_done(&admin(&both, &["verify", "--backups"]));
+    restored("from-the-bucket", ONLY_BUCKET);
+    restored("from-the-directory", &only_directory);
+    // A part of it is damaged in the bucket, and the manifest in the directory.
+    let Some(part) = bucket.store.file(&format!("wal/backups/{id}/base-00001.tar.zst")) else { return };
+    let mut bytes = fs::read(&part).unwrap();
+    bytes[1000] ^= 1;
+    fs::write(&part, bytes).unwrap();
+    let manifest = directory.root().join("backups").join(&id).join("manifest.zst");
+    let size = fs::metadata(&manifest).unwrap().len();
+    fs::write(&manifest, vec![0; size as usize]).unwrap();
+    for (archives, file) in [(ONLY_BUCKET, "base-00001.tar.zst"), (only_directory.as_str(), "manifest.zst")] {
+        let found = admin(archives, &["verify", "--backups"]);
+        let text = String::from_utf8_lossy(&found.stdout);
+        assert!(found.status.code() == Some(1) && text.contains(file), "{text}");
+        let path = world.path(&format!("refused-{file}"));
+        let refused = admin(archives, &["restore", path.to_str().unwrap()]);
+        assert_refused(&refused, "is not what was stored");
+        assert!(!path.join("global/pg_control").exists());
+    }
+    restored("from-both", &both);
 }
 
 #[test]
