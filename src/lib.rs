@@ -49,6 +49,8 @@ pub mod copy;
 pub mod backup;
 // `wal-archive restore`.
 pub mod restore;
+// `wal-archive rehearse`.
+pub mod rehearse;
 
 // Edge: people and processes.
 

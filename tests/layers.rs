@@ -6,8 +6,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-const WORKFLOWS: [&str; 9] =
-    ["push", "fetch", "verify", "check", "expire", "drain", "copy", "backup", "restore"];
+const WORKFLOWS: [&str; 10] =
+    ["push", "fetch", "verify", "check", "expire", "drain", "copy", "backup", "restore", "rehearse"];
 
 fn sources(folder: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();

@@ -14,6 +14,8 @@ pub mod identity;
 pub mod inventory;
 // The base backups at a destination.
 pub mod backups;
+// The records of rehearsals at a destination.
+pub mod rehearsals;
 // One object moved aside.
 pub mod quarantine;
 // Files of a timeline where its history is not.

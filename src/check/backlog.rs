@@ -235,6 +235,7 @@ mod tests {
         free: [Least::Percent(0), Least::Percent(0)],
         clock: Duration::from_secs(60),
         backup_age: [None, None],
+        rehearsal_age: None,
     };
 
     fn data_directory(ready: u32) -> tempfile::TempDir {

@@ -5,7 +5,7 @@
 
 use super::encryption;
 use super::held::{self, Held};
-use super::{Check, Finding, Metric, Place, Report, Rights, State, backups, in_words, room};
+use super::{Check, Finding, Metric, Place, Report, Rights, State, backups, in_words, rehearsals, room};
 use crate::archive::identity;
 use crate::failure::Failure;
 use crate::object::{Identity, Key};
@@ -158,7 +158,9 @@ pub(super) fn check(place: &Place, request: &Check<'_>, at: Instant) -> Looked {
         if request.rights != Rights::Push {
             report.findings.extend(held::misplaced(&storage, identity));
             report.findings.extend(held::oldest(&storage));
-            backups::check(&storage, request.thresholds.backup_age, SystemTime::now(), &mut report);
+            let (now, thresholds) = (SystemTime::now(), &request.thresholds);
+            backups::check(&storage, thresholds.backup_age, now, &mut report);
+            rehearsals::check(&storage, thresholds.rehearsal_age, now, &mut report);
         }
     }
     if !matches!(&whose, Whose::Failed(error) if is_away(error))

@@ -6,6 +6,7 @@
 //! * `destination`: it answers, is this cluster's archive, takes a new object, refuses a second
 //!   one of the same name, gives back what it took, lets it be deleted; room and clock;
 //! * `backups`: how old the newest base backup is;
+//! * `rehearsals`: how old the last rehearsal is;
 //! * `directories`: an archive inside the data directory, a spool that cannot be had;
 //! * `backlog`: what waits in a data directory, and for how long;
 //! * `server`: what a running PostgreSQL says of itself, through `psql`.
@@ -22,6 +23,7 @@ mod directories;
 mod encryption;
 mod held;
 mod psql;
+mod rehearsals;
 mod room;
 mod server;
 
@@ -171,6 +173,8 @@ pub struct Thresholds {
     pub clock: Duration,
     /// Of the newest base backup, where it matters.
     pub backup_age: Ages,
+    /// Of the last rehearsal, where it matters.
+    pub rehearsal_age: Option<Duration>,
 }
 
 /// What to look at.

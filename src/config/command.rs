@@ -16,8 +16,14 @@ impl Layers {
     /// neither into a command line nor into a server's settings.
     pub fn restore_command(&self, wal_fetch: &Path) -> Result<String, Error> {
         let common = self.common(Program::Fetch)?;
-        let buckets = common.archive.iter().any(|one| matches!(one.location, Location::S3 { .. }));
-        self.refuse_secrets(buckets)?;
+        self.refuse_secrets(uses_buckets(&common))?;
+        self.fetch_command(wal_fetch, &[])
+    }
+
+    /// The same for a server that this process starts and that so has its environment; with options that beat
+    /// all others.
+    pub fn fetch_command(&self, wal_fetch: &Path, options: &[(&str, &str)]) -> Result<String, Error> {
+        let common = self.common(Program::Fetch)?;
         let mut words = vec![quoted(&wal_fetch.display().to_string())];
         if let Some(file) = self.file_in_use() {
             let path = std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
@@ -26,18 +32,24 @@ impl Layers {
         if let Some(chosen) = self.cluster() {
             words.extend(["--cluster".to_owned(), quoted(&chosen.name)]);
         }
-        words.extend(self.given(&common, buckets)?);
+        words.extend(self.given(&common, uses_buckets(&common))?);
+        for (name, value) in options {
+            words.extend([format!("--{name}"), quoted(value)]);
+        }
         words.extend(["%f".to_owned(), "%p".to_owned()]);
         Ok(words.join(" "))
     }
 
     fn given(&self, common: &Common, buckets: bool) -> Result<Vec<String>, Error> {
         let mut words = Vec::new();
+        // In another directory than the file's a call is refused that does not name the archive itself.
+        let is_bound = self.cluster().is_none() && self.pgdata()?.is_some() && !self.has_destination_tables();
         let rows = SETTINGS.iter().filter(|row| row.programs.contains(&Program::Fetch) && row.has_flag());
         for row in rows.filter(|row| row.scope != Scope::Call && (buckets || row.scope != Scope::Destination))
         {
             let resolved = self.resolve(row, Program::Fetch)?;
-            if matches!(resolved.origin, Origin::File(..) | Origin::Default) {
+            let is_known = matches!(resolved.origin, Origin::File(..) | Origin::Default);
+            if is_known && !(is_bound && row.name == "archive") {
                 continue;
             }
             // As they were understood: a relative path means another place in the server's directory.
@@ -78,6 +90,10 @@ impl Layers {
             .hint("write them into the configuration file or a profile of ~/.aws/credentials of the server's user")),
         }
     }
+}
+
+fn uses_buckets(common: &Common) -> bool {
+    common.archive.iter().any(|one| matches!(one.location, Location::S3 { .. }))
 }
 
 /// A word for the shell, in which PostgreSQL replaces nothing.

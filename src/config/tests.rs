@@ -330,3 +330,17 @@ fn a_prefetched_file_is_proved_under_what_decides_what_may_be_believed_and_nothi
         assert_ne!(terms(other), terms(""), "{other}");
     }
 }
+
+#[test]
+fn a_restore_command_works_in_another_directory_than_the_one_that_the_file_is_bound_to() {
+    let command = |file: &str| {
+        let options = [("spool-dir", "/s p"), ("on-error", "abort")];
+        layers(&[], &[], Some(file)).fetch_command(Path::new("/usr/bin/wal-fetch"), &options).unwrap()
+    };
+    assert_eq!(
+        command("archive = [\"/a\"]\n"),
+        "/usr/bin/wal-fetch --config /c.toml --spool-dir '/s p' --on-error abort %f %p"
+    );
+    let bound = command("archive = [\"/a\"]\npgdata = \"/data\"\n");
+    assert!(bound.contains(" --archive /a --spool-dir "), "{bound}");
+}

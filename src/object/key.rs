@@ -19,6 +19,9 @@ pub const QUARANTINE_FOLDER: &str = "quarantine/";
 /// The folder of the records of what `wal-archive expire` removed between backups, with its slash.
 pub const EXPIRED_FOLDER: &str = "expired/";
 
+/// The folder of the records of what `wal-archive rehearse` recovered, with its slash.
+pub const REHEARSALS_FOLDER: &str = "rehearsals/";
+
 /// The constant object by which a bucket shows that it honours conditions. It stays there.
 pub const PROBE: &str = "wal-archive-probe";
 
@@ -85,6 +88,15 @@ impl Key {
         let text = humantime::format_rfc3339_micros(SystemTime::UNIX_EPOCH.checked_add(whole)?).to_string();
         let compact: String = text.chars().filter(|c| !matches!(c, '-' | ':')).collect();
         Some(Key(format!("{EXPIRED_FOLDER}{compact}.json")))
+    }
+
+    /// Where the record of a rehearsal is kept, by the second in which it began.
+    pub fn rehearsal(at: SystemTime) -> Option<Self> {
+        let since_epoch = at.duration_since(SystemTime::UNIX_EPOCH).ok()?;
+        let whole = Duration::from_secs(since_epoch.as_secs());
+        let text = humantime::format_rfc3339_seconds(SystemTime::UNIX_EPOCH.checked_add(whole)?).to_string();
+        let compact: String = text.chars().filter(|c| !matches!(c, '-' | ':')).collect();
+        Some(Key(format!("{REHEARSALS_FOLDER}{compact}.json")))
     }
 
     /// What `wal-archive quarantine` is to be given for the object: the WAL file whose it is, or the

@@ -247,7 +247,12 @@ impl Way<'_> {
     /// The last segment before the first hole, and the hole.
     pub(super) fn contiguous(&self, record: &Record) -> (u64, Option<Gap>) {
         let (first, consistent) = record.segments();
-        let newest = self.newest().unwrap_or(consistent).max(consistent);
+        self.contiguous_from(first, consistent)
+    }
+
+    /// The same from one segment on, at least to another.
+    pub(super) fn contiguous_from(&self, first: u64, least: u64) -> (u64, Option<Gap>) {
+        let newest = self.newest().unwrap_or(least).max(least);
         let gap = self.first_gap(first, newest);
         (gap.map_or(newest, |gap| gap.first.saturating_sub(1)), gap)
     }

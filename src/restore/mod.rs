@@ -39,7 +39,7 @@ pub enum Cause {
     CouldNot,
 }
 
-type Result<T> = std::result::Result<T, Failure<Cause>>;
+pub type Result<T> = std::result::Result<T, Failure<Cause>>;
 
 fn refused(what: impl Into<String>) -> Failure<Cause> {
     Failure::new(Cause::Refused, what)
@@ -62,8 +62,8 @@ pub struct Request<'a> {
     pub force: bool,
     /// Parts that are read and decoded at once.
     pub jobs: usize,
-    /// Told bytes so far, and how many there will be.
-    pub progress: &'a (dyn Fn(u64, u64) + Sync),
+    /// Told bytes so far, and how many there will be; its error ends the restore.
+    pub progress: &'a (dyn Fn(u64, u64) -> Result<()> + Sync),
 }
 
 /// Restores.
@@ -85,8 +85,7 @@ pub fn restore(request: &Request<'_>) -> Result<()> {
         parts::each(request.sources, (number, series.parts.len()), request.jobs, &mut |bytes| {
             reader.push(bytes, &mut files).map_err(|error| unwritten(record, error))?;
             done += bytes.len() as u64;
-            (request.progress)(done, total);
-            Ok(())
+            (request.progress)(done, total)
         })?;
         reader.finish().map_err(|error| unwritten(record, error))?;
         files.finish().map_err(|error| unwritten(record, error))?;

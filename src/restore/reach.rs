@@ -11,7 +11,7 @@ use crate::base_backup::{BackupId, Record};
 use crate::failure::Failure;
 use crate::object::Checks;
 use crate::storage::Shared;
-use crate::wal::{Branch, Lsn, Mark, SegmentName, Start, WalName, Walk, Walker};
+use crate::wal::{Branch, Lsn, Mark, SegmentName, SegmentSize, Start, WalName, Walk, Walker};
 use log::Level;
 use std::collections::BTreeMap;
 use std::time::SystemTime;
@@ -173,12 +173,30 @@ impl Archive {
         Err(failed.unwrap_or_else(|| refused(format!("\"{segment}\" is not in the archive any more"))))
     }
 
+    pub(super) fn segment_size(&self) -> Result<SegmentSize> {
+        self.inventory.segment_size.ok_or_else(|| could_not("the size of a segment is not known"))
+    }
+
     /// What the records of one segment tell.
     pub(super) fn ends_in(&self, branch: &Branch, number: u64) -> Result<Walk> {
-        let size =
-            self.inventory.segment_size.ok_or_else(|| could_not("the size of a segment is not known"))?;
+        self.records(branch, (number, number), None)
+    }
+
+    /// What those of some segments tell, up to an address.
+    pub(super) fn records(
+        &self,
+        branch: &Branch,
+        (first, last): (u64, u64),
+        until: Option<Lsn>,
+    ) -> Result<Walk> {
+        let size = self.segment_size()?;
         let mut walker = Walker::new(Start::Anywhere);
-        self.walk(branch.file(number, size), &mut walker)?;
+        if let Some(until) = until {
+            walker = walker.until(until);
+        }
+        for number in first..=last {
+            self.walk(branch.file(number, size), &mut walker)?;
+        }
         Ok(walker.walk())
     }
 }

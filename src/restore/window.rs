@@ -11,7 +11,7 @@ use super::target::Target;
 use super::{Result, could_not};
 use crate::archive::inventory::Unreadable;
 use crate::base_backup::{BackupId, Record};
-use crate::wal::{Branch, Lsn, SegmentName, Timeline};
+use crate::wal::{Branch, Lsn, SegmentName, Timeline, Walk};
 use std::collections::BTreeMap;
 use std::time::SystemTime;
 
@@ -105,6 +105,30 @@ fn end_of(archive: &Archive, record: &Record, branch: &Branch, last: u64) -> Res
         }
     }
     Ok(end)
+}
+
+/// What the archive's records say of recovery from a segment along a timeline, to an address or to where
+/// the WAL ends that is there without a hole. `None`: there is none of it.
+pub fn reached(archive: &Archive, timeline: Timeline, from: Lsn, to: Option<Lsn>) -> Result<Option<Walk>> {
+    let way =
+        way(archive, timeline, &CONSISTENT).map_err(|unreadable| could_not(unreadable.reason.clone()))?;
+    let size = archive.segment_size()?.bytes();
+    let first = from.0 / size;
+    let (end, _) = way.contiguous_from(first, first);
+    let last = to.map_or(end, |to| to.0.saturating_sub(1) / size);
+    if last > end || last < first {
+        return Ok(None);
+    }
+    // From the last segment, and then from further and further before it: what ends there may begin there.
+    let mut back = 0;
+    loop {
+        let begin = last.saturating_sub(back).max(first);
+        let walk = archive.records(&way.branch, (begin, last), to)?;
+        if begin == first || (walk.last_completed.is_some() && walk.end.is_some()) {
+            return Ok(Some(walk));
+        }
+        back = 2 * back + 1;
+    }
 }
 
 /// The first segment that shows a transaction that ended after a time, where one does.

@@ -16,6 +16,8 @@ const CHECKPOINT_TIMELINE: usize = 48; // checkPointCopy.ThisTimeLineID
 const MIN_RECOVERY_TIMELINE: usize = 144; // minRecoveryPointTLI, 0 outside of recovery
 const FLOAT_FORMAT_AT: usize = 208;
 const SEGMENT_SIZE: usize = 228; // xlog_seg_size
+const LIMITS: usize = 180; // MaxConnections, the first of five
+const CHECKSUM_VERSION: usize = 252; // data_checksum_version
 
 /// What a control file says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,6 +29,20 @@ pub struct ControlFile {
     pub checkpoint_timeline: Option<Timeline>,
     /// Up to which recovery must get before the cluster is consistent; `None` outside of recovery.
     pub min_recovery_timeline: Option<Timeline>,
+    /// Of the server that wrote the WAL: what replays it needs no less.
+    pub limits: Option<Limits>,
+    /// Whether data pages have checksums.
+    pub has_checksums: Option<bool>,
+}
+
+/// Settings of a server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    pub max_connections: u32,
+    pub max_worker_processes: u32,
+    pub max_wal_senders: u32,
+    pub max_prepared_transactions: u32,
+    pub max_locks_per_transaction: u32,
 }
 
 impl ControlFile {
@@ -47,6 +63,20 @@ impl ControlFile {
             segment_size: field(SEGMENT_SIZE).and_then(|size| SegmentSize::new(size.into())),
             checkpoint_timeline: field(CHECKPOINT_TIMELINE).and_then(Timeline::new),
             min_recovery_timeline: field(MIN_RECOVERY_TIMELINE).and_then(Timeline::new),
+            limits: Limits::read(|number| field(LIMITS + 4 * number)),
+            has_checksums: field(CHECKSUM_VERSION).map(|version| version != 0),
+        })
+    }
+}
+
+impl Limits {
+    fn read(number: impl Fn(usize) -> Option<u32>) -> Option<Self> {
+        Some(Limits {
+            max_connections: number(0)?,
+            max_worker_processes: number(1)?,
+            max_wal_senders: number(2)?,
+            max_prepared_transactions: number(3)?,
+            max_locks_per_transaction: number(4)?,
         })
     }
 }
@@ -66,12 +96,22 @@ mod tests {
 
     #[test]
     fn the_files_of_all_supported_versions_are_understood() {
-        for (content, system_id) in FILES {
+        for (number, (content, system_id)) in (13..).zip(FILES) {
+            let limits = Limits {
+                max_connections: 100,
+                max_worker_processes: 8,
+                max_wal_senders: 10,
+                max_prepared_transactions: 0,
+                max_locks_per_transaction: 64,
+            };
             let expected = ControlFile {
                 system_id: SystemId(system_id),
                 segment_size: SegmentSize::new(64 << 20),
                 checkpoint_timeline: Timeline::new(1),
                 min_recovery_timeline: None,
+                limits: Some(limits),
+                // On by default from 18.
+                has_checksums: Some(number >= 18),
             };
             assert_eq!(ControlFile::read(content), Some(expected));
             assert_eq!(ControlFile::read(content.get(..ControlFile::LEN).unwrap()), Some(expected));
@@ -83,9 +123,11 @@ mod tests {
         let mut content = FILES[2].0.to_vec();
         content[CHECKPOINT_TIMELINE] = 7;
         content[MIN_RECOVERY_TIMELINE] = 9;
+        content[LIMITS + 12] = 5;
         let control = ControlFile::read(&content).unwrap();
         assert_eq!(control.checkpoint_timeline, Timeline::new(7));
         assert_eq!(control.min_recovery_timeline, Timeline::new(9));
+        assert_eq!(control.limits.unwrap().max_prepared_transactions, 5);
     }
 
     #[test]
@@ -97,6 +139,8 @@ mod tests {
             segment_size: None,
             checkpoint_timeline: None,
             min_recovery_timeline: None,
+            limits: None,
+            has_checksums: None,
         };
         assert_eq!(ControlFile::read(&content), Some(only(SystemId(FILES[2].1))));
         assert_eq!(ControlFile::read(&7u64.to_le_bytes()), Some(only(SystemId(7))));

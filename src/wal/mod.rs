@@ -14,7 +14,7 @@ pub mod page;
 pub mod records;
 
 pub use branch::Branch;
-pub use control::ControlFile;
+pub use control::{ControlFile, Limits};
 pub use history::{BackupHistory, TimelineHistory};
 pub use lsn::{Lsn, SegmentSize};
 pub use name::{SegmentName, Timeline, WalName};

@@ -170,6 +170,7 @@ pub fn check(places: Vec<(Shared, Option<PathBuf>)>, data: &Path) -> (State, Str
             free: [Least::Bytes(0); 2],
             clock: Duration::from_secs(1 << 30),
             backup_age: [None, None],
+            rehearsal_age: None,
         },
         timeout: Duration::from_secs(60),
     };

@@ -13,6 +13,7 @@
 //! | [`outage`] | the archive gone, unmounted, or full |
 //! | [`backup`] | base backups taken, restored and refused; stock tools on them |
 //! | [`backup_encrypted`], [`backup_kills`] | the same into encrypted archives; killed at random moments |
+//! | [`rehearse`] | restores that really run: sound, with findings, given up, killed; and that a copy does not act |
 //! | [`bucket`] | a bucket as the archive, alone and beside a directory |
 //! | [`verify`] | `wal-archive list` and `verify` against what was done to the archive, and against `pg_waldump` |
 //! | [`check`] | `wal-archive check` on a server that is well and on one that is not |
@@ -57,6 +58,7 @@ mod look_ahead;
 mod outage;
 mod prefetch;
 mod recovery;
+mod rehearse;
 mod standby;
 mod timelines;
 mod verify;

@@ -14,7 +14,7 @@ use std::process::Command;
 const PUSH_FAILED: &str = "archive command failed with exit code 13";
 
 /// A mounted file system that goes away with the test.
-struct Mount {
+pub(crate) struct Mount {
     target: PathBuf,
 }
 
@@ -24,7 +24,7 @@ impl Mount {
         Mount { target: target.to_owned() }
     }
 
-    fn tmpfs(target: &Path, size: &str, world: &World) -> Self {
+    pub(crate) fn tmpfs(target: &Path, size: &str, world: &World) -> Self {
         let account = world.account().expect("root");
         let options = format!("size={size},mode=0750,uid={},gid={}", account.user, account.group);
         run(Command::new("mount").args(["-t", "tmpfs", "-o", &options, "tmpfs"]).arg(target));

@@ -214,7 +214,7 @@ fn lsn(text: &Value) -> u64 {
     (u64::from_str_radix(high, 16).unwrap() << 32) + u64::from_str_radix(low, 16).unwrap()
 }
 
-const LAST_COMMIT: &str = "select to_char(timestamp at time zone 'utc', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"') from pg_last_committed_xact()";
+pub(crate) const LAST_COMMIT: &str = "select to_char(timestamp at time zone 'utc', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"') from pg_last_committed_xact()";
 
 #[test]
 fn records_end_where_pg_waldump_says_and_at_the_commit_that_the_server_knows() {

@@ -78,6 +78,17 @@ impl World {
         major.expect("a version")
     }
 
+    /// A directory with the server's program and clients, where those are not of one major.
+    pub fn mixed_programs(&self) -> Option<PathBuf> {
+        env::var_os(SERVER)?;
+        let folder = self.make_directory("programs");
+        for name in ["postgres", "psql", "pg_amcheck"] {
+            let found = self.postgres.iter().map(|folder| folder.join(name)).find(|path| path.exists());
+            std::os::unix::fs::symlink(found.expect("a program"), folder.join(name)).unwrap();
+        }
+        Some(folder)
+    }
+
     pub fn root(&self) -> &Path {
         self.root.path()
     }

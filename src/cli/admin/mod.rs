@@ -14,6 +14,7 @@ mod list;
 mod patience;
 mod progress;
 mod quarantine;
+mod rehearse;
 mod restore;
 mod table;
 mod verify;
@@ -42,7 +43,7 @@ struct Subcommand {
 }
 
 /// All of them, in the order of the help.
-const SUBCOMMANDS: [Subcommand; 13] = [
+const SUBCOMMANDS: [Subcommand; 14] = [
     Subcommand { command: init::command, run: init::run, could_not_tell: AdminExit::CouldNotTell },
     Subcommand { command: list::command, run: list::run, could_not_tell: AdminExit::CouldNotTell },
     Subcommand { command: verify::command, run: verify::run, could_not_tell: AdminExit::CouldNotTell },
@@ -55,6 +56,7 @@ const SUBCOMMANDS: [Subcommand; 13] = [
     Subcommand { command: backup::command, run: backup::run, could_not_tell: AdminExit::CouldNotTell },
     Subcommand { command: restore::command, run: restore::run, could_not_tell: AdminExit::CouldNotTell },
     Subcommand { command: window::command, run: window::run, could_not_tell: AdminExit::CouldNotTell },
+    Subcommand { command: rehearse::command, run: rehearse::run, could_not_tell: AdminExit::CouldNotTell },
     Subcommand { command: drain::command, run: drain::run, could_not_tell: AdminExit::CouldNotTell },
     Subcommand { command: copy::command, run: copy::run, could_not_tell: AdminExit::CouldNotTell },
     Subcommand {

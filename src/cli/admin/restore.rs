@@ -170,7 +170,10 @@ fn restored(
         recovery: &recovery,
         force: matches.get_flag("force"),
         jobs: args::value::<u8>(matches, JOBS).map_err(could_not)?.into(),
-        progress: &|done, total| progress.set(done, total, done),
+        progress: &|done, total| {
+            progress.set(done, total, done);
+            Ok(())
+        },
     })?;
     drop(progress);
     let unasked = archive.unasked().map(ToOwned::to_owned);

@@ -2,6 +2,8 @@
 
 mod show;
 
+pub(in crate::cli::admin) use show::escaped;
+
 use super::super::args;
 use super::super::exit::AdminExit;
 use super::answer::{self, json_flag};
@@ -56,6 +58,8 @@ pub(super) fn command() -> Command {
             option("backup-warning", "DURATION", "The newest base backup that can be restored is older: warning (default: no limit)")
                 .value_parser(duration),
             option("backup-critical", "DURATION", "It is older, or there is none: critical (default: no limit)")
+                .value_parser(duration),
+            option("rehearsal-warning", "DURATION", "The last rehearsal is older, or found something, or there is none: warning (default: no limit)")
                 .value_parser(duration),
             json_flag().help("As JSON, instead of a plugin's lines"),
             path("prometheus", "FILE", "Write the result to this file, too, for node_exporter's textfile collector"),
@@ -201,6 +205,7 @@ fn request<'a>(matches: &'a ArgMatches, settings: &'a Settings) -> Result<Check<
             clock: times("clock-warning")?,
             backup_age: ["backup-warning", "backup-critical"]
                 .map(|name| matches.get_one::<Duration>(name).copied()),
+            rehearsal_age: matches.get_one::<Duration>("rehearsal-warning").copied(),
         },
         timeout: matches.get_one(TIMEOUT).copied().unwrap_or(default),
     })

@@ -151,7 +151,7 @@ fn gravest_of_each(report: &Report) -> Vec<(&str, &str, State)> {
     pairs
 }
 
-fn escaped(value: &str) -> String {
+pub(in crate::cli::admin) fn escaped(value: &str) -> String {
     value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
 }
 

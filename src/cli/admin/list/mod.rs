@@ -2,6 +2,7 @@
 //! cluster's.
 
 mod base_backups;
+mod rehearsals;
 mod show;
 
 use super::answer::{VERSION_WITH_FINDINGS, json_flag, show, show_json};
@@ -9,6 +10,7 @@ use super::table::time;
 use super::{findings, patience};
 use crate::archive::backups::{self, Held};
 use crate::archive::inventory::{Inventory, items};
+use crate::archive::rehearsals::{Rehearsal, newest};
 use crate::cli::args;
 use crate::cli::exit::AdminExit;
 use crate::config::{Layers, Program};
@@ -89,6 +91,8 @@ struct Listed {
     inventories: Vec<Inventory>,
     /// The base backups of each.
     backups: Vec<Vec<Held>>,
+    /// The last rehearsal that each has a record of.
+    rehearsals: Vec<Option<Rehearsal>>,
     found: Vec<Finding>,
     /// Destinations that could not be listed.
     unread: Vec<Finding>,
@@ -97,6 +101,7 @@ struct Listed {
 impl Listed {
     fn read(layers: &Layers, matches: &ArgMatches) -> Result<Self, Failure> {
         let (mut inventories, mut backups, mut unread) = (Vec::new(), Vec::new(), Vec::new());
+        let mut rehearsals = Vec::new();
         for storage in open(layers, matches)? {
             match Inventory::read_archive(storage.as_ref()) {
                 Ok(inventory) => {
@@ -104,6 +109,10 @@ impl Listed {
                     backups.push(held(storage.as_ref()).unwrap_or_else(|error| {
                         unread.push(not_listed(storage.as_ref(), &error));
                         Vec::new()
+                    }));
+                    rehearsals.push(newest(storage.as_ref()).unwrap_or_else(|error| {
+                        unread.push(not_listed(storage.as_ref(), &error));
+                        None
                     }));
                 }
                 Err(error) => unread.push(not_listed(storage.as_ref(), &error)),
@@ -113,7 +122,7 @@ impl Listed {
         for lost in &unread {
             lost.message().log(Level::Error);
         }
-        Ok(Listed { inventories, backups, found, unread })
+        Ok(Listed { inventories, backups, rehearsals, found, unread })
     }
 
     fn all_findings(&self) -> impl Iterator<Item = &Finding> {
@@ -124,16 +133,22 @@ impl Listed {
         findings::exit(self.all_findings())
     }
 
+    /// Each destination, its base backups and its last rehearsal.
+    fn each(&self) -> impl Iterator<Item = (&Inventory, &[Held], Option<&Rehearsal>)> {
+        let both = self.inventories.iter().zip(&self.backups).zip(&self.rehearsals);
+        both.map(|((one, backups), rehearsal)| (one, backups.as_slice(), rehearsal.as_ref()))
+    }
+
     fn json(&self, cluster: Option<&str>) -> Value {
-        let each = self.inventories.iter().zip(&self.backups);
-        let destinations: Value = each.map(|(one, backups)| show::destination(one, backups)).collect();
+        let destinations: Value =
+            self.each().map(|(one, backups, last)| show::destination(one, backups, last)).collect();
         let findings: Vec<&Finding> = self.all_findings().collect();
         json!({"cluster": cluster, "destinations": destinations, "findings": findings})
     }
 
     fn tell(&self) {
-        let each = self.inventories.iter().zip(&self.backups);
-        let sections: Vec<String> = each.map(|(one, backups)| show::section(one, backups)).collect();
+        let sections: Vec<String> =
+            self.each().map(|(one, backups, last)| show::section(one, backups, last)).collect();
         show(&sections.join("\n"));
         if !self.found.is_empty() {
             show(&format!("\n{}", findings::text(&self.found)));

@@ -2,9 +2,10 @@
 
 use super::super::findings;
 use super::super::table::{Align, Cell, Table, Tone, colour, counted, paint, time};
-use super::base_backups;
+use super::{base_backups, rehearsals};
 use crate::archive::backups::Held;
 use crate::archive::inventory::{Backup, Content, Gap, Gaps, Inventory, Item, TimelineFiles, Total};
+use crate::archive::rehearsals::Rehearsal;
 use crate::failure::size;
 use crate::object::Stored;
 use crate::verify::range;
@@ -28,7 +29,7 @@ pub(super) fn printable(text: &str) -> String {
 }
 
 /// One destination for people.
-pub(super) fn section(inventory: &Inventory, held: &[Held]) -> String {
+pub(super) fn section(inventory: &Inventory, held: &[Held], last: Option<&Rehearsal>) -> String {
     let colour = colour();
     let cluster = match (inventory.system_id, inventory.segment_size) {
         (Some(id), Some(size)) => format!("cluster {id}, segments of {size}"),
@@ -43,6 +44,7 @@ pub(super) fn section(inventory: &Inventory, held: &[Held]) -> String {
         gaps(inventory),
         partials(inventory),
         base_backups::table(inventory, held),
+        rehearsals::table(last),
         backups(inventory),
         others(inventory),
     ];
@@ -250,7 +252,7 @@ fn others(inventory: &Inventory) -> Table {
 }
 
 /// One destination as JSON.
-pub(super) fn destination(inventory: &Inventory, held: &[Held]) -> Value {
+pub(super) fn destination(inventory: &Inventory, held: &[Held], last: Option<&Rehearsal>) -> Value {
     let timelines: Value =
         inventory.timelines.iter().map(|(id, files)| timeline(inventory, *id, files)).collect();
     let backups: Value = inventory.backups.iter().map(|backup| one_backup(inventory, backup)).collect();
@@ -264,6 +266,7 @@ pub(super) fn destination(inventory: &Inventory, held: &[Held]) -> Value {
         "timelines": timelines,
         "backups": backups,
         "base_backups": base_backups::value(inventory, held),
+        "last_rehearsal": last.map(rehearsals::value),
         "unknown_encodings": keys(&inventory.unknown, inventory.unknown_total.objects),
         "misplaced": keys(&inventory.misplaced, inventory.misplaced_total.objects),
         "variants": keys(&inventory.variants, inventory.variants.len() as u64),
