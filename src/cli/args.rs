@@ -1,7 +1,9 @@
 //! The command line of each program, made from the table of settings.
 
+use super::help::{self, COMMON, Detail, S3};
 use crate::config::{Caller, Chosen, Environment, Flags, Layers, Program, Row, SETTINGS, Scope, Takes};
 use crate::failure::Failure;
+use clap::error::{ContextKind, ContextValue, Error, ErrorKind};
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use std::env;
 use std::ffi::OsString;
@@ -17,8 +19,9 @@ pub(super) enum Parsed {
     Wrong(Failure),
 }
 
-/// The flags of one program, without its own arguments.
-pub(super) fn command(name: &'static str, about: &'static str, program: Program) -> Command {
+/// The flags of one program, without its own arguments. Its own settings come first in the help, then those of
+/// all programs, then those of S3 if they are asked for.
+pub(super) fn command(name: &'static str, about: &'static str, program: Program, detail: Detail) -> Command {
     let settings =
         SETTINGS.iter().filter(|row| row.programs.contains(&program) && row.has_flag()).map(|row| {
             let arg = Arg::new(row.name).long(row.name).help(row.help()).global(true);
@@ -31,35 +34,44 @@ pub(super) fn command(name: &'static str, about: &'static str, program: Program)
                 Takes::Number(value) => one(arg, value).allow_negative_numbers(true),
                 Takes::List(value) => arg.action(ArgAction::Append).value_name(value),
             }
-            .help_heading((row.scope == Scope::Destination).then_some("Options for S3"))
+            .help_heading(match (row.scope, row.programs) {
+                (Scope::Destination, _) => Some(S3),
+                (_, [_, _, _]) => Some(COMMON),
+                _ if program == Program::Archive => Some(COMMON),
+                _ => None,
+            })
+            .hide(row.scope == Scope::Destination && detail != Detail::Everything)
         });
+    let verbose = Arg::new("verbose").short('v').long("verbose").action(ArgAction::Count).global(true);
     Command::new(name)
         .version(env!("CARGO_PKG_VERSION"))
         .about(about)
+        .disable_help_flag(true)
+        .disable_version_flag(true)
         .args(settings)
-        .arg(
-            Arg::new("verbose")
-                .short('v')
-                .long("verbose")
-                .action(ArgAction::Count)
-                .global(true)
-                .help("Say what is done; twice: everything"),
-        )
-        .after_help(
-            "Every setting may also be given in the environment (WAL_ARCHIVE, WAL_ARCHIVE_TIMEOUT, ...) or in the \
-             configuration file; \"wal-archive config\" shows what is in force.",
-        )
+        .arg(verbose.help("Say what is done; twice: everything").help_heading(COMMON))
+        .args(help::flags())
 }
 
 /// Parses; help and version go to stdout.
-pub(super) fn parse(command: Command, args: Vec<OsString>) -> Parsed {
+pub(super) fn parse(command: Command, detail: Detail, args: Vec<OsString>) -> Parsed {
+    let command = help::detailed(command, detail);
     let name = command.get_name().to_owned();
+    let called = args.iter().skip(1).find_map(|arg| command.find_subcommand(arg));
+    let called = called.map_or_else(|| name.clone(), |called| format!("{name} {}", called.get_name()));
+    // A closed stdout is the reader's choice.
+    let show = |text: &str| drop(writeln!(std::io::stdout(), "{}", text.trim_end()));
     match command.try_get_matches_from(args) {
         Ok(matches) => Parsed::Run(Box::new(matches)),
         Err(error) if error.exit_code() == 0 => {
-            // A closed stdout is the reader's choice.
-            let _ = writeln!(std::io::stdout(), "{}", error.to_string().trim_end());
+            show(&error.to_string());
             Parsed::Told
+        }
+        Err(error) if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            show(&error.to_string());
+            Parsed::Wrong(
+                Failure::new((), "no command is named").hint(format!("\"{name} COMMAND --help\" shows more")),
+            )
         }
         Err(error) => {
             // The first paragraph says it; the usage is a drawing of several lines.
@@ -67,9 +79,22 @@ pub(super) fn parse(command: Command, args: Vec<OsString>) -> Parsed {
             let statement = text.split("\n\n").next().unwrap_or_default();
             let statement =
                 statement.trim_start_matches("error: ").split_whitespace().collect::<Vec<_>>().join(" ");
-            Parsed::Wrong(Failure::new((), statement).hint(format!("\"{name} --help\" shows the arguments")))
+            let meant = meant(&error).map_or_else(String::new, |meant| format!("did you mean \"{meant}\"? "));
+            Parsed::Wrong(
+                Failure::new((), statement).hint(format!("{meant}\"{called} --help\" shows the arguments")),
+            )
         }
     }
+}
+
+/// What is spelt like a word that is none.
+fn meant(error: &Error) -> Option<&str> {
+    let kinds = [ContextKind::SuggestedSubcommand, ContextKind::SuggestedArg, ContextKind::SuggestedValue];
+    kinds.into_iter().find_map(|kind| match error.get(kind)? {
+        ContextValue::String(text) => Some(text.as_str()),
+        ContextValue::Strings(texts) => texts.last().map(String::as_str), // the likeliest
+        _ => None,
+    })
 }
 
 /// The value of an option that has a default.

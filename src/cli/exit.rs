@@ -7,25 +7,7 @@
 //! (`src/backend/access/transam/xlogarchive.c`, `RestoreArchivedFile`, by
 //! `wait_result_is_any_signal` of `src/common/wait_error.c`).
 //!
-//! | program | code | meaning |
-//! |---|---|---|
-//! | `wal-push` | 0 | durable in every destination |
-//! | | 2 | bad arguments or configuration |
-//! | | 10 | the source cannot be read, or changed while it was read |
-//! | | 11 | not a valid WAL file for its name, or of another cluster |
-//! | | 12 | a different or damaged object already stands under that name |
-//! | | 13 | a destination failed or refused |
-//! | | 14 | the deadline passed |
-//! | `wal-fetch` | 0 | the verified file is at the path |
-//! | | 1 | proved absent |
-//! | | 2 / 202 | bad arguments or configuration |
-//! | | 20 / 220 | a destination is unreachable, refuses, or is not an archive |
-//! | | 21 / 221 | the object is damaged, or not the file asked for |
-//! | | 22 / 222 | the local path cannot be written |
-//! | | 23 / 223 | the deadline passed |
-//! | | 24 / 224 | a hole: later segments of the timeline exist |
-//! | `wal-archive` | 0, 1, 2 | fine, findings or conflicts, bad usage or could not tell |
-//! | `wal-archive check` | 0, 1, 2, 3 | OK, warning, critical, unknown (as the Monitoring Plugins) |
+//! What each of them means: [`super::codes`].
 
 use crate::check::State;
 use crate::failure::Failure;

@@ -4,7 +4,7 @@
 
 use crate::config::LogFormat;
 use log::{Level, LevelFilter, Log, Metadata, Record};
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::sync::OnceLock;
 use std::time::SystemTime;
 
@@ -58,7 +58,9 @@ impl Log for Sink {
         let hint = record.key_values().get("hint".into()).map(|hint| plain(hint.to_string()));
         let line = match FORMAT.get().unwrap_or(&LogFormat::Text) {
             LogFormat::Text => {
-                let hint = hint.map_or_else(String::new, |hint| format!(" HINT: {hint}"));
+                // In a log one event is one line; a person finds what to do at the begin of one.
+                let gap = if std::io::stderr().is_terminal() { '\n' } else { ' ' };
+                let hint = hint.map_or_else(String::new, |hint| format!("{gap}HINT: {hint}"));
                 format!("{}: {level}: {message}{hint}\n", self.program)
             }
             LogFormat::Json => {

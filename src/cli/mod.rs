@@ -2,9 +2,11 @@
 
 pub mod admin;
 mod args;
+mod codes;
 mod destinations;
 pub mod exit;
 pub mod fetch;
+mod help;
 mod log;
 pub mod push;
 mod supervise;
@@ -15,6 +17,12 @@ use crate::spool::{Place, Spool};
 use ::log::Level;
 use std::panic;
 use std::path::PathBuf;
+
+/// The three programs with all that their help can say, for manual pages and completions.
+pub fn commands() -> [clap::Command; 3] {
+    let all = help::Detail::Everything;
+    [push::command(all), fetch::command(all), admin::command(all)].map(|command| help::detailed(command, all))
+}
 
 /// Runs a program so that a panic, too, becomes one line on stderr and a code of the map.
 fn guarded(

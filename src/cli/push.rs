@@ -3,6 +3,7 @@
 use super::args::{self, Parsed};
 use super::destinations::Destinations;
 use super::exit::PushExit;
+use super::help::{Detail, FILES};
 use super::supervise::{End, Orders, Outcome, Report, begin, supervise, tell};
 use super::{guarded, open_spool, server_adopts_orphans};
 use crate::archive::forms::Forms;
@@ -40,7 +41,8 @@ fn run(args: Vec<OsString>, orders: Option<&Orders>, start: Instant) -> PushExit
         log::error!("the work cannot begin: {error}");
         return PushExit::Destination;
     }
-    let matches = match args::parse(command(), args) {
+    let detail = Detail::of(&args);
+    let matches = match args::parse(command(detail), detail, args) {
         Parsed::Run(matches) => matches,
         Parsed::Told => return PushExit::Stored,
         Parsed::Wrong(failure) => {
@@ -63,19 +65,22 @@ fn run(args: Vec<OsString>, orders: Option<&Orders>, start: Instant) -> PushExit
     }
 }
 
-fn command() -> Command {
-    args::command(
-        "wal-push",
-        "Archives one PostgreSQL WAL file: archive_command = 'wal-push %p'",
-        Program::Push,
-    )
-    .arg(
-        Arg::new("path")
-            .required(true)
-            .value_name("PATH")
-            .value_parser(clap::value_parser!(PathBuf))
-            .help("The file (%p)"),
-    )
+pub(super) fn command(detail: Detail) -> Command {
+    args::command("wal-push", "Archives one WAL file: PostgreSQL's archive_command", Program::Push, detail)
+        .arg(
+            Arg::new("path")
+                .required(true)
+                .value_name("PATH")
+                .value_parser(clap::value_parser!(PathBuf))
+                .help("The file (%p)"),
+        )
+        .after_help(format!(
+            "In postgresql.conf:\n  \
+             archive_mode = on\n  \
+             archive_command = '/usr/bin/wal-push %p'\n\n\
+             By hand, in the data directory, as the user that PostgreSQL runs as:\n  \
+             wal-push pg_wal/000000010000000000000007\n\n{FILES}"
+        ))
 }
 
 /// One call, read and understood. No path of the archive was touched.

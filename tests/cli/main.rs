@@ -24,6 +24,7 @@ mod faults;
 mod fetch;
 mod findings;
 mod foreign;
+mod help;
 mod histories;
 mod init;
 mod hung;

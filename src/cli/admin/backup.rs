@@ -28,9 +28,9 @@ pub(super) fn command() -> Command {
         .after_help(
             "It connects as psql does (PGHOST, PGUSER, PGSERVICE, ~/.pgpass), as a role with REPLICATION that a \
              line for \"replication\" in pg_hba.conf lets in.\n\n\
-             Exit codes: 0 it is complete everywhere, with its WAL; 1 it is complete, and something is wrong: a \
-             destination lacks it, its WAL has not arrived, the server found wrong page checksums; or what was sent \
-             is not what the manifest says, and nothing counts; 2 bad usage, or it could not be taken.",
+             Examples:\n  \
+             wal-archive backup --label nightly\n  \
+             wal-archive backup --connection 'service=main' --checkpoint fast --max-rate 50MB",
         )
         .arg(one("label", "TEXT", "Its label").default_value("wal-archive"))
         .arg(

@@ -19,11 +19,14 @@ use std::path::Path;
 use std::time::Instant;
 
 pub(super) fn command() -> Command {
-    Command::new("config").about("Shows the settings in force and where each came from").arg(json_flag()).arg(
-        Arg::new("check").long("check").action(ArgAction::SetTrue).conflicts_with("json").help(
+    let check = Arg::new("check").long("check").action(ArgAction::SetTrue).conflicts_with("json");
+    Command::new("config")
+        .about("Shows the settings in force and where each came from")
+        .after_help("Examples:\n  wal-archive config\n  wal-archive config --cluster main --check")
+        .arg(json_flag())
+        .arg(check.help(
             "Show nothing, but tell whether they can be used, without asking a bucket or writing anything",
-        ),
-    )
+        ))
 }
 
 pub(super) fn run(matches: &ArgMatches) -> Result<AdminExit, Failure> {

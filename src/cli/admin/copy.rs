@@ -21,9 +21,11 @@ pub(super) fn command() -> Command {
     Command::new("copy")
         .about("Copies what is missing from one archive into another, verified on the way")
         .after_help(
-            "wal-archive copy FROM TO   one archive into another\n\
-             wal-archive copy TO        the configured destinations into another, or into one of them\n\
-             wal-archive copy           each configured destination gets what it lacks from the others",
+            "Examples:\n  \
+             wal-archive copy FROM TO   one archive into another\n  \
+             wal-archive copy TO        the configured destinations into another\n  \
+             wal-archive copy           each configured destination gets what it lacks\n  \
+             wal-archive copy --repair  the same, and damaged objects are replaced",
         )
         .arg(
             Arg::new("urls")

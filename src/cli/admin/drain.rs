@@ -36,6 +36,11 @@ pub(super) fn command() -> Command {
     };
     Command::new("drain")
         .about("Archives what a dead server still holds, or a standby before its promotion")
+        .after_help(
+            "Examples:\n  \
+             wal-archive drain --pgdata /var/lib/postgresql/15/main          of a dead server\n  \
+             wal-archive drain --live --pgdata /var/lib/postgresql/15/main   of a standby",
+        )
         .args([
             path("pgdata", "The data directory"),
             path("wal-dir", "Its pg_wal, where that is all that is left"),

@@ -29,6 +29,14 @@ pub(super) fn command() -> Command {
     };
     Command::new("expire")
         .about("Shows which WAL and which of our own backups no rule keeps; with --yes deletes them")
+        .after_help(
+            "The backups of \"wal-archive backup\" are known; those of other tools are named, or their WAL is deleted. \
+             Without a rule every backup is kept.\n\n\
+             Examples:\n  \
+             wal-archive expire --keep-backups 7\n  \
+             wal-archive expire --keep-backups 7 --keep-days 14 --yes\n  \
+             wal-archive expire --label 'nightly *' --keep-backups 7",
+        )
         .arg(
             one("label", "GLOB", "Backups whose label fits (* and ?), by their .backup files; repeatable")
                 .action(ArgAction::Append),

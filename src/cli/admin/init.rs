@@ -28,10 +28,9 @@ pub(super) fn command() -> Command {
         .after_help(
             "Run it once, as the user that PostgreSQL runs as, before archive_command is set. An archive of this \
              cluster that is there already is left as it is.\n\n\
-             wal-archive init --pgdata /var/lib/postgresql/15/main /mnt/backup/main\n\
-             wal-archive init --system-id 7622915573421581577 --segment-size 16MB s3://bucket/main\n\n\
-             Exit codes: 0 it is the archive of this cluster now; 1 it is another cluster's; 2 bad usage, or it could not \
-             be made.",
+             Examples:\n  \
+             wal-archive init --pgdata /var/lib/postgresql/15/main /mnt/backup/main\n  \
+             wal-archive init --system-id 7622915573421581577 --segment-size 16MB s3://bucket/main",
         )
         .arg(
             Arg::new("urls")

@@ -12,13 +12,16 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 pub(super) fn command() -> Command {
-    Command::new("keygen").about("Makes a new identity, the private key that decrypts an archive, and shows its recipient").arg(
-        Arg::new("file")
-            .required(true)
-            .value_name("FILE")
-            .value_parser(clap::value_parser!(PathBuf))
-            .help("Where the identity goes; it must not exist. The recipient, the public key, goes to stdout"),
-    )
+    Command::new("keygen")
+        .about("Makes an identity, the private key that decrypts an archive")
+        .after_help("Examples:\n  wal-archive keygen /etc/wal-archive/identity")
+        .arg(
+            Arg::new("file")
+                .required(true)
+                .value_name("FILE")
+                .value_parser(clap::value_parser!(PathBuf))
+                .help("Where the identity goes; it must not exist. The recipient, the public key, goes to stdout"),
+        )
 }
 
 pub(super) fn run(matches: &ArgMatches) -> Result<AdminExit, Failure> {

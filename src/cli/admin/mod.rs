@@ -7,6 +7,7 @@ mod config;
 mod copy;
 mod drain;
 mod expire;
+mod explain;
 mod findings;
 mod init;
 mod keygen;
@@ -23,6 +24,7 @@ mod window;
 use super::args::{self, Parsed};
 use super::exit::AdminExit;
 use super::guarded;
+use super::help::Detail;
 use crate::check::State;
 use crate::config::{ArchiveBy, Caller, Layers, Program};
 use crate::failure::Failure;
@@ -66,6 +68,7 @@ const SUBCOMMANDS: [Subcommand; 14] = [
     },
     Subcommand { command: keygen::command, run: keygen::run, could_not_tell: AdminExit::CouldNotTell },
     Subcommand { command: config::command, run: config::run, could_not_tell: AdminExit::CouldNotTell },
+    Subcommand { command: explain::command, run: explain::run, could_not_tell: AdminExit::CouldNotTell },
 ];
 
 /// The settings of the cluster that a call is for, where nothing but its surroundings tells which.
@@ -111,11 +114,23 @@ pub fn main() -> ExitCode {
     ExitCode::from(guarded("wal-archive", || could_not_tell.code(), || run(args, could_not_tell).code()))
 }
 
-fn run(args: Vec<OsString>, could_not_tell: AdminExit) -> AdminExit {
-    let command = args::command("wal-archive", "Looks after an archive of PostgreSQL WAL", Program::Archive)
+pub(super) fn command(detail: Detail) -> Command {
+    let about = "Looks after an archive of PostgreSQL WAL";
+    args::command("wal-archive", about, Program::Archive, detail)
         .subcommand_required(true)
-        .subcommands(SUBCOMMANDS.iter().map(|subcommand| (subcommand.command)()));
-    let matches = match args::parse(command, args) {
+        .arg_required_else_help(true)
+        .subcommands(SUBCOMMANDS.iter().map(|subcommand| (subcommand.command)()))
+        .after_help(
+            "Every command ends with 0 if nothing is wrong, 1 if something is, and 2 if it could not tell or was \
+             called wrongly; check ends as monitoring plugins do. \"wal-archive explain CODE\" says more.\n\n\
+             Every setting may also be given in the environment (WAL_ARCHIVE, WAL_ARCHIVE_TIMEOUT, ...) or in the \
+             configuration file; \"wal-archive config\" shows what is in force.",
+        )
+}
+
+fn run(args: Vec<OsString>, could_not_tell: AdminExit) -> AdminExit {
+    let detail = Detail::of(&args);
+    let matches = match args::parse(command(detail), detail, args) {
         Parsed::Run(matches) => matches,
         Parsed::Told => return AdminExit::Fine,
         Parsed::Wrong(failure) => {

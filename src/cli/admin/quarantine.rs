@@ -20,6 +20,13 @@ use serde_json::{Value, json};
 pub(super) fn command() -> Command {
     Command::new("quarantine")
         .about("Moves a damaged object to quarantine/NAME.<16 hex>, so that a good one can be stored")
+        .after_help(
+            "Its bytes are never gone. Between the move and the next store the archive lacks the file: begin no \
+             recovery and no promotion in that time.\n\n\
+             Examples:\n  \
+             wal-archive quarantine 000000010000000000000007\n  \
+             wal-archive quarantine --force --from /mnt/backup wal_005/000000010000000000000007.lz4",
+        )
         .arg(
             Arg::new("name")
                 .required(true)

@@ -35,8 +35,9 @@ pub(super) fn command() -> Command {
         .after_help(
             "Run it as the user that PostgreSQL runs as. Without a target recovery goes to the end of the archived WAL. \
              What the archived WAL does not lead to is refused before anything is written.\n\n\
-             Exit codes: 0 it is restored; 1 refused: the target cannot be reached, the backup is damaged, the directory \
-             is not empty; 2 bad usage, or it could not be done.",
+             Examples:\n  \
+             wal-archive restore /var/lib/postgresql/15/main\n  \
+             wal-archive restore --target-time '2026-11-21 13:04:05+01' /srv/copy",
         )
         .arg(
             Arg::new("directory")

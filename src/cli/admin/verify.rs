@@ -28,7 +28,14 @@ pub(super) fn command() -> Command {
         Arg::new(name).long(name).value_name(value).help(help)
     };
     Command::new("verify")
-        .about("Proves that nothing is missing or damaged: 0 sound, 1 findings, 2 could not tell")
+        .about("Proves that nothing is missing or damaged")
+        .after_help(
+            "It only reads, and may run while servers archive.\n\n\
+             Examples:\n  \
+             wal-archive verify --quick                  names and trailers: minutes\n  \
+             wal-archive verify                          every object decoded: hours\n  \
+             wal-archive verify --records --since 2days  the newest part, every night",
+        )
         .arg(flag("quick", "Look at names and trailers only").conflicts_with("records"))
         .arg(flag("records", "Walk the WAL records too: how far recovery goes, to which commit"))
         .arg(flag("backups", "Read every base backup, too, and compare each file with its manifest"))

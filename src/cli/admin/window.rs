@@ -20,7 +20,9 @@ pub(super) fn command() -> Command {
     Command::new("window")
         .about("Shows from when to when the archive can be recovered")
         .after_help(
-            "Exit codes: 0 shown; 1 nothing can be recovered, or not to that time; 2 bad usage, or it could not be told.",
+            "Examples:\n  \
+             wal-archive window\n  \
+             wal-archive window --at '2026-11-21 13:04:05+01'",
         )
         .arg(
             Arg::new("at")

@@ -6,6 +6,7 @@ mod prefetcher;
 
 use super::args::{self, Parsed};
 use super::exit::{FetchExit, Form};
+use super::help::{Detail, FILES};
 use super::supervise::{Orders, Report, begin, tell};
 use super::{guarded, server_adopts_orphans};
 use crate::config::Program;
@@ -49,31 +50,24 @@ fn answer_postgresql(args: Vec<OsString>, start: Instant) -> ExitCode {
     ExitCode::from(guarded("wal-fetch", || FetchExit::Unreachable.code(current()), run))
 }
 
-fn command() -> Command {
-    args::command(
-        "wal-fetch",
-        "Restores one PostgreSQL WAL file: restore_command = 'wal-fetch %f %p'",
-        Program::Fetch,
-    )
-    .arg(Arg::new("name").required(true).value_name("NAME").help("The file's name (%f)"))
-    .arg(
-        Arg::new("path")
-            .required(true)
-            .value_name("PATH")
-            .value_parser(clap::value_parser!(PathBuf))
-            .help("Where to put it (%p)"),
-    )
-    .arg(
-        Arg::new(prefetcher::FLAG)
-            .long(prefetcher::FLAG)
-            .value_parser(clap::value_parser!(PathBuf))
-            .hide(true),
-    )
+pub(super) fn command(detail: Detail) -> Command {
+    let path = |name: &'static str| Arg::new(name).value_parser(clap::value_parser!(PathBuf));
+    args::command("wal-fetch", "Brings one WAL file: PostgreSQL's restore_command", Program::Fetch, detail)
+        .arg(Arg::new("name").required(true).value_name("NAME").help("The file's name (%f)"))
+        .arg(path("path").required(true).value_name("PATH").help("Where to put it (%p)"))
+        .arg(path(prefetcher::FLAG).long(prefetcher::FLAG).hide(true))
+        .after_help(format!(
+            "In postgresql.conf, for a recovery, a standby and \"pg_rewind -c\":\n  \
+             restore_command = '/usr/bin/wal-fetch %f %p'\n\n\
+             By hand:\n  \
+             wal-fetch 000000010000000000000007 /tmp/000000010000000000000007\n\n{FILES}"
+        ))
 }
 
 /// Reads everything that says what is to be done; the end where there is nothing to do.
 fn read(args: Vec<OsString>, set_form: &dyn Fn(Form)) -> Result<Call, FetchExit> {
-    let matches = match args::parse(command(), args) {
+    let detail = Detail::of(&args);
+    let matches = match args::parse(command(detail), detail, args) {
         Parsed::Run(matches) => matches,
         Parsed::Told => return Err(FetchExit::Delivered),
         Parsed::Wrong(failure) => {

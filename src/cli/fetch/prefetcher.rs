@@ -8,6 +8,7 @@
 use super::command;
 use crate::cli::args::{self, Parsed};
 use crate::cli::destinations::Destinations;
+use crate::cli::help::Detail;
 use crate::cli::{guarded, open_spool};
 use crate::config::{Caller, Program};
 use crate::fetch::{Context, Prefetching, prefetch};
@@ -98,7 +99,9 @@ fn detach() -> io::Result<()> {
 }
 
 fn run(args: Vec<OsString>) -> Option<()> {
-    let Parsed::Run(matches) = args::parse(command(), args) else { return None };
+    let Parsed::Run(matches) = args::parse(command(Detail::Options), Detail::Options, args) else {
+        return None;
+    };
     let data_directory = DataDirectory::at(matches.get_one::<PathBuf>(FLAG)?)?;
     // The data directory chooses the cluster, as it did for the wal-fetch that started this.
     let caller = Caller::of(Some(&data_directory));

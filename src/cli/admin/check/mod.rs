@@ -37,7 +37,14 @@ pub(super) fn command() -> Command {
         limit(name, "AMOUNT", default, help).value_parser(|text: &str| text.parse::<Least>())
     };
     Command::new("check")
-        .about("Tells whether archiving works, for cron, Nagios and Prometheus: 0 OK, 1 warning, 2 critical, 3 unknown")
+        .about("Tells whether archiving works, for cron, Nagios and Prometheus")
+        .after_help(
+            "Run it as the user that PostgreSQL runs as.\n\n\
+             Examples:\n  \
+             wal-archive check --pgdata /var/lib/postgresql/15/main --connection dbname=postgres\n  \
+             wal-archive check --all --prometheus /var/lib/node_exporter/wal_archive.prom\n  \
+             wal-archive check --connection dbname=postgres --switch",
+        )
         .args([
             path("pgdata", "DIRECTORY", "Look at what waits to be archived in this data directory, too (default: pgdata of the configuration file)"),
             option("connection", "STRING", "Ask this server, too, through psql: a libpq connection string, such as \"service=main\""),

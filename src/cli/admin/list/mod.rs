@@ -25,6 +25,12 @@ use serde_json::{Value, json};
 pub(super) fn command() -> Command {
     Command::new("list")
         .about("Shows timelines, segments, gaps and backups of the archive")
+        .after_help(
+            "It reads names only. \"wal-archive verify\" reads the objects.\n\n\
+             Examples:\n  \
+             wal-archive list\n  \
+             wal-archive list --segments --json | jq .key",
+        )
         .arg(
             Arg::new("segments")
                 .long("segments")
