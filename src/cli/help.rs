@@ -126,6 +126,38 @@ pub(super) fn hanging(label: &str, text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::SETTINGS;
+
+    const PAGE: &str = include_str!("../../docs/configuration.md");
+
+    fn row(of: &str, arg: &Arg) -> String {
+        let value = arg.get_value_names().unwrap_or_default().join(" ");
+        let value = if arg.get_action().takes_values() { value } else { String::new() };
+        let long = arg.get_long().map(|long| format!("--{long}"));
+        let short = arg.get_short().map(|short| format!("-{short}"));
+        let names: Vec<String> = short.into_iter().chain(long).collect();
+        let option = format!("{} {value}", names.join(", "));
+        let help = arg.get_help().map(ToString::to_string).unwrap_or_default();
+        format!("| {of} | `{}` | {help} |", option.trim())
+            .replace("SEGMENT|", "SEGMENT\\|")
+            .replace("LSN|", "LSN\\|")
+            .replace("WAL|", "WAL\\|")
+    }
+
+    #[test]
+    fn the_page_of_settings_has_every_option_that_is_no_setting() {
+        let [.., archive] = crate::cli::commands();
+        let is_setting = |arg: &Arg| SETTINGS.iter().any(|row| row.name == arg.get_id());
+        let own = |command: &Command, of: &str| -> Vec<String> {
+            let args = command.get_arguments().filter(|arg| !is_setting(arg) && !arg.is_hide_set());
+            args.map(|arg| row(of, arg)).collect()
+        };
+        let commands = archive.get_subcommands().flat_map(|one| own(one, &format!("`{}`", one.get_name())));
+        let expected: Vec<String> = own(&archive, "all").into_iter().chain(commands).collect();
+        let rows = PAGE.lines().skip_while(|line| *line != "| command | option | meaning |").skip(2);
+        let documented: Vec<&str> = rows.take_while(|line| line.starts_with('|')).collect();
+        assert!(documented == expected, "docs/configuration.md should have\n{}", expected.join("\n"));
+    }
 
     #[test]
     fn a_long_text_goes_on_below_its_first_word() {

@@ -4,6 +4,8 @@
 
 #[path = "../support/fuse.rs"]
 mod fuse;
+#[path = "../support/json_page.rs"]
+mod json_page;
 #[path = "../support/prefetchers.rs"]
 mod prefetchers;
 mod util;
@@ -28,6 +30,7 @@ mod help;
 mod histories;
 mod init;
 mod hung;
+mod json;
 mod kills;
 mod list;
 mod look_ahead;

@@ -2,6 +2,7 @@
 //! backups read by stock ones.
 
 use crate::archive::Archive;
+use crate::json_page::assert_as_documented;
 use crate::server::{Server, lines_of};
 use crate::world::{World, run, told};
 use std::fs;
@@ -33,6 +34,12 @@ pub(crate) fn take_backup(
 
 pub(crate) fn restore_into(world: &World, archives: &[&Archive<'_>], name: &str, args: &[&str]) -> Output {
     wal_archive(world, archives, &["restore"]).arg(world.path(name)).args(args).output().unwrap()
+}
+
+fn assert_json_as_documented(command: &str, outputs: &[Output]) {
+    let answers: Vec<&str> =
+        outputs.iter().map(|output| std::str::from_utf8(&output.stdout).unwrap()).collect();
+    assert_as_documented(command, &answers);
 }
 
 pub(crate) fn assert_done(output: &Output) {
@@ -105,7 +112,9 @@ fn a_backup_under_load_with_two_tablespaces_is_restored_to_the_end_and_to_a_time
     let mut load = primary.client("pgbench");
     load.args(["-n", "-c", "2", "-T", "600", "postgres"]).stdout(Stdio::null()).stderr(Stdio::null());
     let mut load = load.spawn().unwrap();
-    assert_done(&take_backup(&world, &primary, &[&archive], &["--label", "under load"]));
+    let output = take_backup(&world, &primary, &[&archive], &["--label", "under load", "--json"]);
+    assert_done(&output);
+    assert_json_as_documented("backup", &[output]);
     primary.write(1);
     primary.psql("select pg_sleep(0.02)");
     let moment =
@@ -122,13 +131,21 @@ fn a_backup_under_load_with_two_tablespaces_is_restored_to_the_end_and_to_a_time
     let balances = primary.psql(BALANCES);
     primary.destroy();
 
+    let window = |args: &[&str]| wal_archive(&world, &[&archive], args).output().unwrap();
+    assert_json_as_documented(
+        "window",
+        &[window(&["window", "--json"]), window(&["window", "--json", "--at", &moment])],
+    );
+
     // To a time, with the tablespaces elsewhere.
     let elsewhere = [
         format!("--tablespace={fast}={}", world.path("elsewhere").display()),
         format!("--tablespace={slow}={}", world.path("elsewhere too").display()),
     ];
-    let args = ["--target-time", &moment, "--target-action", "promote", &elsewhere[0], &elsewhere[1]];
-    assert_done(&restore_into(&world, &[&archive], "to-a-time", &args));
+    let args = ["--target-time", &moment, "--target-action", "promote", &elsewhere[0], &elsewhere[1], "--json"];
+    let output = restore_into(&world, &[&archive], "to-a-time", &args);
+    assert_done(&output);
+    assert_json_as_documented("restore", &[output]);
     let server = started(&world, "to-a-time");
     assert_eq!(server.ledger(), lines_of([1]), "{}", server.story());
     assert_eq!(

@@ -32,6 +32,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 mod archive;
+#[path = "../support/json_page.rs"]
+mod json_page;
 #[path = "../support/prefetchers.rs"]
 mod prefetchers;
 mod recorded;

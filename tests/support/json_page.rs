@@ -1,0 +1,55 @@
+//! `docs/json.md` against what `--json` prints.
+
+use serde_json::Value;
+use std::collections::BTreeSet;
+
+const PAGE: &str = include_str!("../../docs/json.md");
+
+fn section(title: &str) -> &'static str {
+    let begin = format!("\n## {title}\n");
+    let text = PAGE.split(&begin).nth(1).unwrap_or_else(|| panic!("no section {title:?}"));
+    text.split("\n## ").next().unwrap()
+}
+
+/// The names between backticks, each part of `findings[].kind` by itself.
+fn names(text: &str) -> BTreeSet<String> {
+    let code = text.split('`').skip(1).step_by(2);
+    let parts = code.flat_map(|code| code.split('.')).map(|part| part.trim_end_matches("[]").to_owned());
+    parts.filter(|part| !part.is_empty()).collect()
+}
+
+/// Every name of a field, at any depth; the keys of `settings` are PostgreSQL's.
+fn fields(value: &Value, found: &mut BTreeSet<String>) {
+    match value {
+        Value::Object(object) => {
+            for (name, value) in object {
+                found.insert(name.clone());
+                if !(name == "settings" && value.is_object()) {
+                    fields(value, found);
+                }
+            }
+        }
+        Value::Array(values) => values.iter().for_each(|value| fields(value, found)),
+        _ => {}
+    }
+}
+
+/// All answers of a command together have each field that its section has in the first column of a table, and
+/// none that it does not name.
+#[track_caller]
+pub fn assert_as_documented(command: &str, answers: &[&str]) {
+    let mut printed = BTreeSet::new();
+    for answer in answers {
+        fields(&serde_json::from_str(answer).unwrap_or_else(|_| panic!("no JSON: {answer}")), &mut printed);
+    }
+    printed.remove("version");
+    let page = section(command);
+    let mut known = names(page);
+    known.extend(names(section("Findings")));
+    let unknown: Vec<_> = printed.difference(&known).collect();
+    assert!(unknown.is_empty(), "docs/json.md, {command}, does not have {unknown:?}");
+    let rows = page.lines().filter_map(|line| line.strip_prefix("| ")?.split(" |").next());
+    let promised: BTreeSet<String> = rows.flat_map(names).collect();
+    let lacking: Vec<_> = promised.difference(&printed).collect();
+    assert!(lacking.is_empty(), "{command} --json printed none of {lacking:?}");
+}
