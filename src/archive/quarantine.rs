@@ -12,6 +12,12 @@
 //! A push may believe its own mark for ten minutes without a look at a bucket, so nothing that was
 //! stored in a bucket a moment ago may go: [`young_since`].
 
+mod aside;
+mod timeline;
+
+pub use aside::{Aside, held};
+pub use timeline::{needs_of_timeline, of_timeline};
+
 use crate::archive::lookup;
 use crate::archive::object::{Kept, Opener, stored_bytes};
 use crate::object::key::QUARANTINE_FOLDER;

@@ -147,8 +147,10 @@ mod tests {
     #[test]
     fn the_page_of_settings_has_every_option_that_is_no_setting() {
         let [.., archive] = crate::cli::commands();
-        let is_setting = |arg: &Arg| SETTINGS.iter().any(|row| row.name == arg.get_id());
         let own = |command: &Command, of: &str| -> Vec<String> {
+            // What is global is a setting, or told once.
+            let root = command.get_name() == archive.get_name();
+            let is_setting = |arg: &Arg| root && SETTINGS.iter().any(|row| row.name == arg.get_id());
             let args = command.get_arguments().filter(|arg| !is_setting(arg) && !arg.is_hide_set());
             args.map(|arg| row(of, arg)).collect()
         };

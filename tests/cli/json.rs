@@ -72,7 +72,7 @@ fn the_json_of_expire_drain_copy_and_quarantine_is_as_documented() {
     let mut copy = sandbox.program("wal-archive");
     let run = Run::of(copy.args(["copy", "--json"]).arg(sandbox.archive()).arg(other));
     assert_as_documented("copy", &[&run.stdout]);
-    check(&sandbox, "quarantine", &[&[A], &[A]]);
+    check(&sandbox, "quarantine", &[&[A], &[A], &["--timeline", "2", "--force"], &["--list"]]);
 }
 
 #[test]

@@ -102,3 +102,67 @@ fn of_several_destinations_only_the_damaged_copy_is_moved_and_never_all_intact_o
     admin(&["quarantine", "--force", TWO, "--from", from]).says(0, &["intact", "moved to"]);
     assert!(sandbox.object(TWO).exists() && !other.join(format!("wal_005/{TWO}.zst")).exists());
 }
+
+/// Two timelines of a real server, stored long ago.
+fn two_timelines() -> Sandbox {
+    let sandbox = Sandbox::new();
+    sandbox.archive_real();
+    sandbox
+}
+
+fn of_timeline_2(sandbox: &Sandbox) -> Vec<String> {
+    sandbox.objects().into_iter().filter(|name| name.starts_with("00000002")).collect()
+}
+
+#[test]
+fn a_timeline_goes_by_a_plan_and_its_history_last() {
+    let sandbox = two_timelines();
+    let (before, all) = (of_timeline_2(&sandbox), sandbox.objects().len());
+    assert!(before.len() >= 3 && before.contains(&"00000002.history.zst".to_owned()), "{before:?}");
+    let plan = sandbox.admin("quarantine", &["--timeline", "2"]).says(0, &["nothing was moved", "--yes"]);
+    assert_eq!((of_timeline_2(&sandbox), plan.stdout.lines().count()), (before.clone(), before.len() + 1));
+    let run = sandbox.admin("quarantine", &["--timeline", "2", "--yes"]);
+    assert!(run.code == Some(0) && run.stderr.is_empty(), "{run:?}");
+    let last = run.stdout.lines().last().unwrap();
+    assert!(last.contains("00000002.history.zst") && last.contains("moved to"), "{run:?}");
+    assert_eq!((of_timeline_2(&sandbox).len(), sandbox.objects().len()), (0, all - before.len()));
+    assert_eq!(quarantined(&sandbox).len(), before.len());
+    sandbox.admin("quarantine", &["--timeline", "2", "--yes"]).fails(1, &["no file of timeline 2"]);
+    sandbox.admin("quarantine", &["--timeline", "0"]).fails(2, &["no timeline 0"]);
+}
+
+#[test]
+fn a_timeline_that_is_needed_or_was_just_written_stays() {
+    let sandbox = two_timelines();
+    let yes = |number: &str| sandbox.admin("quarantine", &["--timeline", number, "--yes"]);
+    yes("1").fails(1, &["oldest timeline", "timeline 2 continues it", "HINT"]);
+    fs::File::options()
+        .append(true)
+        .open(sandbox.object("00000002.history"))
+        .unwrap()
+        .set_modified(std::time::SystemTime::now())
+        .unwrap();
+    yes("2").fails(1, &["15 minutes", "archiving on it"]);
+    assert!(quarantined(&sandbox).is_empty() && !of_timeline_2(&sandbox).is_empty());
+    sandbox.admin("quarantine", &["--timeline", "2", "--yes", "--force"]).says(0, &["moved to"]);
+    assert!(of_timeline_2(&sandbox).is_empty());
+}
+
+#[test]
+fn what_was_moved_aside_is_shown_and_deleted_once_the_archive_has_a_good_one() {
+    let (sandbox, _) = damaged();
+    sandbox.admin("quarantine", &["--list"]).says(0, &["nothing was moved aside"]);
+    sandbox.admin("quarantine", &[ONE]).says(0, &["moved to"]);
+    sandbox.admin("quarantine", &["--list"]).says(0, &["quarantine/", ONE, "no"]);
+    // The only object of its name stays.
+    let run = sandbox.admin("quarantine", &["--purge", "--yes"]).says(1, &[ONE, "no", "stays"]);
+    assert!(run.stderr.contains("the last of its name") && quarantined(&sandbox).len() == 1, "{run:?}");
+    sandbox.push(ONE, &[]).succeeds();
+    sandbox.admin("quarantine", &["--purge"]).says(0, &[ONE, "yes", "goes with --yes"]);
+    sandbox.admin("quarantine", &["--purge", TWO, "--yes"]).says(0, &["nothing was moved aside"]);
+    assert_eq!(quarantined(&sandbox).len(), 1);
+    fs::write(sandbox.archive().join("quarantine/notes.txt"), "mine").unwrap();
+    sandbox.admin("quarantine", &["--purge", ONE, "--yes"]).says(0, &[ONE, "deleted"]);
+    assert_eq!(quarantined(&sandbox), ["notes.txt"]);
+    sandbox.admin("quarantine", &[ONE, "--yes"]).fails(2, &["--timeline"]);
+}

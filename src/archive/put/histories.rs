@@ -194,8 +194,8 @@ impl Histories<'_> {
         Err(Failure::new(Cause::Conflict, what).hint(format!(
             "bring \"{history}\" back from where it was written or from another destination (\"wal-archive copy\"), and \
              recover this server again, which then takes another id; if those files are this server's own, copy its \
-             \"{history}\" to \"{place}/{WAL_FOLDER}\" by hand{then}; if nobody needs them, move each aside with \"wal-archive \
-             quarantine --force --from {place} KEY\""
+             \"{history}\" to \"{place}/{WAL_FOLDER}\" by hand{then}; if nobody needs them, move them aside with \"wal-archive \
+             quarantine --timeline {timeline} --from {place}\""
         )))
     }
 

@@ -1,4 +1,8 @@
-//! `wal-archive quarantine NAME`: one object moved aside, so that a good one can take its place.
+//! `wal-archive quarantine NAME`: one object moved aside, so that a good one can take its place. `--timeline`: all of
+//! a timeline. `--list`, `--purge`: what was moved aside.
+
+mod aside;
+mod timeline;
 
 use super::super::exit::AdminExit;
 use super::answer::{VERSION, json_flag, show, show_json};
@@ -13,34 +17,52 @@ use crate::failure::Failure;
 use crate::object::{Checks, Key};
 use crate::storage::{Error, Shared, Storage};
 use crate::wal::WalName;
-use clap::{Arg, ArgAction, ArgMatches, Command};
+use clap::{Arg, ArgAction, ArgGroup, ArgMatches, Command};
 use log::Level;
 use serde_json::{Value, json};
 
 pub(super) fn command() -> Command {
+    let flag = |name: &'static str| Arg::new(name).long(name).action(ArgAction::SetTrue);
     Command::new("quarantine")
         .about("Moves a damaged object to quarantine/NAME.<16 hex>, so that a good one can be stored")
         .after_help(
-            "Its bytes are never gone. Between the move and the next store the archive lacks the file: begin no \
+            "Its bytes stay until --purge. Between the move and the next store the archive lacks the file: begin no \
              recovery and no promotion in that time.\n\n\
              Examples:\n  \
              wal-archive quarantine 000000010000000000000007\n  \
-             wal-archive quarantine --force --from /mnt/backup wal_005/000000010000000000000007.lz4",
+             wal-archive quarantine --force --from /mnt/backup wal_005/000000010000000000000007.lz4\n  \
+             wal-archive quarantine --timeline 3        of a rehearsal that archived",
         )
         .arg(
             Arg::new("name")
-                .required(true)
+                .required_unless_present_any(["timeline", "list", "purge"])
                 .value_name("NAME")
                 .help("A WAL file, or the key of an object of one, such as wal_005/NAME.lz4"),
         )
+        .arg(
+            Arg::new("timeline")
+                .long("timeline")
+                .value_name("N")
+                .value_parser(clap::value_parser!(u32))
+                .conflicts_with_all(["name", "list", "purge"])
+                .help("Every file of this timeline, its history last, everywhere: shows them; with --yes moves them"),
+        )
+        .arg(flag("list").conflicts_with_all(["name", "purge"]).help("Show what was moved aside"))
+        .arg(flag("purge").help(
+            "Delete of what was moved aside NAME, or everything, if the archive has a file of that name again: shows \
+             it; with --yes deletes it",
+        ))
+        .arg(flag("yes").requires("planned").help("Move, or delete"))
+        .group(ArgGroup::new("planned").args(["timeline", "purge"]))
         .arg(
             Arg::new("from")
                 .long("from")
                 .value_name("URL")
                 .help("Only at this destination (default: wherever it is damaged)"),
         )
-        .arg(Arg::new("force").long("force").action(ArgAction::SetTrue).help(
-            "Also an object that is intact, in an encoding that is not read, or just stored in a bucket",
+        .arg(flag("force").help(
+            "Also an object that is intact, in an encoding that is not read, or just stored in a bucket; a timeline \
+             that seems to be needed; the last object of a name",
         ))
         .arg(patience::arg())
         .arg(json_flag())
@@ -50,6 +72,12 @@ pub(super) fn run(matches: &ArgMatches) -> Result<AdminExit, Failure> {
     let by = ArchiveBy::arguments_if(matches.contains_id("from"));
     let layers = super::layers_for(matches, None, by)?;
     let force = matches.get_flag("force");
+    if let Some(number) = matches.get_one::<u32>("timeline") {
+        return timeline::run(&layers, matches, *number);
+    }
+    if matches.get_flag("list") || matches.get_flag("purge") {
+        return aside::run(&layers, matches);
+    }
     let text = matches.get_one::<String>("name").cloned().unwrap_or_default();
     let subject = Subject::parse(&text).ok_or_else(|| {
         Failure::new((), format!("\"{text}\" is neither the name of a WAL file nor the key of an object of one"))
@@ -120,7 +148,8 @@ struct Row {
 struct State {
     size: u64,
     stored: String,
-    verdict: String,
+    /// `None` in a plan, where nothing was read.
+    verdict: Option<String>,
 }
 
 impl Row {
@@ -131,7 +160,7 @@ impl Row {
             state: Some(State {
                 size: found.body.len(),
                 stored: time(found.modified),
-                verdict: found.verdict.to_string(),
+                verdict: Some(found.verdict.to_string()),
             }),
             now_at: now_at.map(Key::to_string),
         }
@@ -140,10 +169,13 @@ impl Row {
     fn line(&self) -> String {
         let Row { place, key, .. } = self;
         match (&self.state, &self.now_at) {
-            (Some(State { size, stored, verdict }), Some(to)) => {
+            (Some(State { size, stored, verdict: None }), _) => {
+                format!("\"{place}/{key}\" ({size} bytes, stored {stored})")
+            }
+            (Some(State { size, stored, verdict: Some(verdict) }), Some(to)) => {
                 format!("\"{place}/{key}\" ({size} bytes, stored {stored}, {verdict}) moved to \"{to}\"")
             }
-            (Some(State { size, stored, verdict }), None) => {
+            (Some(State { size, stored, verdict: Some(verdict) }), None) => {
                 format!("\"{place}/{key}\" ({size} bytes, stored {stored}, {verdict}) stays")
             }
             (None, to) => format!(
