@@ -96,3 +96,17 @@ if ! { [ -x "$tools/bin/versitygw" ] || [ -x "$tools/bin/moto_server" ]; }; then
         ln -sf ../moto/bin/moto_server "$tools/bin/moto_server"
     fi
 fi
+
+# promtool checks the alert rules. Only it is taken of the package, which would start a server.
+if ! { has promtool || [ -x "$tools/bin/promtool" ]; } && has apt-get; then
+    say "unpacking: promtool (of the package prometheus)"
+    mkdir -p "$tools/bin"
+    scratch=$(mktemp -d)
+    if (cd "$scratch" && apt-get -qq download prometheus >/dev/null 2>&1); then
+        dpkg-deb --fsys-tarfile "$scratch"/prometheus_*.deb | tar -x -C "$scratch" ./usr/bin/promtool
+        mv "$scratch/usr/bin/promtool" "$tools/bin/promtool"
+    else
+        say "no promtool: the alert rules are not checked"
+    fi
+    rm -r "$scratch"
+fi

@@ -210,15 +210,22 @@ impl Backlog {
         let files =
             Metric::new("backlog_files", None, self.files as f64).limits(Limits::Most(warning, critical));
         let [warning, critical] = thresholds.backlog_age.map(|age| age.as_secs_f64());
-        let age = Metric::new("backlog_oldest_seconds", None, self.age(now).as_secs_f64().floor());
+        let oldest = self.oldest.as_ref().map(|(since, _)| *since);
+        let age =
+            Metric::age("backlog_oldest_seconds", "backlog_oldest_timestamp_seconds", None, oldest, now);
         let mut metrics = vec![
             files,
             Metric::new("backlog_bytes", None, self.bytes as f64),
             age.limits(Limits::Most(warning, critical)),
         ];
         if let Some((time, _)) = &self.last_done {
-            let ago = now.duration_since(*time).unwrap_or_default();
-            metrics.push(Metric::new("last_archived_seconds_ago", None, ago.as_secs_f64().floor()));
+            metrics.push(Metric::age(
+                "last_archived_seconds_ago",
+                "last_archived_timestamp_seconds",
+                None,
+                Some(*time),
+                now,
+            ));
         }
         metrics
     }

@@ -37,7 +37,13 @@ pub(super) fn check(storage: &dyn Storage, ages: Ages, now: SystemTime, report: 
         Some((record, count)) => {
             let age = now.duration_since(record.finished).unwrap_or_default();
             report.metrics.push(Metric::new("backups", Some(of), count as f64)); // a small number
-            let metric = Metric::new("backup_age_seconds", Some(of), age.as_secs_f64());
+            let metric = Metric::age(
+                "backup_age_seconds",
+                "backup_timestamp_seconds",
+                Some(of),
+                Some(record.finished),
+                now,
+            );
             report.metrics.push(match ages {
                 [Some(warning), Some(critical)] => {
                     metric.limits(Limits::Most(warning.as_secs_f64(), critical.as_secs_f64()))

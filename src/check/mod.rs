@@ -38,7 +38,7 @@ use serde::{Serialize, Serializer};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 /// How bad it is; the names and numbers of the Monitoring Plugins guidelines, the order of alarm.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -88,19 +88,41 @@ pub struct Metric {
     pub of: Option<String>,
     /// In the unit that the name says.
     pub value: f64,
+    /// Of an age: what a time series holds instead.
+    pub moment: Option<Moment>,
     /// The limits it is held to, where there are some.
     pub limits: Option<Limits>,
 }
 
 impl Metric {
     fn new(name: &'static str, of: Option<&str>, value: f64) -> Self {
-        Metric { name, of: of.map(str::to_owned), value, limits: None }
+        Metric { name, of: of.map(str::to_owned), value, moment: None, limits: None }
+    }
+
+    /// How long ago in whole seconds, 0 where there was nothing; beside it the moment and its name.
+    fn age(
+        name: &'static str,
+        moment: &'static str,
+        of: Option<&str>,
+        at: Option<SystemTime>,
+        now: SystemTime,
+    ) -> Self {
+        let age = at.map_or(Duration::ZERO, |at| now.duration_since(at).unwrap_or_default());
+        let moment = Some(Moment { name: moment, at });
+        Metric { moment, ..Metric::new(name, of, age.as_secs_f64().floor()) }
     }
 
     fn limits(mut self, limits: Limits) -> Self {
         self.limits = Some(limits);
         self
     }
+}
+
+/// When something happened, if it did.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Moment {
+    pub name: &'static str,
+    pub at: Option<SystemTime>,
 }
 
 /// What a number is held to.

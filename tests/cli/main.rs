@@ -36,6 +36,7 @@ mod list;
 mod look_ahead;
 mod memory;
 mod messages;
+mod metrics;
 mod partial;
 mod prefetch;
 mod push;

@@ -4,10 +4,12 @@ use super::super::args;
 use super::super::exit::AdminExit;
 use super::answer::{VERSION_WITH_FINDINGS, json_flag, show, show_json};
 use super::findings;
+use super::metrics::{self, OfRun, Sample};
 use super::patience;
 use super::progress::Progress;
 use super::table::counted;
 use crate::backup::{Cause, Made, Request, backup};
+use crate::config::Layers;
 use crate::failure::{Failure, size};
 use crate::replication::{Checkpoint, Connection, Parameters, Surroundings};
 use crate::storage::Shared;
@@ -57,6 +59,7 @@ pub(super) fn command() -> Command {
                 .value_parser(wait)
                 .default_value("1h"),
         )
+        .args(metrics::args())
         .arg(patience::arg())
         .arg(json_flag())
 }
@@ -83,8 +86,18 @@ fn rate(text: &str) -> Result<u32, String> {
         .ok_or("a rate from 32kB to 1GB, such as 50MB".to_owned())
 }
 
+const METRICS: OfRun = OfRun {
+    state: "backup_run_state",
+    timestamp: "backup_run_timestamp_seconds",
+    duration: "backup_run_duration_seconds",
+};
+
 pub(super) fn run(matches: &ArgMatches) -> Result<AdminExit, Failure> {
     let layers = super::layers(matches)?;
+    metrics::recorded(matches, &layers, &METRICS, |samples| work(&layers, matches, samples))
+}
+
+fn work(layers: &Layers, matches: &ArgMatches, samples: &mut Vec<Sample>) -> Result<AdminExit, Failure> {
     let level = layers.level()?;
     let destinations: Vec<Shared> =
         layers.admin()?.0.iter().map(|place| patience::open(place, matches)).collect::<Result<_, _>>()?;
@@ -110,6 +123,10 @@ pub(super) fn run(matches: &ArgMatches) -> Result<AdminExit, Failure> {
     drop(progress);
     match made {
         Ok(made) => {
+            let (raw, stored) = made.record.sizes();
+            // Both are far below 2^53.
+            samples.push(Sample::new("backup_run_bytes", Vec::new(), raw as f64));
+            samples.push(Sample::new("backup_run_stored_bytes", Vec::new(), stored as f64));
             match matches.get_flag("json") {
                 true => show_json(VERSION_WITH_FINDINGS, value(&made)),
                 false => show(&text_of(&made)),

@@ -12,6 +12,7 @@ mod findings;
 mod init;
 mod keygen;
 mod list;
+mod metrics;
 mod patience;
 mod progress;
 mod quarantine;

@@ -3,10 +3,11 @@
 use super::super::exit::AdminExit;
 use super::answer::{VERSION_WITH_FINDINGS, json_flag, show, show_json};
 use super::findings;
+use super::metrics::{self, OfRun, Sample};
 use super::patience;
 use super::progress::Progress;
 use super::table::{Align, Cell, Table, Tone, colour, counted, paint};
-use crate::config::duration;
+use crate::config::{Layers, duration};
 use crate::failure::{Failure, exact_time, size};
 use crate::object::Checks;
 use crate::storage::Shared;
@@ -15,6 +16,7 @@ use crate::wal::{SegmentName, Timeline, WalName};
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use log::Level;
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use std::time::SystemTime;
 
 /// Told apart from the setting of wal-push, which may stand in the file.
@@ -69,6 +71,7 @@ pub(super) fn command() -> Command {
             )
             .conflicts_with("records"),
         )
+        .args(metrics::args())
         .arg(patience::arg())
         .arg(json_flag())
 }
@@ -81,8 +84,19 @@ fn at_once(depth: Depth) -> usize {
     }
 }
 
+const METRICS: OfRun = OfRun {
+    state: "verify_state",
+    timestamp: "verify_timestamp_seconds",
+    duration: "verify_duration_seconds",
+};
+
 pub(super) fn run(matches: &ArgMatches) -> Result<AdminExit, Failure> {
-    let (archive, checks) = super::layers(matches)?.admin()?;
+    let layers = super::layers(matches)?;
+    metrics::recorded(matches, &layers, &METRICS, |samples| work(&layers, matches, samples))
+}
+
+fn work(layers: &Layers, matches: &ArgMatches, samples: &mut Vec<Sample>) -> Result<AdminExit, Failure> {
+    let (archive, checks) = layers.admin()?;
     if checks == Checks::NoHeader && matches.get_flag("records") {
         return Err(Failure::new(
             (),
@@ -129,6 +143,7 @@ pub(super) fn run(matches: &ArgMatches) -> Result<AdminExit, Failure> {
     }
     drop(progress);
     let exit = findings::exit(&report.findings);
+    samples.extend(numbers(&report));
     match (matches.get_flag("json"), report.inventories.is_empty()) {
         (true, _) => show_json(VERSION_WITH_FINDINGS, as_json(&report, &options, exit)),
         // No destination answered: there is nothing to show but why.
@@ -136,6 +151,23 @@ pub(super) fn run(matches: &ArgMatches) -> Result<AdminExit, Failure> {
         (false, false) => show(&as_text(&report, &options, exit)),
     }
     Ok(exit)
+}
+
+fn numbers(report: &Verified) -> Vec<Sample> {
+    // Both are far below 2^53.
+    let mut samples = vec![
+        Sample::new("verify_objects", Vec::new(), report.checked.objects as f64),
+        Sample::new("verify_stored_bytes", Vec::new(), report.checked.stored as f64),
+    ];
+    let mut kinds: BTreeMap<&str, u32> = BTreeMap::new();
+    for finding in &report.findings {
+        *kinds.entry(finding.kind.word()).or_default() += 1;
+    }
+    let of_kind = |(kind, count): (&str, u32)| {
+        Sample::new("verify_findings", vec![("kind", kind.to_owned())], count.into())
+    };
+    samples.extend(kinds.into_iter().map(of_kind));
+    samples
 }
 
 fn since(text: &str) -> Result<Since, Failure> {

@@ -7,11 +7,11 @@ pub(in crate::cli::admin) use show::escaped;
 use super::super::args;
 use super::super::exit::AdminExit;
 use super::answer::{self, json_flag};
+use super::metrics;
 use crate::check::{Check, Finding, Least, Place, Report, Rights, State, Thresholds, check};
 use crate::config::{ArchiveBy, Common, Layers, Program, duration};
 use crate::failure::Failure;
 use crate::host::data_directory::DataDirectory;
-use crate::host::durable;
 use crate::host::side_by_side::side_by_side;
 use crate::spool;
 use crate::storage::s3::ConditionalWrites;
@@ -69,11 +69,10 @@ pub(super) fn command() -> Command {
             option("rehearsal-warning", "DURATION", "The last rehearsal is older, or found something, or there is none: warning (default: no limit)")
                 .value_parser(duration),
             json_flag().help("As JSON, instead of a plugin's lines"),
-            path("prometheus", "FILE", "Write the result to this file, too, for node_exporter's textfile collector"),
-            option("name", "NAME", "The label \"cluster\" in that file (default: the name of the cluster in the configuration file)"),
             super::all_flag().conflicts_with_all(["pgdata", "connection", "switch", "name"])
                 .help("Every cluster of the configuration file, side by side"),
         ])
+        .args(metrics::args())
 }
 
 pub(super) fn run(matches: &ArgMatches) -> Result<AdminExit, Failure> {
@@ -218,10 +217,9 @@ fn request<'a>(matches: &'a ArgMatches, settings: &'a Settings) -> Result<Check<
     })
 }
 
-/// Nobody may read half of it, and a file of yesterday must not pass for one of today.
+/// What cannot be written is a finding.
 fn write(path: &Path, name: Option<&str>, checked: &mut Vec<Checked>) {
-    let text = show::prometheus(checked, name, SystemTime::now());
-    let Err(error) = durable::replace_public(path, text.as_bytes()) else { return };
+    let Err(error) = metrics::write(path, &show::samples(checked, name, SystemTime::now())) else { return };
     let what = format!("cannot write \"{}\": {error}", path.display());
     let finding = Finding::new(State::Unknown, "prometheus", &path.display().to_string(), what)
         .hint("make its directory, writable for the user that runs the check");

@@ -1,10 +1,11 @@
-//! The report of a check: a monitoring plugin's lines, JSON, Prometheus's text format.
+//! The report of a check: a monitoring plugin's lines, JSON, numbers for Prometheus.
 //!
 //! Sources: the Monitoring Plugins Development Guidelines, "Plugin Output for Nagios" and
-//! "Performance data"; Prometheus documentation, "Exposition formats".
+//! "Performance data".
 
+use super::super::metrics::{Sample, timestamp};
 use super::Checked;
-use crate::check::{Finding, Limits, Metric, Report, State};
+use crate::check::{Finding, Limits, Metric, Moment, Report, State};
 use crate::cli::exit::AdminExit;
 use serde_json::{Value, json};
 use std::time::SystemTime;
@@ -91,52 +92,33 @@ pub(super) fn json(Checked { cluster, report }: &Checked) -> Value {
     json!({"cluster": cluster, "state": report.state(), "findings": report.findings, "metrics": metrics})
 }
 
-/// Every metric begins with `wal_archive_`; the state is the exit code. `name` is the label of the
-/// cluster where there is one cluster only, and it is to be called otherwise.
-pub(super) fn prometheus(checked: &[Checked], name: Option<&str>, now: SystemTime) -> String {
-    let labels = |one: &Checked, others: &[(&str, &str)]| {
-        let cluster = name.or(one.cluster.as_deref()).map(|cluster| ("cluster", cluster));
-        let all: Vec<String> = cluster
-            .into_iter()
-            .chain(others.iter().copied())
-            .map(|(name, value)| format!("{name}=\"{}\"", escaped(value)))
-            .collect();
-        if all.is_empty() { String::new() } else { format!("{{{}}}", all.join(",")) }
-    };
-    let mut text = String::new();
-    let mut gauge = |name: &str, help: &str, samples: Vec<(String, String)>| {
-        text += &format!("# HELP wal_archive_{name} {help}\n# TYPE wal_archive_{name} gauge\n");
-        for (labels, value) in samples {
-            text += &format!("wal_archive_{name}{labels} {value}\n");
-        }
-    };
-    let number = |state| AdminExit::Checked(state).code().to_string();
-    let seconds = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs().to_string();
-    let times = checked.iter().map(|one| (labels(one, &[]), seconds.clone()));
-    gauge("check_time_seconds", "When the check ran, by the epoch.", times.collect());
-    let states = checked.iter().map(|one| (labels(one, &[]), number(one.report.state())));
-    gauge("check_state", "The gravest finding: 0 OK, 1 warning, 2 critical, 3 unknown.", states.collect());
-    let pairs = checked.iter().flat_map(|one| {
-        let labelled = |(check, of, state)| (labels(one, &[("check", check), ("of", of)]), number(state));
-        gravest_of_each(&one.report).into_iter().map(labelled).collect::<Vec<_>>()
-    });
-    gauge("check", "What was looked at, in the numbers of check_state.", pairs.collect());
-    let metrics: Vec<(&Checked, &Metric)> =
-        checked.iter().flat_map(|one| one.report.metrics.iter().map(move |metric| (one, metric))).collect();
-    let mut names: Vec<&str> = Vec::new();
-    for (_, Metric { name, .. }) in &metrics {
-        if names.contains(name) {
-            continue;
-        }
-        names.push(name);
-        let sample = |(one, metric): &(&Checked, &Metric)| {
-            let of = metric.of.as_deref().map(|of| ("of", of));
-            (labels(one, of.as_slice()), metric.value.to_string())
+/// For Prometheus. `name` is the label of the cluster where there is one cluster only, and it is to be called
+/// otherwise.
+pub(super) fn samples(checked: &[Checked], name: Option<&str>, now: SystemTime) -> Vec<Sample> {
+    let number = |state| f64::from(AdminExit::Checked(state).code());
+    let mut samples = Vec::new();
+    for one in checked {
+        let cluster = name.or(one.cluster.as_deref()).map(|cluster| ("cluster", cluster.to_owned()));
+        let mut add = |name, others: &[(&'static str, &str)], value| {
+            let others = others.iter().map(|(label, text)| (*label, (*text).to_owned()));
+            samples.push(Sample::new(name, cluster.clone().into_iter().chain(others).collect(), value));
         };
-        let same = metrics.iter().filter(|(_, other)| other.name == *name);
-        gauge(name, "See docs/operations.md.", same.map(sample).collect());
+        add("check_state", &[], number(one.report.state()));
+        add("check_timestamp_seconds", &[], timestamp(now));
+        for (check, of, state) in gravest_of_each(&one.report) {
+            add("check_finding_state", &[("check", check), ("place", of)], number(state));
+        }
+        for metric in &one.report.metrics {
+            let (name, value) = match metric.moment {
+                Some(Moment { name, at: Some(at) }) => (name, timestamp(at)),
+                Some(Moment { at: None, .. }) => continue,
+                None => (metric.name, metric.value),
+            };
+            let place = metric.of.as_deref().map(|of| ("place", of));
+            add(name, place.as_slice(), value);
+        }
     }
-    text
+    samples
 }
 
 /// One state for each pair of what was looked at: the gravest, where several findings share it.
@@ -151,10 +133,6 @@ fn gravest_of_each(report: &Report) -> Vec<(&str, &str, State)> {
     pairs
 }
 
-pub(in crate::cli::admin) fn escaped(value: &str) -> String {
-    value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -164,8 +142,13 @@ mod tests {
         let fine = Finding::fine("create", "/mnt/a", "\"/mnt/a\" took a new object");
         let bad = Finding { kind: State::Critical, hint: Some("do x | y".into()), ..fine.clone() };
         let bad = Finding { name: "list".into(), reason: "two\nlines".into(), ..bad };
-        let metric =
-            |name, of: Option<&str>, limits| Metric { name, of: of.map(str::to_owned), value: 1.5, limits };
+        let metric = |name, of: Option<&str>, limits| Metric {
+            name,
+            of: of.map(str::to_owned),
+            value: 1.5,
+            moment: None,
+            limits,
+        };
         let report = Report {
             findings: vec![fine, bad],
             metrics: vec![
@@ -193,23 +176,33 @@ mod tests {
     }
 
     #[test]
-    fn prometheus_gets_each_metric_once_with_all_its_samples() {
+    fn prometheus_gets_states_numbers_and_moments() {
         let now = SystemTime::UNIX_EPOCH + Duration::from_secs(7);
-        let text = prometheus(&[report()], Some("ma\"in"), now);
-        let samples: Vec<&str> = text.lines().filter(|line| !line.starts_with('#')).collect();
+        let mut one = report();
+        for (name, at) in [("some_timestamp_seconds", Some(now)), ("no_timestamp_seconds", None)] {
+            let age = Metric { name: "some_seconds", of: None, value: 3.0, moment: None, limits: None };
+            one.report.metrics.push(Metric { moment: Some(Moment { name, at }), ..age });
+        }
+        let shown: Vec<String> = samples(&[one], Some("main"), now)
+            .into_iter()
+            .map(|Sample { name, labels, value }| {
+                let labels: String = labels.iter().map(|(name, value)| format!("{name}={value} ")).collect();
+                format!("{name} {labels}{value}")
+            })
+            .collect();
         assert_eq!(
-            samples,
+            shown,
             [
-                "wal_archive_check_time_seconds{cluster=\"ma\\\"in\"} 7",
-                "wal_archive_check_state{cluster=\"ma\\\"in\"} 2",
-                "wal_archive_check{cluster=\"ma\\\"in\",check=\"create\",of=\"/mnt/a\"} 0",
-                "wal_archive_check{cluster=\"ma\\\"in\",check=\"list\",of=\"/mnt/a\"} 2",
-                "wal_archive_free_bytes{cluster=\"ma\\\"in\",of=\"/mnt/a\"} 1.5",
-                "wal_archive_free_bytes{cluster=\"ma\\\"in\",of=\"it's\"} 1.5",
-                "wal_archive_backlog_files{cluster=\"ma\\\"in\"} 1.5",
+                "check_state cluster=main 2",
+                "check_timestamp_seconds cluster=main 7",
+                "check_finding_state cluster=main check=create place=/mnt/a 0",
+                "check_finding_state cluster=main check=list place=/mnt/a 2",
+                "free_bytes cluster=main place=/mnt/a 1.5",
+                "backlog_files cluster=main 1.5",
+                "free_bytes cluster=main place=it's 1.5",
+                "some_timestamp_seconds cluster=main 7",
             ]
         );
-        assert!(prometheus(&[report()], None, now).contains("\nwal_archive_check_state 2\n"));
     }
 
     #[test]
@@ -227,16 +220,10 @@ mod tests {
              OK: b: \"/mnt/a\" took a new object\n"
         );
         assert!(plugin(&both[..1]).starts_with("WAL-ARCHIVE OK - a: archiving works, 1 checks | "));
-        let text = prometheus(&both, None, SystemTime::UNIX_EPOCH);
-        assert_eq!(text.matches("# TYPE wal_archive_free_bytes gauge\n").count(), 1, "{text}");
-        for sample in [
-            "check_state{cluster=\"a\"} 0",
-            "check_state{cluster=\"b\"} 2",
-            "free_bytes{cluster=\"a\",of=\"/mnt/a\"} 1.5",
-            "free_bytes{cluster=\"b\",of=\"/mnt/a\"} 1.5",
-        ] {
-            assert!(text.contains(&format!("\nwal_archive_{sample}\n")), "{sample}: {text}");
-        }
+        let states = samples(&both, None, SystemTime::UNIX_EPOCH);
+        let states = states.iter().filter(|sample| sample.name == "check_state");
+        let states: Vec<_> = states.map(|sample| (sample.labels[0].1.as_str(), sample.value)).collect();
+        assert_eq!(states, [("a", 0.0), ("b", 2.0)]);
         let value = json_of_all(&both);
         assert_eq!((&value["state"], &value["clusters"][0]["state"]), (&json!("CRITICAL"), &json!("OK")));
         assert_eq!(value["clusters"][1]["cluster"], "b");
