@@ -26,7 +26,13 @@ pub(super) fn check(storage: &dyn Storage, warning: Option<Duration>, now: Syste
 
 fn found(of: &str, rehearsal: &Rehearsal, warning: Option<Duration>, now: SystemTime, report: &mut Report) {
     let age = now.duration_since(rehearsal.rehearsed).unwrap_or_default();
-    report.metrics.push(Metric::new("rehearsal_age_seconds", Some(of), age.as_secs_f64()));
+    report.metrics.push(Metric::age(
+        "rehearsal_age_seconds",
+        "recorded_rehearsal_timestamp_seconds",
+        Some(of),
+        Some(rehearsal.rehearsed),
+        now,
+    ));
     let found = rehearsal.verdict == Verdict::Findings;
     let verdict = if found { "found something wrong" } else { "was sound" };
     let what = format!("the last rehearsal of \"{of}\", {} ago, {verdict}", in_words(age));

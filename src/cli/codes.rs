@@ -180,6 +180,19 @@ pub(super) const ROWS: &[Row] = &[
         "take a base backup; \"wal-archive verify\" says what is missing",
     ),
     row("wal-archive window", &[2], "bad usage, or it could not be told", REPEAT),
+    row("wal-archive rehearse", &[0], "recovered, and sound", ""),
+    row(
+        "wal-archive rehearse",
+        &[1],
+        "findings: what was recovered is not what it should be, or nothing was",
+        "each finding says what to do; until then trust no restore from this archive",
+    ),
+    row(
+        "wal-archive rehearse",
+        &[2],
+        "bad usage; or it could not be done, which says nothing of the backup; or its record could not be stored",
+        REPEAT,
+    ),
     row("wal-archive drain", &[0], "all that the data directory holds is in the archive", ""),
     row(
         "wal-archive drain",

@@ -142,7 +142,8 @@ fn a_backup_under_load_with_two_tablespaces_is_restored_to_the_end_and_to_a_time
         format!("--tablespace={fast}={}", world.path("elsewhere").display()),
         format!("--tablespace={slow}={}", world.path("elsewhere too").display()),
     ];
-    let args = ["--target-time", &moment, "--target-action", "promote", &elsewhere[0], &elsewhere[1], "--json"];
+    let args =
+        ["--target-time", &moment, "--target-action", "promote", &elsewhere[0], &elsewhere[1], "--json"];
     let output = restore_into(&world, &[&archive], "to-a-time", &args);
     assert_done(&output);
     assert_json_as_documented("restore", &[output]);

@@ -184,7 +184,7 @@ fn a_sound_archive_is_recovered_to_what_the_server_had_and_others_are_told() {
             && report["replayed_bytes"].as_u64().unwrap() > 1 << 20
     );
     let metrics = fs::read_to_string(&prometheus).unwrap();
-    assert!(metrics.contains("\nwal_archive_rehearsal_verdict{cluster=\"main\"} 0\n"), "{metrics}");
+    assert!(metrics.contains("\nwal_archive_rehearsal_state{cluster=\"main\"} 0\n"), "{metrics}");
 
     // The evidence, and who reads it.
     let evidence = stage.evidence();

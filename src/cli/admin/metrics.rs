@@ -63,6 +63,20 @@ const ROWS: &[Row] = &[
     gauge("backup_run_duration_seconds", "How long the last run of backup took."),
     gauge("backup_run_bytes", "Bytes of the last backup before compression."),
     gauge("backup_run_stored_bytes", "Bytes of the last backup as stored."),
+    gauge(
+        "recorded_rehearsal_timestamp_seconds",
+        "When the last rehearsal that a destination records began.",
+    ),
+    gauge("rehearsal_state", "How the last rehearsal ended: 0 recovered and sound, 1 findings, 2 not done."),
+    gauge("rehearsal_timestamp_seconds", "When the last rehearsal ended."),
+    gauge("rehearsal_duration_seconds", "How long the last rehearsal took."),
+    gauge("rehearsal_restore_seconds", "How long the base backup took to be restored."),
+    gauge("rehearsal_replay_seconds", "From the server's start to the last record."),
+    gauge("rehearsal_ready_seconds", "From the last record until the server took connections."),
+    gauge("rehearsal_replayed_bytes", "WAL that was replayed."),
+    gauge("rehearsal_last_commit_timestamp_seconds", "When the last recovered transaction was committed."),
+    gauge("rehearsal_data_lost_seconds", "How long before the rehearsal that was."),
+    gauge("rehearsal_findings", "What was found wrong."),
 ];
 
 /// One number.
@@ -191,7 +205,8 @@ mod tests {
     #[test]
     fn names_follow_the_conventions_and_each_one_is_made_somewhere() {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
-        let sources = ["check", "cli/admin", "cli/admin/check"].map(|part| folder.join(part));
+        let sources =
+            ["check", "cli/admin", "cli/admin/check", "cli/admin/rehearse"].map(|part| folder.join(part));
         let files =
             sources.iter().flat_map(|folder| fs::read_dir(folder).unwrap().map(|file| file.unwrap().path()));
         let text: String = files

@@ -46,7 +46,7 @@ struct Subcommand {
 }
 
 /// All of them, in the order of the help.
-const SUBCOMMANDS: [Subcommand; 14] = [
+const SUBCOMMANDS: [Subcommand; 15] = [
     Subcommand { command: init::command, run: init::run, could_not_tell: AdminExit::CouldNotTell },
     Subcommand { command: list::command, run: list::run, could_not_tell: AdminExit::CouldNotTell },
     Subcommand { command: verify::command, run: verify::run, could_not_tell: AdminExit::CouldNotTell },

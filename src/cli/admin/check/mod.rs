@@ -2,8 +2,6 @@
 
 mod show;
 
-pub(in crate::cli::admin) use show::escaped;
-
 use super::super::args;
 use super::super::exit::AdminExit;
 use super::answer::{self, json_flag};

@@ -6,6 +6,7 @@ mod report;
 use super::super::args;
 use super::super::exit::AdminExit;
 use super::answer::json_flag;
+use super::metrics::{self, OfRun};
 use super::progress::Progress;
 use super::restore::wal_fetch;
 use crate::archive::rehearsals::{self, Flaw, Phases, Rehearsal, Verdict};
@@ -53,7 +54,9 @@ pub(super) fn command() -> Command {
         .after_help(
             "Run it as the user that PostgreSQL runs as, never as root. The copy reaches nothing: no archive, no primary, no \
              publisher, no client. Nothing of it is left at the end.\n\n\
-             Exit codes: 0 recovered and sound; 1 findings; 2 bad usage, or it could not be done.",
+             Examples:\n  \
+             wal-archive rehearse --amcheck\n  \
+             wal-archive rehearse --base-command 'pgbackrest --stanza=main --pg1-path=\"$DIR\" restore'",
         )
         .args([
             one("backup", "ID", "This backup, or latest (default: the newest that leads to the target)"),
@@ -76,11 +79,16 @@ pub(super) fn command() -> Command {
                 .value_parser(clap::value_parser!(u8).range(1..=64))
                 .default_value("4"),
             flag("no-evidence", "Leave no record in the archive, as where it may not be written"),
-            path("prometheus", "FILE", "Write the result to this file, too, for node_exporter's textfile collector"),
-            one("name", "NAME", "The label \"cluster\" in that file (default: the name of the cluster in the configuration file)"),
             json_flag(),
         ])
+        .args(metrics::args())
 }
+
+const METRICS: OfRun = OfRun {
+    state: "rehearsal_state",
+    timestamp: "rehearsal_timestamp_seconds",
+    duration: "rehearsal_duration_seconds",
+};
 
 pub(super) fn run(matches: &ArgMatches) -> Result<AdminExit, Failure> {
     if rustix::process::geteuid().is_root() {
@@ -91,29 +99,27 @@ pub(super) fn run(matches: &ArgMatches) -> Result<AdminExit, Failure> {
     // Before anything starts a thread.
     let stop = Stop::after(limit)?;
     let layers = super::layers(matches)?;
-    let began = SystemTime::now();
-    let destinations: Vec<Shared> =
-        layers.admin()?.0.iter().map(|place| place.open_patiently(PATIENCE)).collect();
-    let done = Rehearsing { matches, layers: &layers, destinations: &destinations, stop: &stop, began }.run();
-    let name = matches.get_one::<String>("name").map(String::as_str);
-    let name = name.or(layers.cluster().map(|chosen| chosen.name.as_str()));
-    let written = match matches.get_one::<PathBuf>("prometheus") {
-        Some(path) => report::write_prometheus(path, name, began, done.as_ref().ok()),
-        None => Ok(()),
-    };
-    let rehearsal = done?;
-    let (evidence, refused) = match matches.get_flag("no-evidence") {
-        true => (Vec::new(), None),
-        false => evidence(&destinations, &rehearsal),
-    };
-    report::tell(&rehearsal, &evidence, matches.get_flag("json"));
-    let failures: Vec<Failure> = written.err().into_iter().chain(refused).collect();
-    failures.iter().for_each(|failure| failure.log(Level::Error));
-    Ok(match rehearsal.verdict {
-        Verdict::Findings => AdminExit::Findings,
-        // What was asked for as well is not there.
-        Verdict::Sound if !failures.is_empty() => AdminExit::CouldNotTell,
-        Verdict::Sound => AdminExit::Fine,
+    metrics::recorded(matches, &layers, &METRICS, |samples| {
+        let began = SystemTime::now();
+        let destinations: Vec<Shared> =
+            layers.admin()?.0.iter().map(|place| place.open_patiently(PATIENCE)).collect();
+        let of = Rehearsing { matches, layers: &layers, destinations: &destinations, stop: &stop, began };
+        let rehearsal = of.run()?;
+        samples.extend(report::samples(&rehearsal));
+        let (evidence, refused) = match matches.get_flag("no-evidence") {
+            true => (Vec::new(), None),
+            false => evidence(&destinations, &rehearsal),
+        };
+        report::tell(&rehearsal, &evidence, matches.get_flag("json"));
+        if let Some(failure) = &refused {
+            failure.log(Level::Error);
+        }
+        Ok(match rehearsal.verdict {
+            Verdict::Findings => AdminExit::Findings,
+            // What was asked for as well is not there.
+            Verdict::Sound if refused.is_some() => AdminExit::CouldNotTell,
+            Verdict::Sound => AdminExit::Fine,
+        })
     })
 }
 

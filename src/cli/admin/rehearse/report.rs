@@ -1,15 +1,13 @@
 //! How a rehearsal is told: to people, as JSON, to Prometheus.
 
 use super::super::answer::{VERSION_WITH_FINDINGS, show, show_json};
-use super::super::check::escaped;
+use super::super::metrics::{Sample, timestamp};
 use super::super::table::{Cell, Tone, colour, paint};
 use crate::archive::rehearsals::{Flaw, Rehearsal, Verdict};
-use crate::failure::{Failure, exact_time, size};
+use crate::failure::{exact_time, size};
 use crate::finding::Finding;
-use crate::host::durable;
 use serde_json::{Value, json};
-use std::path::Path;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 pub(super) fn tell(rehearsal: &Rehearsal, evidence: &[String], json: bool) {
     match json {
@@ -94,50 +92,19 @@ fn words(seconds: f64) -> String {
     }
 }
 
-/// Nobody may read half of it. Without a rehearsal it says that it could not be done.
-pub(super) fn write_prometheus(
-    path: &Path,
-    name: Option<&str>,
-    began: SystemTime,
-    rehearsal: Option<&Rehearsal>,
-) -> Result<(), Failure> {
-    let text = prometheus(name, began, rehearsal);
-    durable::replace_public(path, text.as_bytes()).map_err(|error| {
-        Failure::new((), format!("cannot write \"{}\": {error}", path.display()))
-            .hint("make its directory, writable for the user that runs the rehearsal")
-    })
-}
-
-fn prometheus(name: Option<&str>, began: SystemTime, rehearsal: Option<&Rehearsal>) -> String {
-    let label = name.map_or_else(String::new, |name| format!("{{cluster=\"{}\"}}", escaped(name)));
-    let mut text = String::new();
-    let mut gauge = |name: &str, help: &str, value: Option<f64>| {
-        let Some(value) = value else { return };
-        let name = format!("wal_archive_rehearsal_{name}");
-        text += &format!("# HELP {name} {help}\n# TYPE {name} gauge\n{name}{label} {value}\n");
-    };
-    let epoch = |time: SystemTime| Some(time.duration_since(SystemTime::UNIX_EPOCH).ok()?.as_secs_f64());
-    let verdict = match rehearsal.map(|rehearsal| rehearsal.verdict) {
-        Some(Verdict::Sound) => 0.0,
-        Some(Verdict::Findings) => 1.0,
-        None => 2.0,
-    };
-    gauge("timestamp_seconds", "When the rehearsal began.", epoch(began));
-    gauge("verdict", "0 recovered and sound, 1 findings, 2 it could not be done.", Some(verdict));
-    let Some(rehearsal) = rehearsal else { return text };
+/// For Prometheus, beside how it ended and when.
+pub(super) fn samples(rehearsal: &Rehearsal) -> Vec<Sample> {
     let phases = rehearsal.phases;
-    gauge("restore_seconds", "Restoring the base backup.", phases.restore_seconds);
-    gauge("replay_seconds", "Replaying the archived WAL.", phases.replay_seconds);
-    gauge("ready_seconds", "From the last record until the server took connections.", phases.ready_seconds);
-    gauge("replayed_bytes", "WAL that was replayed.", rehearsal.replayed_bytes.map(|bytes| bytes as f64)); // a curve
-    gauge(
-        "last_commit_timestamp_seconds",
-        "When the last recovered transaction was committed.",
-        rehearsal.last_commit.and_then(epoch),
-    );
-    gauge("data_lost_seconds", "How long before the rehearsal that was.", rehearsal.data_lost_seconds);
-    gauge("findings", "What was found wrong.", Some(rehearsal.findings.len() as f64)); // a small number
-    text
+    let all = [
+        ("rehearsal_restore_seconds", phases.restore_seconds),
+        ("rehearsal_replay_seconds", phases.replay_seconds),
+        ("rehearsal_ready_seconds", phases.ready_seconds),
+        ("rehearsal_replayed_bytes", rehearsal.replayed_bytes.map(|bytes| bytes as f64)), // a curve
+        ("rehearsal_last_commit_timestamp_seconds", rehearsal.last_commit.map(timestamp)),
+        ("rehearsal_data_lost_seconds", rehearsal.data_lost_seconds),
+        ("rehearsal_findings", Some(rehearsal.findings.len() as f64)), // a small number
+    ];
+    all.into_iter().filter_map(|(name, value)| Some(Sample::new(name, Vec::new(), value?))).collect()
 }
 
 #[cfg(test)]
@@ -170,16 +137,11 @@ mod tests {
     }
 
     #[test]
-    fn prometheus_reads_a_rehearsal_that_could_not_be_done_too() {
-        let began = SystemTime::UNIX_EPOCH + Duration::from_secs(7);
-        let failed = prometheus(Some("ma\"in"), began, None);
-        assert!(failed.contains("\nwal_archive_rehearsal_verdict{cluster=\"ma\\\"in\"} 2\n"), "{failed}");
-        assert!(!failed.contains("restore_seconds"));
-        let text = prometheus(None, began, Some(&rehearsal(Verdict::Sound)));
-        for sample in
-            ["timestamp_seconds 7", "verdict 0", "replayed_bytes 1048576", "data_lost_seconds 59.75"]
-        {
-            assert!(text.contains(&format!("\nwal_archive_rehearsal_{sample}\n")), "{sample}: {text}");
-        }
+    fn prometheus_gets_what_is_known() {
+        let known = samples(&rehearsal(Verdict::Sound));
+        let value = |name| known.iter().find(|sample| sample.name == name).map(|sample| sample.value);
+        assert_eq!(value("rehearsal_replayed_bytes"), Some(1_048_576.0));
+        assert_eq!(value("rehearsal_data_lost_seconds"), Some(59.75));
+        assert_eq!(value("rehearsal_ready_seconds"), None);
     }
 }
