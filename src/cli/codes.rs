@@ -193,6 +193,9 @@ pub(super) const ROWS: &[Row] = &[
         "bad usage; or it could not be done, which says nothing of the backup; or its record could not be stored",
         REPEAT,
     ),
+    row("wal-archive report", &[0], "written", ""),
+    row("wal-archive report", &[1], "written, with findings in it", "each finding says what to do"),
+    row("wal-archive report", &[2], "bad usage, or something could not be told or written", REPEAT),
     row("wal-archive drain", &[0], "all that the data directory holds is in the archive", ""),
     row(
         "wal-archive drain",

@@ -7,7 +7,7 @@
 //! (`src/backend/access/transam/xlogarchive.c`, `RestoreArchivedFile`, by
 //! `wait_result_is_any_signal` of `src/common/wait_error.c`).
 //!
-//! What each of them means: [`super::codes`].
+//! What each of them means: `super::codes`.
 
 use crate::check::State;
 use crate::failure::Failure;

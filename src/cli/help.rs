@@ -19,10 +19,12 @@ pub(super) const FILES: &str = "\
     Every setting may also be given in the environment (WAL_ARCHIVE, WAL_ARCHIVE_TIMEOUT, ...) or in the \
     configuration file; \"wal-archive config\" shows what is in force.";
 
-/// What of the help may be asked for.
+/// What of the help is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Detail {
-    /// `-h`, and whatever is no help at all.
+    /// Whatever asks for none, as nearly every call does: none is made.
+    Nothing,
+    /// `-h`, and no argument at all.
     Options,
     /// `--help`, `wal-archive help`
     Examples,
@@ -37,7 +39,9 @@ impl Detail {
             _ if args.iter().any(|arg| arg == "--help-s3") => Detail::Everything,
             _ if args.iter().any(|arg| arg == "--help") => Detail::Examples,
             [_, first, ..] if first == "help" => Detail::Examples,
-            _ => Detail::Options,
+            [_] => Detail::Options,
+            _ if args.iter().any(|arg| arg == "-h") => Detail::Options,
+            _ => Detail::Nothing,
         }
     }
 }
@@ -61,6 +65,9 @@ pub(super) fn flags() -> [Arg; 4] {
 
 /// The command with what its help is to say.
 pub(super) fn detailed(command: Command, detail: Detail) -> Command {
+    if detail == Detail::Nothing {
+        return command;
+    }
     let of = command.get_name().to_owned();
     of_one(command, &of, detail).term_width(WIDTH).mut_subcommands(|subcommand| {
         let of = format!("{of} {}", subcommand.get_name());
@@ -71,7 +78,7 @@ pub(super) fn detailed(command: Command, detail: Detail) -> Command {
 fn of_one(command: Command, of: &str, detail: Detail) -> Command {
     let after = command.get_after_help().map(ToString::to_string);
     let after = match detail {
-        Detail::Options => None,
+        Detail::Nothing | Detail::Options => None,
         Detail::Examples | Detail::Everything => {
             let parts: Vec<String> = after.into_iter().chain(exit_codes(of)).collect();
             Some(parts.join("\n\n"))

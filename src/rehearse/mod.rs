@@ -10,7 +10,7 @@
 //! | [`scratch`] | the directory, and that nothing of it is left |
 //! | [`programs`] | PostgreSQL's programs, and running one |
 //! | [`copy`] | the restored data directory: whether it may be started, what it is told |
-//! | [`server`] | the server: its settings, its start, its end |
+//! | `server` | the server: its settings, its start, its end |
 //! | `story` | what the server's log says of the recovery; pure |
 //! | `checks` | what is looked at beside the recovery |
 

@@ -33,6 +33,7 @@ mod hung;
 mod json;
 mod kills;
 mod list;
+mod report;
 mod look_ahead;
 mod memory;
 mod messages;

@@ -47,14 +47,14 @@ pub(super) fn run(matches: &ArgMatches) -> Result<AdminExit, Failure> {
 }
 
 /// One row of `wal-archive config`.
-struct Shown {
-    setting: String,
-    values: Vec<String>,
-    from: String,
+pub(super) struct Shown {
+    pub(super) setting: String,
+    pub(super) values: Vec<String>,
+    pub(super) from: String,
 }
 
-/// Prints every setting of every program: common ones once, the others under their section.
-fn tell(layers: &Layers, json: bool) -> Result<(), Failure> {
+/// Every setting of every program, without secrets: common ones once, the others under their section.
+pub(super) fn rows(layers: &Layers) -> Result<Vec<Shown>, Failure> {
     let mut rows = Vec::new();
     for program in [Program::Archive, Program::Push, Program::Fetch] {
         for row in SETTINGS.iter().filter(|row| row.programs.contains(&program)) {
@@ -92,6 +92,11 @@ fn tell(layers: &Layers, json: bool) -> Result<(), Failure> {
         let setting = format!("destination {number}: {}", row.key());
         rows.push(Shown { setting, values, from: resolved.origin.to_string() });
     }
+    Ok(rows)
+}
+
+fn tell(layers: &Layers, json: bool) -> Result<(), Failure> {
+    let rows = rows(layers)?;
     warn(layers);
     if json {
         let rows: Value = rows

@@ -17,6 +17,7 @@ mod patience;
 mod progress;
 mod quarantine;
 mod rehearse;
+mod report;
 mod restore;
 mod table;
 mod verify;
@@ -46,7 +47,7 @@ struct Subcommand {
 }
 
 /// All of them, in the order of the help.
-const SUBCOMMANDS: [Subcommand; 15] = [
+const SUBCOMMANDS: [Subcommand; 16] = [
     Subcommand { command: init::command, run: init::run, could_not_tell: AdminExit::CouldNotTell },
     Subcommand { command: list::command, run: list::run, could_not_tell: AdminExit::CouldNotTell },
     Subcommand { command: verify::command, run: verify::run, could_not_tell: AdminExit::CouldNotTell },
@@ -60,6 +61,7 @@ const SUBCOMMANDS: [Subcommand; 15] = [
     Subcommand { command: restore::command, run: restore::run, could_not_tell: AdminExit::CouldNotTell },
     Subcommand { command: window::command, run: window::run, could_not_tell: AdminExit::CouldNotTell },
     Subcommand { command: rehearse::command, run: rehearse::run, could_not_tell: AdminExit::CouldNotTell },
+    Subcommand { command: report::command, run: report::run, could_not_tell: AdminExit::CouldNotTell },
     Subcommand { command: drain::command, run: drain::run, could_not_tell: AdminExit::CouldNotTell },
     Subcommand { command: copy::command, run: copy::run, could_not_tell: AdminExit::CouldNotTell },
     Subcommand {

@@ -93,19 +93,19 @@ fn of_each_cluster(matches: &ArgMatches) -> Result<AdminExit, Failure> {
 }
 
 /// What was listed of an archive.
-struct Listed {
-    inventories: Vec<Inventory>,
+pub(super) struct Listed {
+    pub(super) inventories: Vec<Inventory>,
     /// The base backups of each.
-    backups: Vec<Vec<Held>>,
+    pub(super) backups: Vec<Vec<Held>>,
     /// The last rehearsal that each has a record of.
-    rehearsals: Vec<Option<Rehearsal>>,
+    pub(super) rehearsals: Vec<Option<Rehearsal>>,
     found: Vec<Finding>,
     /// Destinations that could not be listed.
     unread: Vec<Finding>,
 }
 
 impl Listed {
-    fn read(layers: &Layers, matches: &ArgMatches) -> Result<Self, Failure> {
+    pub(super) fn read(layers: &Layers, matches: &ArgMatches) -> Result<Self, Failure> {
         let (mut inventories, mut backups, mut unread) = (Vec::new(), Vec::new(), Vec::new());
         let mut rehearsals = Vec::new();
         for storage in open(layers, matches)? {
@@ -131,11 +131,11 @@ impl Listed {
         Ok(Listed { inventories, backups, rehearsals, found, unread })
     }
 
-    fn all_findings(&self) -> impl Iterator<Item = &Finding> {
+    pub(super) fn all_findings(&self) -> impl Iterator<Item = &Finding> {
         self.found.iter().chain(&self.unread)
     }
 
-    fn exit(&self) -> AdminExit {
+    pub(super) fn exit(&self) -> AdminExit {
         findings::exit(self.all_findings())
     }
 
