@@ -102,7 +102,9 @@ if ! { has promtool || [ -x "$tools/bin/promtool" ]; } && has apt-get; then
     say "unpacking: promtool (of the package prometheus)"
     mkdir -p "$tools/bin"
     scratch=$(mktemp -d)
-    if (cd "$scratch" && apt-get -qq download prometheus >/dev/null 2>&1); then
+    download() { (cd "$scratch" && apt-get -qq download prometheus >/dev/null 2>&1); }
+    # Without this machine's lists of packages, or with old ones, the second attempt has new ones.
+    if download || { as_root apt-get -qq update >/dev/null 2>&1 && download; }; then
         dpkg-deb --fsys-tarfile "$scratch"/prometheus_*.deb | tar -x -C "$scratch" ./usr/bin/promtool
         mv "$scratch/usr/bin/promtool" "$tools/bin/promtool"
     else
