@@ -21,7 +21,10 @@ fn write(directory: &Path) -> io::Result<()> {
     for command in wal_archive::cli::commands() {
         let name = command.get_name().to_owned();
         for (shell, folder) in [(Shell::Bash, &bash), (Shell::Zsh, &zsh), (Shell::Fish, &fish)] {
-            clap_complete::generate_to(shell, &mut command.clone(), &name, folder)?;
+            let script = clap_complete::generate_to(shell, &mut command.clone(), &name, folder)?;
+            // In bash clap_complete 4.6 gives a command with a hyphen two names, so that nothing below it completes.
+            let text = fs::read_to_string(&script)?;
+            fs::write(&script, text.replace(&name.replace('-', "__subcmd__"), &name.replace('-', "__")))?;
         }
         clap_mangen::generate_to(command, &man)?;
     }
