@@ -35,8 +35,8 @@ fn a_healthy_bucket_is_ok_and_nothing_stays_behind() {
     let requests = bucket.requests();
     let of = |method: &str| requests.iter().filter(|request| request.starts_with(method)).count();
     // archive.json, the probe twice and the end of the first object; create, and create again; listings of
-    // the probes, the root, the first object and the base backups are GETs, too.
-    assert_eq!((of("GET"), of("PUT"), of("DELETE")), (8, 2, 1), "{requests:?}");
+    // the probes, the root, the first object, the base backups and the rehearsals are GETs, too.
+    assert_eq!((of("GET"), of("PUT"), of("DELETE")), (9, 2, 1), "{requests:?}");
     let listed = Run::of(bucket.program("wal-archive").args(["check", "--rights", "fetch"]));
     says(&listed, 0, &["can be listed"]);
     if let Some(folder) = bucket.server.file("archive/wal_005") {
