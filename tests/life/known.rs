@@ -462,3 +462,22 @@ fn a_history_that_others_removed_leaves_its_name_to_that_of_a_server_promoted_bl
     ];
     holds(Programs::Library, &[Directory], &steps);
 }
+
+#[test]
+fn a_history_that_one_destination_refuses_is_stored_at_none() {
+    let steps = [
+        Backup('A'),
+        Archive { server: 'A', files: 4, look_ahead: 0 },
+        Standby { of: 'A', name: 'B', archiving: On },
+        Standby { of: 'A', name: 'C', archiving: On },
+        Write('A', 1),
+        Stream { server: 'C', replay: true },
+        Promote { server: 'B', archiving: On, blind: false },
+        Promote { server: 'C', archiving: On, blind: true },
+        Switch('B'),
+        Archive { server: 'B', files: 4, look_ahead: 0 },
+        RemoveEverywhere { object: 18 },
+        Remove { destination: 128, object: 71 },
+    ];
+    holds(Programs::Library, &[Directory, Directory], &steps);
+}

@@ -9,6 +9,7 @@
 //! in the spool. A history that conflicts keeps out everything of its timeline: two servers use one id.
 
 use super::{Result, failed};
+use crate::archive::identity;
 use crate::archive::intake::{Cause, Intake, Source};
 use crate::archive::lookup;
 use crate::archive::object::{Opener, Verdict};
@@ -42,6 +43,43 @@ impl Source {
             histories.warn_of_none(self.name);
         }
         Ok(())
+    }
+
+    /// Why the history of the file's timeline may not be stored at the destination; nothing is stored. What
+    /// cannot be asked, says so when it is to be.
+    pub(super) fn refuse_history(&self, intake: &Intake, storage: &dyn Storage) -> Option<Failure<Cause>> {
+        let timeline = self.name.timeline();
+        let name = WalName::TimelineHistory(timeline);
+        let now = SystemTime::now();
+        if timeline == Timeline::FIRST {
+            return None;
+        }
+        let identity = identity::known_identity(storage, self.trailer.system_id, intake.spool.as_ref(), now);
+        let identity = identity.ok().flatten()?;
+        let histories = Histories { folder: self.folder(), identity: &identity, intake, storage };
+        let brought;
+        let history = if self.name == name {
+            self
+        } else {
+            let path = self.folder().join(name.to_string());
+            let text = fs::read(&path).ok()?;
+            if histories.is_remembered(timeline, Some(&Sha256Sum::of(&text))) {
+                return None;
+            }
+            brought = Source::read(name, &path, intake, &mut Encoder::new(LEVEL).ok()?).ok()?;
+            &brought
+        };
+        let own = Key::of(name, storage.keys().writes());
+        let refusal = match history.compare(intake, storage, &own) {
+            Ok(Some(Stood::Identical { .. })) => return None,
+            Ok(Some(Stood::Different(other))) => history.conflict(storage, &own, &other),
+            Ok(None) => {
+                let orphans = orphans(storage, timeline, identity.foreign).ok()?;
+                histories.are_ours(history, &orphans).err()?
+            }
+            Err(_) => return None,
+        };
+        (refusal.kind == Cause::Conflict).then_some(refusal)
     }
 
     /// Stores it as the history of this timeline.

@@ -54,8 +54,9 @@ impl Source {
         if failures.is_empty() { Ok(stored) } else { Err(failures) }
     }
 
-    /// Refuses a file of which one destination holds another content, before any other destination
-    /// stores it: where that one was lost, the archive would be of two servers.
+    /// Refuses a file of which one destination holds another content, or of whose timeline it holds another
+    /// server's files, before any other destination stores it: where that one was lost, the archive would be
+    /// of two servers.
     fn may_be_created(
         &self,
         intake: &Intake,
@@ -72,7 +73,8 @@ impl Source {
             // What is damaged, or does not answer, says so when it is to be stored.
             match self.compare(intake, &storage, &key) {
                 Ok(Some(Stood::Different(other))) => Some(self.refused(intake, &storage, &key, &other)),
-                _ => None,
+                Ok(Some(Stood::Identical { .. })) => None,
+                Ok(None) | Err(_) => self.refuse_history(intake, &storage),
             }
         };
         let refused: Vec<_> = side_by_side(destinations, other).into_iter().flatten().collect();
