@@ -4,6 +4,7 @@ use super::super::args;
 use super::super::exit::AdminExit;
 use super::answer::{VERSION_WITH_FINDINGS, json_flag, show, show_json};
 use super::findings;
+use super::jobs;
 use super::metrics::{self, OfRun, Sample};
 use super::patience;
 use super::progress::Progress;
@@ -12,14 +13,10 @@ use crate::backup::{Cause, Made, Request, backup};
 use crate::config::Layers;
 use crate::failure::{Failure, size};
 use crate::replication::{Checkpoint, Connection, Parameters, Surroundings};
-use crate::storage::Shared;
 use clap::{Arg, ArgMatches, Command};
 use log::Level;
 use serde_json::{Value, json};
 use std::time::Duration;
-
-/// Told apart from the setting of wal-push, which may stand in the file.
-const JOBS: &str = "backup-jobs";
 
 pub(super) fn command() -> Command {
     let one = |name: &'static str, value: &'static str, help: &'static str| {
@@ -46,14 +43,7 @@ pub(super) fn command() -> Command {
                 .default_value("spread"),
         )
         .arg(one("max-rate", "RATE", "The most that the server sends in a second, such as 50MB").value_parser(rate))
-        .arg(
-            Arg::new(JOBS)
-                .long("jobs")
-                .value_name("N")
-                .value_parser(clap::value_parser!(u8).range(1..=64))
-                .default_value("4")
-                .help("Parts of 32 MiB that are compressed and stored at once"),
-        )
+        .arg(jobs::arg("Parts of 32 MiB that are compressed and stored at once"))
         .arg(
             one("wait", "DURATION", "How long to wait for the WAL that the backup needs; 0: not at all")
                 .value_parser(wait)
@@ -99,8 +89,7 @@ pub(super) fn run(matches: &ArgMatches) -> Result<AdminExit, Failure> {
 
 fn work(layers: &Layers, matches: &ArgMatches, samples: &mut Vec<Sample>) -> Result<AdminExit, Failure> {
     let level = layers.level()?;
-    let destinations: Vec<Shared> =
-        layers.admin()?.0.iter().map(|place| patience::open(place, matches)).collect::<Result<_, _>>()?;
+    let destinations = patience::open_all(&layers.admin()?.0, matches)?;
     let around = Surroundings { environment: args::environment(), user: user() };
     let text: String = args::value(matches, "connection")?;
     let plain = |failure: Failure<_>| Failure { kind: (), message: failure.message, hint: failure.hint };
@@ -116,7 +105,7 @@ fn work(layers: &Layers, matches: &ArgMatches, samples: &mut Vec<Sample>) -> Res
         checkpoint: if checkpoint == "fast" { Checkpoint::Fast } else { Checkpoint::Spread },
         max_rate: matches.get_one::<u32>("max-rate").copied(),
         level,
-        jobs: args::value::<u8>(matches, JOBS)?.into(),
+        jobs: jobs::count(matches)?,
         wait: (!wait.is_zero()).then_some(wait),
         progress: &|done, estimate| progress.set(done, estimate, done),
     });

@@ -1,9 +1,9 @@
 //! `wal-archive copy FROM TO`: migration, off-site copy, repair.
 
-use super::super::args;
 use super::super::exit::AdminExit;
 use super::answer::{VERSION_WITH_FINDINGS, json_flag, show, show_json};
 use super::findings;
+use super::jobs;
 use super::patience;
 use super::progress::Progress;
 use crate::config::{ArchiveBy, Layers};
@@ -13,9 +13,6 @@ use crate::storage::Destination;
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use log::Level;
 use serde_json::{Value, json};
-
-/// Told apart from the setting of wal-push, which may stand in the file.
-const JOBS: &str = "copy-jobs";
 
 pub(super) fn command() -> Command {
     Command::new("copy")
@@ -49,14 +46,7 @@ pub(super) fn command() -> Command {
                 .conflicts_with("reencrypt")
                 .help("Store what is encrypted at FROM decrypted in TO, a plain archive"),
         )
-        .arg(
-            Arg::new(JOBS)
-                .long("jobs")
-                .value_name("N")
-                .value_parser(clap::value_parser!(u8).range(1..=64))
-                .default_value("4")
-                .help("Files at once"),
-        )
+        .arg(jobs::arg("Files at once"))
         .arg(patience::arg())
         .arg(json_flag())
 }
@@ -85,7 +75,7 @@ pub(super) fn run(matches: &ArgMatches) -> Result<AdminExit, Failure> {
             level,
             repair: matches.get_flag("repair"),
             encrypted,
-            jobs: args::value::<u8>(matches, JOBS)?.into(),
+            jobs: jobs::count(matches)?,
             progress: &|made| progress.set(made.seen, made.listed, made.bytes),
         });
         drop(progress);

@@ -12,7 +12,7 @@ use crate::expire::plan::{Before, Fate, Plan, Rules, Why, plan};
 use crate::expire::{Archive, Doomed, apply, doomed, look};
 use crate::failure::{Failure, size};
 use crate::object::Key;
-use crate::storage::{DeletionFailed, Shared, Storage};
+use crate::storage::{DeletionFailed, Storage};
 use crate::wal::WalName;
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use log::Level;
@@ -77,8 +77,7 @@ pub(super) fn run(matches: &ArgMatches) -> Result<AdminExit, Failure> {
     let layers = super::layers(matches)?;
     let (acts, json) = (matches.get_flag("yes"), matches.get_flag("json"));
     let rules = rules(matches)?;
-    let destinations: Vec<Shared> =
-        layers.admin()?.0.iter().map(|place| patience::open(place, matches)).collect::<Result<_, _>>()?;
+    let destinations = patience::open_all(&layers.admin()?.0, matches)?;
     let archive = look(&destinations)?;
     // Our own backups need not be named: nothing is deleted that one of them needs.
     let mut backups = named(matches, &archive)?;

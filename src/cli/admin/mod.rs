@@ -10,6 +10,7 @@ mod expire;
 mod explain;
 mod findings;
 mod init;
+mod jobs;
 mod keygen;
 mod list;
 mod metrics;

@@ -25,3 +25,8 @@ pub(super) fn open(destination: &Destination, matches: &ArgMatches) -> Result<Sh
         duration(&text).map_err(|right| Failure::new((), format!("--timeout: \"{text}\" is not {right}")))?;
     Ok(destination.open_patiently(patience))
 }
+
+/// Opens all of them.
+pub(super) fn open_all(destinations: &[Destination], matches: &ArgMatches) -> Result<Vec<Shared>, Failure> {
+    destinations.iter().map(|destination| open(destination, matches)).collect()
+}

@@ -3,6 +3,7 @@
 use super::super::args;
 use super::super::exit::AdminExit;
 use super::answer::{VERSION, json_flag, show, show_json};
+use super::jobs;
 use super::patience;
 use super::progress::Progress;
 use crate::base_backup::{BackupId, Record};
@@ -19,9 +20,6 @@ use serde_json::json;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
-
-/// Told apart from the setting of wal-push, which may stand in the file.
-const JOBS: &str = "restore-jobs";
 
 pub(super) fn command() -> Command {
     let one = |name: &'static str, value: &'static str, help: &'static str| {
@@ -73,14 +71,7 @@ pub(super) fn command() -> Command {
             "target-name",
             "immediate",
         ]))
-        .arg(
-            Arg::new(JOBS)
-                .long("jobs")
-                .value_name("N")
-                .value_parser(clap::value_parser!(u8).range(1..=64))
-                .default_value("4")
-                .help("Parts that are read and decoded at once"),
-        )
+        .arg(jobs::arg("Parts that are read and decoded at once"))
         .arg(patience::arg())
         .arg(json_flag())
 }
@@ -94,8 +85,7 @@ fn mapping(text: &str) -> Result<(String, PathBuf), String> {
 
 pub(super) fn run(matches: &ArgMatches) -> Result<AdminExit, Failure> {
     let layers = super::layers(matches)?;
-    let destinations: Vec<Shared> =
-        layers.admin()?.0.iter().map(|place| patience::open(place, matches)).collect::<Result<_, _>>()?;
+    let destinations = patience::open_all(&layers.admin()?.0, matches)?;
     let restore_command = layers.restore_command(&wal_fetch()?)?;
     let wish = wish(matches)?;
     match restored(matches, &destinations, restore_command, &wish) {
@@ -170,7 +160,7 @@ fn restored(
         tablespaces: &tablespaces,
         recovery: &recovery,
         force: matches.get_flag("force"),
-        jobs: args::value::<u8>(matches, JOBS).map_err(could_not)?.into(),
+        jobs: jobs::count(matches).map_err(could_not)?,
         progress: &|done, total| {
             progress.set(done, total, done);
             Ok(())

@@ -10,7 +10,6 @@ use super::table::{Align, Cell, Table, Tone, colour, counted, paint};
 use crate::config::{Layers, duration};
 use crate::failure::{Failure, exact_time, size};
 use crate::object::Checks;
-use crate::storage::Shared;
 use crate::verify::{Depth, Options, Recoverable, Since, Unfinished, Verified, verify, verify_backups};
 use crate::wal::{SegmentName, Timeline, WalName};
 use clap::{Arg, ArgAction, ArgMatches, Command};
@@ -103,8 +102,7 @@ fn work(layers: &Layers, matches: &ArgMatches, samples: &mut Vec<Sample>) -> Res
             "with no_header_check nothing is known of WAL pages, so --records cannot walk them",
         ));
     }
-    let storages: Vec<Shared> =
-        archive.iter().map(|place| patience::open(place, matches)).collect::<Result<_, _>>()?;
+    let storages = patience::open_all(&archive, matches)?;
     let text = |name: &str| matches.get_one::<String>(name).map(String::as_str);
     let gaps = matches.get_many::<String>("accept-gap").unwrap_or_default();
     let (mut lost, mut histories) = (Vec::new(), Vec::new());

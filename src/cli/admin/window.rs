@@ -37,8 +37,7 @@ pub(super) fn command() -> Command {
 
 pub(super) fn run(matches: &ArgMatches) -> Result<AdminExit, Failure> {
     let layers = super::layers(matches)?;
-    let destinations: Vec<Shared> =
-        layers.admin()?.0.iter().map(|place| patience::open(place, matches)).collect::<Result<_, _>>()?;
+    let destinations = patience::open_all(&layers.admin()?.0, matches)?;
     let shown = match matches.get_one::<SystemTime>("at") {
         None => all(&destinations, matches.get_flag("json")),
         Some(at) => {

@@ -108,7 +108,7 @@ impl Listed {
     pub(super) fn read(layers: &Layers, matches: &ArgMatches) -> Result<Self, Failure> {
         let (mut inventories, mut backups, mut unread) = (Vec::new(), Vec::new(), Vec::new());
         let mut rehearsals = Vec::new();
-        for storage in open(layers, matches)? {
+        for storage in patience::open_all(&layers.admin()?.0, matches)? {
             match Inventory::read_archive(storage.as_ref()) {
                 Ok(inventory) => {
                     inventories.push(inventory);
@@ -173,13 +173,10 @@ fn held(storage: &dyn Storage) -> crate::storage::Result<Vec<Held>> {
     }
 }
 
-fn open(layers: &Layers, matches: &ArgMatches) -> Result<Vec<Shared>, Failure> {
-    layers.admin()?.0.iter().map(|place| patience::open(place, matches)).collect()
-}
-
 fn every_object_of(layers: &Layers, matches: &ArgMatches, cluster: Option<&str>) -> Result<(), Failure> {
     let json = matches.get_flag("json");
-    open(layers, matches)?.iter().try_for_each(|storage| every_object(storage, json, cluster))
+    let storages = patience::open_all(&layers.admin()?.0, matches)?;
+    storages.iter().try_for_each(|storage| every_object(storage, json, cluster))
 }
 
 /// `--segments`, as the listing comes.

@@ -131,7 +131,7 @@ fn destinations(
         Some(url) => (vec![patience::open(&layers.destination(url)?, matches)?], layers.admin_checks()?),
         None => {
             let (archive, checks) = layers.admin()?;
-            (archive.iter().map(|place| patience::open(place, matches)).collect::<Result<_, _>>()?, checks)
+            (patience::open_all(&archive, matches)?, checks)
         }
     })
 }

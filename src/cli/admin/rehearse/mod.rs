@@ -6,6 +6,7 @@ mod report;
 use super::super::args;
 use super::super::exit::AdminExit;
 use super::answer::json_flag;
+use super::jobs;
 use super::metrics::{self, OfRun};
 use super::progress::Progress;
 use super::restore::wal_fetch;
@@ -32,7 +33,6 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant, SystemTime};
 
 /// Told apart from the settings of wal-push, which may stand in the file.
-const JOBS: &str = "rehearse-jobs";
 const TIMEOUT: &str = "rehearse-timeout";
 
 /// The longest that a destination may take for one answer.
@@ -74,10 +74,7 @@ pub(super) fn command() -> Command {
             path("pg-bindir", "DIRECTORY", "The programs of PostgreSQL (default: where packages put them, else PATH)"),
             one("preload", "LIBRARIES", "shared_preload_libraries that the replay needs (default: none)").default_value(""),
             one("role", "NAME", "The superuser of the cluster, for --amcheck and --sql").default_value("postgres"),
-            one(JOBS, "N", "Parts of the backup that are read and decoded at once")
-                .long("jobs")
-                .value_parser(clap::value_parser!(u8).range(1..=64))
-                .default_value("4"),
+            jobs::arg("Parts of the backup that are read and decoded at once"),
             flag("no-evidence", "Leave no record in the archive, as where it may not be written"),
             json_flag(),
         ])
@@ -281,7 +278,7 @@ impl Rehearsing<'_> {
             tablespaces: &tablespaces,
             recovery: &recovery,
             force: false,
-            jobs: args::value::<u8>(self.matches, JOBS).map_err(could_not)?.into(),
+            jobs: jobs::count(self.matches).map_err(could_not)?,
             progress: &|done, total| {
                 progress.set(done, total, done);
                 self.stop.check().map_err(could_not)

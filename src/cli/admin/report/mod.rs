@@ -75,8 +75,7 @@ fn write(file: &Path, text: &str) -> Result<(), Failure> {
 impl Report {
     fn gather(layers: &Layers, matches: &ArgMatches) -> Result<Self, Failure> {
         let listed = Listed::read(layers, matches)?;
-        let storages: Vec<Shared> =
-            layers.admin()?.0.iter().map(|place| patience::open(place, matches)).collect::<Result<_, _>>()?;
+        let storages = patience::open_all(&layers.admin()?.0, matches)?;
         let known = look(&storages).and_then(|archive| windows(&archive));
         let plain = |failure: Failure<_>| Failure { kind: (), message: failure.message, hint: failure.hint };
         Ok(Report {
