@@ -57,22 +57,20 @@ impl Source {
         let identity = identity::known_identity(storage, self.trailer.system_id, intake.spool.as_ref(), now);
         let identity = identity.ok().flatten()?;
         let histories = Histories { folder: self.folder(), identity: &identity, intake, storage };
-        let brought;
+        let own;
         let history = if self.name == name {
             self
         } else {
-            let path = self.folder().join(name.to_string());
-            let text = fs::read(&path).ok()?;
-            if histories.is_remembered(timeline, Some(&Sha256Sum::of(&text))) {
-                return None;
-            }
-            brought = Source::read(name, &path, intake, &mut Encoder::new(LEVEL).ok()?).ok()?;
-            &brought
+            own = match histories.own(timeline) {
+                Ok(Own::Unknown(history)) => history,
+                Ok(Own::Remembered | Own::None) | Err(_) => return None,
+            };
+            &own
         };
-        let own = Key::of(name, storage.keys().writes());
-        let refusal = match history.compare(intake, storage, &own) {
+        let key = Key::of(name, storage.keys().writes());
+        let refusal = match history.compare(intake, storage, &key) {
             Ok(Some(Stood::Identical { .. })) => return None,
-            Ok(Some(Stood::Different(other))) => history.conflict(storage, &own, &other),
+            Ok(Some(Stood::Different(other))) => history.conflict(storage, &key, &other),
             Ok(None) => {
                 let orphans = orphans(storage, timeline, identity.foreign).ok()?;
                 histories.are_ours(history, &orphans).err()?
@@ -94,6 +92,15 @@ impl Source {
     }
 }
 
+/// A history in pg_wal.
+enum Own {
+    /// Nothing is remembered of it at the destination.
+    Unknown(Box<Source>),
+    /// It is durable at the destination.
+    Remembered,
+    None,
+}
+
 /// The histories of a pg_wal and a destination.
 struct Histories<'a> {
     folder: &'a Path,
@@ -106,27 +113,36 @@ impl Histories<'_> {
     /// Makes the history of a timeline durable; `false` where neither pg_wal nor the destination
     /// has one.
     fn bring(&self, timeline: Timeline) -> Result<bool> {
+        let history = match self.own(timeline)? {
+            Own::Unknown(history) => history,
+            Own::Remembered => return Ok(true),
+            Own::None => return self.is_there(timeline),
+        };
+        self.put(timeline, &history).map_err(|failure| {
+            let message = format!("{}; nothing of timeline {timeline} is stored before it", failure.message);
+            Failure { message, ..failure }
+        })?;
+        Ok(true)
+    }
+
+    /// What pg_wal has as the history of a timeline.
+    fn own(&self, timeline: Timeline) -> Result<Own> {
         let name = WalName::TimelineHistory(timeline);
         let path = self.folder.join(name.to_string());
         let text = match fs::read(&path) {
             Ok(text) => text,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return self.is_there(timeline),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Own::None),
             Err(error) => {
                 let what = format!("cannot read \"{}\": {error}", path.display());
                 return Err(Failure::new(Cause::Source, what));
             }
         };
         if self.is_remembered(timeline, Some(&Sha256Sum::of(&text))) {
-            return Ok(true);
+            return Ok(Own::Remembered);
         }
         let mut encoder = Encoder::new(LEVEL)
             .map_err(|error| Failure::new(Cause::Source, format!("cannot start the compressor: {error}")))?;
-        let history = Source::read(name, &path, self.intake, &mut encoder)?;
-        self.put(timeline, &history).map_err(|failure| {
-            let message = format!("{}; nothing of timeline {timeline} is stored before it", failure.message);
-            Failure { message, ..failure }
-        })?;
-        Ok(true)
+        Source::read(name, &path, self.intake, &mut encoder).map(|history| Own::Unknown(Box::new(history)))
     }
 
     /// Whether the destination has one of its own.
