@@ -430,22 +430,26 @@ fn verify_with_the_key_proves_content_and_without_it_the_stored_bytes() {
     }
 }
 
+/// That of a backup in the first segment.
+fn backup_history() -> String {
+    format!(
+        "START WAL LOCATION: 0/100028 (file {ONE})\nSTOP WAL LOCATION: 0/100100 (file {ONE})\n\
+         CHECKPOINT LOCATION: 0/100060\nBACKUP METHOD: streamed\nBACKUP FROM: primary\n\
+         START TIME: 2026-11-26 00:00:00 UTC\nLABEL: nightly\nSTART TIMELINE: 1\n\
+         STOP TIME: 2026-11-26 00:00:01 UTC\nSTOP TIMELINE: 1\n"
+    )
+}
+
 #[test]
 fn verify_without_a_key_proves_names_and_stored_bytes_of_every_timeline_and_compares_copies_by_tags() {
     let vault = Vault::new();
     let names: Vec<String> = (1..=5).map(|n| format!("0000000{}00000000{n:08X}", 1 + n / 4)).collect();
     vault.sandbox.wal(HISTORY, b"1\t0/400000\tx\n");
     let backup = format!("{ONE}.00000028.backup");
-    let text = format!(
-        "START WAL LOCATION: 0/100028 (file {ONE})\nSTOP WAL LOCATION: 0/100100 (file {ONE})\n\
-         CHECKPOINT LOCATION: 0/100060\nBACKUP METHOD: streamed\nBACKUP FROM: primary\n\
-         START TIME: 2026-11-26 00:00:00 UTC\nLABEL: nightly\nSTART TIMELINE: 1\n\
-         STOP TIME: 2026-11-26 00:00:01 UTC\nSTOP TIMELINE: 1\n"
-    );
     for name in &names {
         vault.store(name);
     }
-    vault.sandbox.wal(&backup, text.as_bytes());
+    vault.sandbox.wal(&backup, backup_history().as_bytes());
     vault.push("primary", &backup).succeeds();
     keygen(&vault.sandbox, "stranger");
     vault.configure("wrong", &format!("identity_file = \"{}\"\n", vault.sandbox.path("stranger").display()));
@@ -779,13 +783,7 @@ fn nothing_expires_and_no_record_is_walked_where_nothing_decrypts() {
     vault.store(ONE);
     vault.store(TWO);
     let backup = format!("{ONE}.00000028.backup");
-    let text = format!(
-        "START WAL LOCATION: 0/100028 (file {ONE})\nSTOP WAL LOCATION: 0/100100 (file {ONE})\n\
-         CHECKPOINT LOCATION: 0/100060\nBACKUP METHOD: streamed\nBACKUP FROM: primary\n\
-         START TIME: 2026-11-26 00:00:00 UTC\nLABEL: nightly\nSTART TIMELINE: 1\n\
-         STOP TIME: 2026-11-26 00:00:01 UTC\nSTOP TIMELINE: 1\n"
-    );
-    vault.sandbox.wal(&backup, text.as_bytes());
+    vault.sandbox.wal(&backup, backup_history().as_bytes());
     vault.push("primary", &backup).succeeds();
     let before = vault.sandbox.objects();
     for host in ["plain", "primary"] {

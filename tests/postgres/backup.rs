@@ -88,6 +88,33 @@ fn assert_amchecked(world: &World, server: &Server<'_>) {
     }
 }
 
+/// A server that is started with a target that `restore` refuses, until it has ended: its log.
+pub(crate) fn refused_by_postgresql(
+    world: &World,
+    archive: &Archive<'_>,
+    name: &str,
+    args: &[&str],
+    (setting, target): (&str, String),
+) -> String {
+    assert_done(&restore_into(world, &[archive], name, &[args, &["--immediate"]].concat()));
+    let mut server = Server::existing(world, name);
+    server.set("recovery_target", "");
+    server.set(setting, target);
+    server.launch();
+    server.wait_until_ended();
+    server.run_log()
+}
+
+/// What was unpacked by hand, recovered from the archive.
+pub(crate) fn recovered_by_hand<'w>(world: &'w World, archive: &Archive<'_>, name: &str) -> Server<'w> {
+    let server = Server::existing(world, name);
+    server.keep_to_itself();
+    server.set("restore_command", archive.fetch_command());
+    server.request("recovery.signal");
+    drop(server);
+    started(world, name)
+}
+
 /// A restored directory, started until it is open for writing.
 pub(crate) fn started<'w>(world: &'w World, name: &str) -> Server<'w> {
     let mut server = Server::existing(world, name);
@@ -236,13 +263,10 @@ fn the_last_address_that_can_be_a_target_is_where_the_last_record_begins() {
     // And PostgreSQL itself does not get any further.
     for beyond in [moved(begins, 1), padding] {
         let name = format!("beyond-{}", beyond.replace('/', "-"));
-        assert_done(&restore(&name, &["--immediate"]));
-        let mut server = Server::existing(&world, &name);
-        server.set("recovery_target", "");
-        server.set("recovery_target_lsn", &beyond);
-        server.launch();
-        server.wait_until_ended();
-        assert!(server.run_log().contains("recovery ended before configured recovery target"), "{beyond}");
+        let promote = ["--target-action", "promote"];
+        let log =
+            refused_by_postgresql(&world, &archive, &name, &promote, ("recovery_target_lsn", beyond.clone()));
+        assert!(log.contains("recovery ended before configured recovery target"), "{beyond}");
     }
 }
 
@@ -374,12 +398,7 @@ fn stock_zstd_and_tar_restore_a_backup() {
         fast = fast.display(),
     );
     run(world.command("sh").args(["-c", &script]));
-    let server = Server::existing(&world, "by-hand");
-    server.keep_to_itself();
-    server.set("restore_command", archive.fetch_command());
-    server.request("recovery.signal");
-    drop(server);
-    let server = started(&world, "by-hand");
+    let server = recovered_by_hand(&world, &archive, "by-hand");
     assert_eq!(server.ledger(), lines_of([1, 2]));
 }
 

@@ -1,7 +1,9 @@
 //! Base backups in encrypted archives: taken with public keys only, restored with the private one.
 
 use crate::archive::{Archive, KeyPair};
-use crate::backup::{assert_done, backups, id, restore_into, started, take_backup, wal_archive};
+use crate::backup::{
+    assert_done, backups, id, recovered_by_hand, restore_into, started, take_backup, wal_archive,
+};
 use crate::server::{Server, lines_of};
 use crate::world::{World, run, told};
 use std::fs;
@@ -123,12 +125,7 @@ fn stock_age_zstd_and_tar_restore_an_encrypted_backup() {
         fast = fast.display(),
     );
     run(world.command("sh").args(["-c", &script]));
-    let server = Server::existing(&world, "by-hand");
-    server.keep_to_itself();
-    server.set("restore_command", archive.fetch_command());
-    server.request("recovery.signal");
-    drop(server);
-    let server = started(&world, "by-hand");
+    let server = recovered_by_hand(&world, &archive, "by-hand");
     assert_eq!(server.ledger(), lines_of([1, 2]), "{}", server.story());
 }
 

@@ -4,7 +4,9 @@
 //! As many random archives as `WAL_ARCHIVE_WINDOWS` says, by seeds from `WAL_ARCHIVE_WINDOWS_SEED`.
 
 use crate::archive::Archive;
-use crate::backup::{assert_done, assert_refused, restore_into, started, take_backup, wal_archive};
+use crate::backup::{
+    assert_done, assert_refused, refused_by_postgresql, restore_into, started, take_backup, wal_archive,
+};
 use crate::rng::Rng;
 use crate::server::Server;
 use crate::world::{World, run};
@@ -121,16 +123,10 @@ fn agrees(world: &World, archive: &Archive<'_>, window: &Value, name: &str) {
         let refused = [&of[..], &["--target-time", &time]].concat();
         assert_refused(&restore_into(world, &[archive], &name, &refused), "the time");
         // And PostgreSQL itself does not get there.
-        let immediate = [&of[..], &["--immediate"], &PROMOTE].concat();
-        assert_done(&restore_into(world, &[archive], &name, &immediate));
-        let mut server = Server::existing(world, &name);
-        server.set("recovery_target", "");
-        server.set("recovery_target_time", time.replace('T', " ").replace('Z', "+00"));
-        server.launch();
-        server.wait_until_ended();
-        let log = server.run_log();
+        let target = ("recovery_target_time", time.replace('T', " ").replace('Z', "+00"));
+        let log = refused_by_postgresql(world, archive, &name, &[&of[..], &PROMOTE].concat(), target);
         assert!(log.contains("FATAL:  re") || log.contains("FATAL:  could not restore"), "{told}\n{log}");
-        fs::remove_dir_all(server.data()).unwrap();
+        fs::remove_dir_all(world.path(&name)).unwrap();
     }
 }
 
