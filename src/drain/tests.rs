@@ -1,9 +1,12 @@
+use super::store::read;
 use super::*;
-use crate::object::{Encryption, Identity};
+use crate::archive::forms::Forms;
+use crate::archive::intake::Intake;
+use crate::object::{Checks, Encoder, Encryption, Identity, Key};
 use crate::storage::faulty::{Fault, Faulty, Request};
 use crate::storage::memory::Memory;
 use crate::storage::{Body, Storage};
-use crate::wal::{Lsn, SegmentSize};
+use crate::wal::{Lsn, SegmentSize, WalName};
 use std::fs;
 use tempfile::TempDir;
 

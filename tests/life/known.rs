@@ -246,6 +246,28 @@ fn what_is_missing_before_an_unfinished_segment_is_found_by_verify_as_by_a_recov
 }
 
 #[test]
+fn the_segments_of_a_server_that_parted_are_not_drained_behind_the_others() {
+    let steps = [
+        Backup('A'),
+        Write('A', 2),
+        Standby { of: 'A', name: 'B', archiving: Off },
+        Standby { of: 'B', name: 'C', archiving: Always },
+        Clone { of: 'C', name: 'D', spool: true, standby: false },
+        Write('A', 1),
+        Switch('D'),
+        Switch('A'),
+        Write('D', 2),
+        Archive { server: 'A', files: 3, look_ahead: 4 },
+        Switch('D'),
+        Fill('D'),
+        Drain('D'),
+    ];
+    for sort in [Directory, Bucket] {
+        holds(Programs::Library, &[sort], &steps);
+    }
+}
+
+#[test]
 fn what_is_missing_before_a_fork_is_found_by_verify_as_by_a_recovery() {
     let steps = [
         Backup('A'),

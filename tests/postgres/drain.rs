@@ -227,7 +227,7 @@ fn a_standby_drained_before_its_promotion_leaves_no_hole() {
 }
 
 #[test]
-fn a_conflict_is_told_and_the_rest_is_stored() {
+fn a_conflict_is_told_and_nothing_behind_it_is_stored() {
     let Some(world) = World::open() else { return };
     let archive = Archive::new(&world, "archive");
     let (mut primary, _backup) = cut_off(&world, &archive);
@@ -241,7 +241,7 @@ fn a_conflict_is_told_and_the_rest_is_stored() {
     *bytes.last_mut().unwrap() ^= 1;
     fs::write(&path, bytes).unwrap();
     let mut push = world.command("sh");
-    push.current_dir(primary.data()).args(["-c", &format!("{} pg_wal/{}", archive.push(""), waiting[0])]);
+    push.current_dir(primary.data()).args(["-c", &format!("{} pg_wal/{}", archive.push("--look-ahead 0"), waiting[0])]);
     run(&mut push);
     fs::write(&path, kept).unwrap();
 
@@ -249,5 +249,7 @@ fn a_conflict_is_told_and_the_rest_is_stored() {
     assert_eq!(code, Some(1), "{report} {errors}");
     assert_eq!(became(&report, "refused"), [waiting[0].as_str()]);
     assert!(errors.contains("already exists with different content"), "{errors}");
-    assert!(waiting[1..].iter().all(|name| archive.holds(name)), "{report}");
+    assert!(waiting[1..].iter().all(|name| !archive.holds(name)), "{report}");
+    let held_back = became(&report, "held back");
+    assert!(waiting[1..].iter().all(|name| held_back.contains(name)), "{report}");
 }

@@ -117,7 +117,7 @@ fn from(matches: &ArgMatches) -> Result<(PathBuf, Option<DataDirectory>), Failur
 fn failures(became: &Became) -> &[Failure<Cause>] {
     match became {
         Became::Refused(failures) | Became::Failed(failures) => failures,
-        Became::Stored | Became::There | Became::Planned(_) => &[],
+        Became::Stored | Became::There | Became::Planned(_) | Became::HeldBack(_) => &[],
     }
 }
 
@@ -125,7 +125,9 @@ fn exit(report: &Drained) -> AdminExit {
     let any = |wanted: fn(&DrainedFile) -> bool| report.files.iter().any(wanted);
     if any(|file| matches!(file.became, Became::Failed(_))) {
         AdminExit::CouldNotTell
-    } else if any(|file| matches!(file.became, Became::Refused(_))) || !report.findings.is_empty() {
+    } else if any(|file| matches!(file.became, Became::Refused(_) | Became::HeldBack(_)))
+        || !report.findings.is_empty()
+    {
         AdminExit::Findings
     } else {
         AdminExit::Fine
@@ -139,6 +141,7 @@ fn word(became: &Became) -> &'static str {
         Became::Planned(true) => "to be stored",
         Became::Planned(false) => "to be compared",
         Became::Refused(_) => "refused",
+        Became::HeldBack(_) => "held back",
         Became::Failed(_) => "failed",
     }
 }
@@ -183,12 +186,16 @@ fn recipe(report: &Drained, live: bool) -> Vec<String> {
 fn as_text(report: &Drained, recipe: &[String]) -> String {
     let mut table = Table::new(&[("", Align::Left), ("", Align::Left), ("", Align::Left)]);
     for DrainedFile { item, became } in &report.files {
-        let detail = match (item.name, item.end, failures(became).first()) {
-            (_, _, Some(failure)) => failure.message.clone(),
-            (WalName::Partial(_), Some(end), None) => format!("unfinished, up to {end}"),
-            _ => String::new(),
+        let (tone, detail) = match (became, item.name, item.end) {
+            (Became::Refused(failures) | Became::Failed(failures), ..) => {
+                (Tone::Bad, failures.first().map(|failure| failure.message.clone()).unwrap_or_default())
+            }
+            (Became::HeldBack(conflict), ..) => {
+                (Tone::Bad, format!("no archiver gets here behind {conflict}"))
+            }
+            (_, WalName::Partial(_), Some(end)) => (Tone::Plain, format!("unfinished, up to {end}")),
+            _ => (Tone::Plain, String::new()),
         };
-        let tone = if failures(became).is_empty() { Tone::Plain } else { Tone::Bad };
         table.row([Cell::new(tone, word(became)), item.name.to_string().into(), detail.into()]);
     }
     for left in report.left.iter().filter(|left| !left.idle) {
