@@ -77,6 +77,11 @@ fi
 
 [ ${#packages[@]} -eq 0 ] || install_packages "${packages[@]}"
 has_postgresql || die "PostgreSQL's server programs are not below /usr/lib/postgresql/*/bin"
+
+# Its jobs must not run in a rehearsed copy.
+newest=$(printf '%s\n' /usr/lib/postgresql/*/bin/postgres | sort -V | tail -n 1)
+newest=${newest%/bin/postgres}
+[ -e "$newest/lib/pg_cron.so" ] || install_packages "postgresql-${newest##*/}-cron"
 has cargo || die "no cargo: install Rust with rustup (https://rustup.rs), then run this again"
 
 # A real S3-compatible server for the tests: versitygw where Go is present, else moto. Of a version

@@ -328,3 +328,50 @@ fn a_base_backup_in_a_bucket_is_verified_restored_and_expired() {
     assert_eq!(backups(), all[1..]);
     restore("after-expire");
 }
+
+#[test]
+fn an_encrypted_bucket_is_rehearsed_by_whoever_has_the_private_key() {
+    let Some(world) = World::open() else { return };
+    let Some(bucket) = Bucket::new(&world) else { return };
+    let keys = KeyPair::new(&world, "main", &[]);
+    let place = "archive = [\"s3://bucket/wal\"]\n";
+    let archives =
+        bucket.host(&world, "archives.toml", place, &format!("recipients = [\"{}\"]", keys.recipient));
+    let identity = format!("identity_file = \"{}\"", world.path("main.key").display());
+    let recovers = bucket.host(&world, "recovers.toml", place, &identity);
+    let mut primary = Server::init(&world, "primary");
+    administer(&world, &archives, &["init", "--pgdata", primary.data().to_str().unwrap()]);
+    let push = format!("{} --config {} %p", world.program("wal-push").display(), archives.display());
+    primary.set("archive_command", push);
+    primary.start();
+    primary.create_ledger();
+    administer(&world, &archives, &["backup", "--checkpoint", "fast", "--connection", &primary.connection()]);
+    primary.write(1);
+    primary.archive_segment();
+    primary.wait_archived();
+    primary.destroy();
+
+    let checks = world.path("checks.sql");
+    fs::write(&checks, "select count(*) = 500 from ledger;\n").unwrap();
+    let scratch = world.make_directory("scratch");
+    let rehearse = |host: &Path| {
+        let mut command = world.command(world.program("wal-archive").to_str().unwrap());
+        command.args(["rehearse", "--json", "--config"]).arg(host).arg("--sql").arg(&checks);
+        let output = command.arg("--scratch").arg(&scratch).output().unwrap();
+        assert_eq!(fs::read_dir(&scratch).unwrap().count(), 0, "{output:?}");
+        output
+    };
+    let output = rehearse(&recovers);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert!(
+        report["verdict"] == "sound" && report["evidence"][0].as_str().unwrap().starts_with("s3://"),
+        "{report}"
+    );
+    let listed = administer(&world, &recovers, &["list"]);
+    assert!(listed.contains("\nlast rehearsal "), "{listed}");
+    // Without the private key nothing is known of the backup.
+    let output = rehearse(&archives);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.code() == Some(2) && said.contains("no identity here fits"), "{output:?}");
+}

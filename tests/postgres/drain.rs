@@ -241,7 +241,8 @@ fn a_conflict_is_told_and_nothing_behind_it_is_stored() {
     *bytes.last_mut().unwrap() ^= 1;
     fs::write(&path, bytes).unwrap();
     let mut push = world.command("sh");
-    push.current_dir(primary.data()).args(["-c", &format!("{} pg_wal/{}", archive.push("--look-ahead 0"), waiting[0])]);
+    push.current_dir(primary.data())
+        .args(["-c", &format!("{} pg_wal/{}", archive.push("--look-ahead 0"), waiting[0])]);
     run(&mut push);
     fs::write(&path, kept).unwrap();
 

@@ -80,13 +80,23 @@ impl World {
 
     /// A directory with the server's program and clients, where those are not of one major.
     pub fn mixed_programs(&self) -> Option<PathBuf> {
-        env::var_os(SERVER)?;
+        let server = env::var_os(SERVER)?;
         let folder = self.make_directory("programs");
         for name in ["postgres", "psql", "pg_amcheck"] {
             let found = self.postgres.iter().map(|folder| folder.join(name)).find(|path| path.exists());
             std::os::unix::fs::symlink(found.expect("a program"), folder.join(name)).unwrap();
         }
+        // It reads no control file of another major.
+        let checksums = Path::new(&server).join("pg_checksums");
+        if checksums.exists() {
+            std::os::unix::fs::symlink(checksums, folder.join("pg_checksums")).unwrap();
+        }
         Some(folder)
+    }
+
+    /// Whether the server can load it.
+    pub fn has_library(&self, name: &str) -> bool {
+        self.postgres.iter().any(|programs| programs.with_file_name("lib").join(name).exists())
     }
 
     pub fn root(&self) -> &Path {
@@ -206,7 +216,7 @@ pub fn wait_for<T>(mut ask: impl FnMut() -> Option<T>) -> Option<T> {
     }
 }
 
-fn skip(reason: &str) {
+pub fn skip(reason: &str) {
     let required = env::var("WAL_ARCHIVE_REQUIRE_ALL").is_ok_and(|value| value == "1");
     assert!(!required, "WAL_ARCHIVE_REQUIRE_ALL=1, but {reason}");
     eprintln!("SKIPPED: {reason}");
