@@ -168,9 +168,12 @@ impl Objects<'_> {
             place(other),
             other.key
         );
-        Some(Finding::new(kind, name, place(other), what).key(&other.key).hint(
-            "two servers or two tools archived there: find out which file belongs to this history and move the other one out",
-        ))
+        let (timeline, at) = (name.timeline(), place(other));
+        Some(Finding::new(kind, name, at, what).key(&other.key).hint(format!(
+            "two servers or two tools archived there: find out which file belongs to this history; \"wal-archive quarantine \
+             --force --from {at} {key}\" moves this one aside, and \"--timeline {timeline}\" in place of the key all of its timeline",
+            key = other.key
+        )))
     }
 }
 

@@ -175,7 +175,10 @@ impl ByNames {
             let hint = match all.iter().find(holds) {
                 Some(other) => format!("\"wal-archive copy {} {}\" brings it", other.place, inventory.place),
                 None => format!(
-                    "archive the file again from pg_wal of a server of that timeline; if it is lost, --accept-gap {name}"
+                    "archive the file again from pg_wal of a server of that timeline; if it is lost, --accept-gap {name}; if \
+                     nobody needs the timeline, as after a rehearsal that archived, \"wal-archive quarantine --timeline {timeline} \
+                     --from {}\" shows what goes with it",
+                    inventory.place
                 ),
             };
             let finding = Finding::new(FindingKind::NoHistory, name, &inventory.place, what);

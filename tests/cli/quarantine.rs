@@ -132,6 +132,40 @@ fn a_timeline_goes_by_a_plan_and_its_history_last() {
 }
 
 #[test]
+fn verify_names_the_command_that_moves_a_timeline_aside_that_nobody_needs() {
+    let sandbox = two_timelines();
+    let accepted = ["--accept-gap", "000000010000000000000016..000000010000000000000019"];
+    // A rehearsal that archived put segments there, and its history did not arrive.
+    fs::remove_file(sandbox.object("00000002.history")).unwrap();
+    let run = sandbox.admin("verify", &accepted).says(1, &["no-history", "00000002.history"]);
+    let archive = sandbox.archive();
+    let hint = format!("\"wal-archive quarantine --timeline 2 --from {}\"", archive.display());
+    assert!(run.stdout.contains(&hint), "{run:?}");
+    let from = archive.to_str().unwrap();
+    sandbox.admin("quarantine", &["--timeline", "2", "--from", from, "--yes"]).says(0, &["moved to"]);
+    sandbox.admin("verify", &accepted).says(0, &["sound: "]);
+
+    // Two servers archived on the timeline, each to a destination of its own.
+    let (sandbox, other) = (two_timelines(), two_timelines());
+    let name = "00000002000000000000001C";
+    fs::remove_file(other.object(name)).unwrap();
+    other.wal(name, &crate::util::segment(name, crate::util::MIB, crate::util::CLUSTER, 7));
+    other.push(name, &[]).succeeds();
+    other.age(name);
+    let both = format!("{},{}", sandbox.archive().display(), other.archive().display());
+    let verify =
+        || Run::of(sandbox.program("wal-archive").env("WAL_ARCHIVE", &both).arg("verify").args(accepted));
+    let run = verify().says(1, &["differs", name]);
+    let from = other.archive();
+    let hint = format!("\"wal-archive quarantine --force --from {} wal_005/{name}.zst\"", from.display());
+    assert!(run.stdout.contains(&hint) && run.stdout.contains("\"--timeline 2\""), "{run:?}");
+    sandbox
+        .admin("quarantine", &["--force", "--from", from.to_str().unwrap(), &format!("wal_005/{name}.zst")])
+        .says(0, &["intact", "moved to"]);
+    assert!(!verify().stdout.contains("differs"));
+}
+
+#[test]
 fn a_timeline_that_is_needed_or_was_just_written_stays() {
     let sandbox = two_timelines();
     let yes = |number: &str| sandbox.admin("quarantine", &["--timeline", number, "--yes"]);
