@@ -1,7 +1,9 @@
 //! What `--json` prints is what `docs/json.md` says, both ways. (Base backups: `tests/postgres/backup.rs`.)
 
-use crate::json_page::assert_as_documented;
+use crate::json_page::{assert_as_documented, fields_of, sections};
 use crate::util::{CLUSTER, Run, Sandbox, flip, init_arguments};
+use serde_json::Value;
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
@@ -83,4 +85,85 @@ fn the_json_of_init_and_config_is_as_documented() {
     assert_as_documented("init", &[&run.stdout]);
     check(&sandbox, "config", &[&[]]);
     assert!(!sandbox.object(B).exists());
+}
+
+#[test]
+fn messages_in_json_have_the_documented_keys_and_no_others() {
+    let sandbox = real();
+    sandbox.segment(B);
+    let json = ["--log-format", "json", "-vv"];
+    let file = sandbox.path("clusters.toml");
+    fs::write(&file, format!("[cluster.a]\narchive = [\"{}\"]\n", sandbox.archive().display())).unwrap();
+    let runs = [
+        sandbox.push(B, &json),
+        sandbox.push("notes.txt", &json),
+        sandbox.fetch(A, &json),
+        sandbox.fetch("000000010000000000000017", &[&json[..], &["--timeout", "1s"]].concat()),
+        sandbox.admin("verify", &json),
+        sandbox.admin("quarantine", &[&json[..], &[B]].concat()),
+        Run::of(sandbox.program("wal-archive").arg("list").args(json).arg("--config").arg(&file)),
+    ];
+    let lines: Vec<Value> = runs
+        .iter()
+        .flat_map(|run| run.stderr.lines())
+        .map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("no JSON: {line}")))
+        .collect();
+    let documented = fields_of("Messages");
+    let always: Vec<&String> = documented.iter().filter(|name| *name != "hint").collect();
+    let (mut seen, mut levels) = (BTreeSet::new(), BTreeSet::new());
+    for line in &lines {
+        let keys: Vec<&String> = line.as_object().unwrap().keys().filter(|name| *name != "hint").collect();
+        assert!(keys == always && line.as_object().unwrap().values().all(Value::is_string), "{line}");
+        seen.extend(line.as_object().unwrap().keys().cloned());
+        levels.insert(line["level"].as_str().unwrap());
+        assert!(humantime::parse_rfc3339(line["time"].as_str().unwrap()).is_ok(), "{line}");
+    }
+    assert_eq!(seen, documented);
+    assert!(["error", "warning", "info"].iter().all(|level| levels.contains(level)), "{levels:?}");
+    let page = sections().into_iter().find(|(title, _)| title == "Messages").unwrap().1;
+    let unknown: Vec<_> = levels.iter().filter(|level| !page.contains(&format!("`{level}`"))).collect();
+    assert!(unknown.is_empty(), "{unknown:?}");
+}
+
+/// The text of all tests.
+fn tests(folder: &Path) -> String {
+    let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let text = |path: std::path::PathBuf| match path.is_dir() {
+        true => tests(&path),
+        false if path.extension().is_some_and(|extension| extension == "rs") => {
+            fs::read_to_string(path).unwrap()
+        }
+        false => String::new(),
+    };
+    entries.map(text).collect()
+}
+
+#[test]
+fn each_command_with_json_has_a_section_and_each_section_a_test_that_compares_it() {
+    let sandbox = Sandbox::new();
+    let help = |args: &[&str]| Run::of(sandbox.program("wal-archive").args(args).arg("--help")).stdout;
+    let all = help(&[]);
+    let commands = all.split("Commands:").nth(1).unwrap().split("\n\n").next().unwrap();
+    let commands = commands.lines().filter_map(|line| line.strip_prefix("  ")?.split(' ').next());
+    let commands: BTreeSet<&str> = commands.filter(|name| !name.is_empty() && *name != "help").collect();
+    let with_json: BTreeSet<&str> =
+        commands.iter().copied().filter(|command| help(&[command]).contains("--json")).collect();
+    let sections = sections();
+    let documented: BTreeSet<&str> = sections.iter().map(|(title, _)| title.as_str()).collect();
+    let words: BTreeSet<&str> = documented.iter().filter_map(|title| title.split(' ').next()).collect();
+    assert!(with_json.len() > 10 && with_json.is_subset(&words), "{with_json:?} {words:?}");
+    let compares = tests(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests"));
+    for title in documented.iter().filter(|title| !["Findings", "Messages"].contains(title)) {
+        let first = title.split(' ').next().unwrap();
+        assert!(with_json.contains(first), "{title} is of no command");
+        let calls = [
+            format!("assert_as_documented(\"{title}\""),
+            format!("assert_as_documented(\n        \"{title}\""),
+            format!("assert_json_as_documented(\"{title}\""),
+            format!("assert_json_as_documented(\n        \"{title}\""),
+            format!("check(&sandbox, \"{title}\""),
+            format!("check(&real(), \"{title}\""),
+        ];
+        assert!(calls.iter().any(|call| compares.contains(call)), "no test compares the section {title:?}");
+    }
 }

@@ -57,6 +57,7 @@ mod encryption;
 mod expire;
 mod holes;
 mod look_ahead;
+mod metrics;
 mod outage;
 mod prefetch;
 mod recovery;

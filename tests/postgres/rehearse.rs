@@ -3,6 +3,7 @@
 
 use crate::archive::{Archive, Spot};
 use crate::backup::{assert_done, backups, id, take_backup, wal_archive};
+use crate::json_page::assert_as_documented;
 use crate::outage::Mount;
 use crate::server::Server;
 use crate::verify::LAST_COMMIT;
@@ -158,6 +159,7 @@ fn a_sound_archive_is_recovered_to_what_the_server_had_and_others_are_told() {
     let args = [&["--json", "--name", "main", "--sql", checks.to_str().unwrap()], amcheck].concat();
     let output = stage.ends(0, &[&args[..], &["--prometheus", prometheus.to_str().unwrap()]].concat());
 
+    assert_as_documented("rehearse", &[std::str::from_utf8(&output.stdout).unwrap()]);
     let report: Value = serde_json::from_slice(&output.stdout).unwrap();
     let verified = run(&mut wal_archive(&world, &[&archive], &["verify", "--records", "--json"]));
     let verified: Value = serde_json::from_str(&verified).unwrap();
@@ -196,7 +198,9 @@ fn a_sound_archive_is_recovered_to_what_the_server_had_and_others_are_told() {
         shown.contains("\nlast rehearsal ") && shown.contains(report["end_lsn"].as_str().unwrap()),
         "{shown}"
     );
-    let listed: Value = serde_json::from_str(&list(&["--json"])).unwrap();
+    let listed = list(&["--json"]);
+    assert_as_documented("list", &[&listed]);
+    let listed: Value = serde_json::from_str(&listed).unwrap();
     assert_eq!(listed["destinations"][0]["last_rehearsal"]["verdict"], "sound");
     let check = |age: &str| {
         let mut check =

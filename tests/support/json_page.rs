@@ -1,13 +1,26 @@
 //! `docs/json.md` against what `--json` prints.
 
+#![allow(dead_code, reason = "each test crate uses a part")]
+
 use serde_json::Value;
 use std::collections::BTreeSet;
 
 const PAGE: &str = include_str!("../../docs/json.md");
 
-fn section(title: &str) -> &'static str {
+/// What `rehearse` prints is what it stores.
+const FORMAT: &str = include_str!("../../docs/format.md");
+
+/// Every section of the page: its title and its text.
+pub fn sections() -> Vec<(String, String)> {
+    let all = PAGE.split("\n## ").skip(1);
+    all.map(|section| section.split_once('\n').unwrap())
+        .map(|(title, text)| (title.to_owned(), text.to_owned()))
+        .collect()
+}
+
+fn section<'a>(page: &'a str, title: &str) -> &'a str {
     let begin = format!("\n## {title}\n");
-    let text = PAGE.split(&begin).nth(1).unwrap_or_else(|| panic!("no section {title:?}"));
+    let text = page.split(&begin).nth(1).unwrap_or_else(|| panic!("no section {title:?}"));
     text.split("\n## ").next().unwrap()
 }
 
@@ -16,6 +29,16 @@ fn names(text: &str) -> BTreeSet<String> {
     let code = text.split('`').skip(1).step_by(2);
     let parts = code.flat_map(|code| code.split('.')).map(|part| part.trim_end_matches("[]").to_owned());
     parts.filter(|part| !part.is_empty()).collect()
+}
+
+/// The names in the first column of the section's tables.
+pub fn fields_of(title: &str) -> BTreeSet<String> {
+    promised(section(PAGE, title))
+}
+
+fn promised(page: &str) -> BTreeSet<String> {
+    let rows = page.lines().filter_map(|line| line.strip_prefix("| ")?.split(" |").next());
+    rows.flat_map(names).collect()
 }
 
 /// Every name of a field, at any depth; the keys of `settings` are PostgreSQL's.
@@ -43,13 +66,15 @@ pub fn assert_as_documented(command: &str, answers: &[&str]) {
         fields(&serde_json::from_str(answer).unwrap_or_else(|_| panic!("no JSON: {answer}")), &mut printed);
     }
     printed.remove("version");
-    let page = section(command);
-    let mut known = names(page);
-    known.extend(names(section("Findings")));
+    let record = if command == "rehearse" { section(FORMAT, "Rehearsals") } else { "" };
+    let pages = [section(PAGE, command), record];
+    let mut known: BTreeSet<String> = pages.iter().flat_map(|page| names(page)).collect();
+    known.extend(names(section(PAGE, "Findings")));
     let unknown: Vec<_> = printed.difference(&known).collect();
     assert!(unknown.is_empty(), "docs/json.md, {command}, does not have {unknown:?}");
-    let rows = page.lines().filter_map(|line| line.strip_prefix("| ")?.split(" |").next());
-    let promised: BTreeSet<String> = rows.flat_map(names).collect();
+    let mut promised: BTreeSet<String> = pages.iter().flat_map(|page| promised(page)).collect();
+    // The version of the record, in whose place `--json` has its own.
+    promised.remove("wal-archive");
     let lacking: Vec<_> = promised.difference(&printed).collect();
     assert!(lacking.is_empty(), "{command} --json printed none of {lacking:?}");
 }
