@@ -15,7 +15,7 @@
 mod aside;
 mod timeline;
 
-pub use aside::{Aside, held};
+pub use aside::{Aside, held, is_replaced};
 pub use timeline::{needs_of_timeline, of_timeline};
 
 use crate::archive::lookup;

@@ -48,8 +48,19 @@ pub struct Request<'a> {
     pub jobs: usize,
     /// How long the WAL is waited for; `None`: not at all.
     pub wait: Option<Duration>,
-    /// Told bytes so far, and how many there will be by the server's estimate.
-    pub progress: &'a (dyn Fn(u64, u64) + Sync),
+    /// Told what is being done, as it goes on.
+    pub progress: &'a (dyn Fn(Phase) + Sync),
+}
+
+/// What a backup is busy with; before the first of them the server makes a checkpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// Bytes so far, and how many there will be by the server's estimate.
+    Receiving {
+        bytes: u64,
+        estimate: u64,
+    },
+    AwaitingWal,
 }
 
 /// A backup that was made.
@@ -96,7 +107,9 @@ pub fn backup(request: Request<'_>) -> Result<Made> {
     log::info!("backup {id} begins");
     let parts =
         Parts { id, system_id: server.system.id, level: request.level, jobs: request.jobs, places: &places };
-    let streamed = stream::receive(&mut sent, &started, &parts, request.progress)?;
+    let streamed = stream::receive(&mut sent, &started, &parts, &|bytes, estimate| {
+        (request.progress)(Phase::Receiving { bytes, estimate });
+    })?;
     let finished = SystemTime::now();
     let record = |encryption| record(&request, &server, id, (&started, finished), &streamed, encryption);
     let (plain, sealed) = (record(Encryption::None), record(Encryption::Age));
@@ -113,6 +126,7 @@ pub fn backup(request: Request<'_>) -> Result<Made> {
         findings.push(Finding::of_failure(FindingKind::Damaged, id, "server", failure));
     }
     if let Some(patience) = request.wait {
+        (request.progress)(Phase::AwaitingWal);
         findings.extend(wait::for_wal(&places.left(), &record, patience));
     }
     Ok(Made { record, places: places.names(), failures: places.failures(), findings })

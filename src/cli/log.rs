@@ -6,6 +6,7 @@ use crate::config::LogFormat;
 use log::{Level, LevelFilter, Log, Metadata, Record};
 use std::io::{IsTerminal, Write};
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::SystemTime;
 
 struct Sink {
@@ -13,6 +14,9 @@ struct Sink {
 }
 
 static SINK: OnceLock<Sink> = OnceLock::new();
+/// Whether the terminal's line has something that a message takes the place of.
+pub(super) static LINE_BELOW: AtomicBool = AtomicBool::new(false);
+
 static FORMAT: OnceLock<LogFormat> = OnceLock::new();
 
 /// Errors and warnings as text, until more is known.
@@ -75,7 +79,8 @@ impl Log for Sink {
                 format!("{event}\n")
             }
         };
-        let _ = std::io::stderr().write_all(line.as_bytes());
+        let clear = if LINE_BELOW.load(Ordering::Relaxed) { "\r\x1b[K" } else { "" };
+        let _ = std::io::stderr().write_all(format!("{clear}{line}").as_bytes());
     }
 
     fn flush(&self) {}

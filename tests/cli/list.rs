@@ -21,11 +21,12 @@ fn list_shows_timelines_gaps_and_backups() {
         lines[0][0].starts_with("/archive: cluster 7710362819239716105, segments of 1 MiB, 8 objects, "),
         "{told}"
     );
-    assert_eq!(lines[2][..7], ["timeline", "parent", "switch", "first", "last", "segments", "missing"]);
+    assert_eq!(lines[2][..7], ["timeline", "status", "parent", "switch", "first", "last", "segments"]);
     assert_eq!(
-        lines[3][..9],
+        lines[3][..10],
         [
             "1",
+            "4 missing",
             "-",
             "-",
             "000000010000000000000015",
@@ -36,27 +37,33 @@ fn list_shows_timelines_gaps_and_backups() {
             stored.as_str()
         ]
     );
-    assert_eq!(lines[3][10..], ["2026-11-20T22:00:00Z", "2026-11-20T22:00:00Z"]);
+    assert_eq!(lines[3][11..], ["2026-11-20 22:00:00 UTC", "2026-11-20 22:00:00 UTC"]);
     assert_eq!(
-        lines[4][..7],
-        ["2", "1", "0/1B6BDA0", "00000002000000000000001B", "00000002000000000000001C", "2", "0"]
+        lines[4][..8],
+        ["2", "whole", "1", "0/1B6BDA0", "00000002000000000000001B", "00000002000000000000001C", "2", "0"]
     );
     assert_eq!(lines[6], ["missing on", "segments", "names"]);
     assert_eq!(lines[7], ["1", "4", "000000010000000000000016..000000010000000000000019"]);
     assert_eq!(lines[9], ["unfinished on", "segment", "bytes", "stored", "key"]);
     assert_eq!(lines[10][..2], ["1", "00000001000000000000001B"]);
     assert_eq!(lines[10][4], "wal_005/00000001000000000000001B.partial.zst");
-    assert_eq!(lines[12], ["backup", "timeline", "start", "stop", "stop segment", "finished", "its WAL"]);
+    assert_eq!(
+        lines[12],
+        ["backup", "label", "timeline", "start", "stop", "finished", "raw", "stored", "reaches", "state"]
+    );
     assert_eq!(
         lines[13],
         [
             "pg_basebackup base backup",
+            "-",
             "1",
             "0/1500028",
             "0/1500100",
-            "000000010000000000000015",
             "2026-11-20 21:05:43 UTC",
-            "complete"
+            "-",
+            "-",
+            "000000010000000000000015",
+            "then a hole"
         ]
     );
     assert!(lines[15][0].starts_with(
@@ -65,6 +72,31 @@ fn list_shows_timelines_gaps_and_backups() {
     assert!(lines[16][0].starts_with("HINT: "));
     assert_eq!(lines.len(), 17, "{told}");
     assert!(!told.contains('\x1b'), "colour is for terminals");
+}
+
+#[test]
+fn list_says_how_far_each_backup_reaches_along_the_newest_timeline_that_it_leads_to() {
+    let sandbox = Sandbox::new();
+    sandbox.archive_real();
+    let reach = || {
+        let told = sandbox.admin("list", &[]).stdout;
+        let row = told.lines().find(|line| line.starts_with("pg_basebackup")).unwrap().to_owned();
+        let cells: Vec<&str> = row.split("  ").map(str::trim).filter(|cell| !cell.is_empty()).collect();
+        cells[cells.len() - 2..].join(" ")
+    };
+    assert_eq!(reach(), "000000010000000000000015 then a hole");
+    for number in ["16", "17", "18", "19"] {
+        let name = format!("0000000100000000000000{number}");
+        sandbox.segment(&name);
+        sandbox.push(&name, &[]).succeeds();
+    }
+    assert_eq!(reach(), "00000002000000000000001C complete");
+    fs::remove_file(sandbox.object("00000002000000000000001B")).unwrap();
+    assert_eq!(reach(), "00000001000000000000001A then a hole");
+    fs::remove_file(sandbox.object("00000002.history")).unwrap();
+    assert_eq!(reach(), "00000001000000000000001B complete");
+    fs::remove_file(sandbox.object("000000010000000000000015")).unwrap();
+    assert_eq!(reach(), "- 1 missing");
 }
 
 #[test]

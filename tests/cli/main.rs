@@ -46,5 +46,6 @@ mod races;
 mod sizes;
 mod supervised;
 mod syscalls;
+mod terminal;
 mod threads;
 mod verify;

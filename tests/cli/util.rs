@@ -269,7 +269,7 @@ impl Sandbox {
         // As PostgreSQL does it: through a shell, whose umask the program inherits.
         let mut command = Command::new("sh");
         command.args(["-c", "umask 0077; exec \"$0\" \"$@\"", path]);
-        command.current_dir(self.data()).env_clear().process_group(0);
+        command.current_dir(self.data()).env_clear().env("TZ", "UTC").process_group(0);
         command
     }
 

@@ -132,14 +132,12 @@ fn list_and_verify_say_exactly_what_was_done_to_an_archive() {
     let place = archive.root().display();
     let (base_start, nightly) = (start("base"), start("nightly"));
     let before = &segments[2];
+    let newest = |timeline: usize| &whole[timeline - 1][whole[timeline - 1].len() - 1];
+    let (one, two, three) = (newest(1), newest(2), newest(3));
     let mut rows = String::new();
     for timeline in 1..=3 {
-        rows += &format!(
-            "base              {base_start}  {timeline:>8}  {before}  not to the end of the timeline\n"
-        );
-        rows += &format!(
-            "nightly           {nightly}  {timeline:>8}  {before}  not to the end of the timeline\n"
-        );
+        rows += &format!("base              {base_start}  {timeline:>8}  {before}  not to the end\n");
+        rows += &format!("nightly           {nightly}  {timeline:>8}  {before}  not to the end\n");
     }
     let expected = format!(
         "damaged {damaged} in \"{place}\": \"wal_005/{damaged}.zst\" is damaged or not the file of its name: REASON\n    \
@@ -147,6 +145,10 @@ fn list_and_verify_say_exactly_what_was_done_to_an_archive() {
          missing {lost} in \"{place}\": the segment is missing, recovery from backup \"base\" ({base_start}) and 1 other ends before\n    \
          HINT: look into pg_wal of every server and standby; if it is lost, take a new base backup now, then --accept-gap {lost}..{lost}\n\
          note: 1 object not of an archive, left alone (\"wal-archive list\" shows them)\n\n\
+         timeline  newest segment            status\n       \
+                1  {one}  1 missing, 1 damaged\n       \
+                2  {two}  sound\n       \
+                3  {three}  sound\n\n\
          recoverable from  segment                   timeline  to segment\n{rows}\n2 findings: "
     );
     let (code, told) = admin(&world, &archive, &["verify"]);
@@ -164,7 +166,7 @@ fn list_and_verify_say_exactly_what_was_done_to_an_archive() {
     assert!(repaired.contains("\nrepaired   1\n"), "{repaired}");
     let (code, told) = admin(&world, &archive, &["verify", "--records"]);
     assert_eq!(code, Some(0), "{told}");
-    assert!(told.contains("to the end of the timeline") && !told.contains("not to the end"), "{told}");
+    assert!(told.contains("  to the end\n") && !told.contains("not to the end"), "{told}");
     let (code, told) = admin(&world, &archive, &["verify", "--archive", second.to_str().unwrap()]);
     assert_eq!(code, Some(0), "{told}");
     assert!(archive.root().join("wal_005").join(foreign).exists());

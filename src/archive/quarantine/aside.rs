@@ -14,8 +14,6 @@ pub struct Aside {
     pub size: u64,
     /// When it was moved, by the store's clock.
     pub moved: SystemTime,
-    /// Whether the archive has an object of that name now. Else this may be the last copy of anything of it.
-    pub replaced: bool,
 }
 
 /// Everything in the quarantine that was put there by this program, in the order of names.
@@ -27,8 +25,13 @@ pub fn held(storage: &dyn Storage) -> Result<Vec<Aside>> {
         let sum = |sum: &str| sum.len() == 16 && sum.bytes().all(|b| b.is_ascii_hexdigit());
         let name = file.rsplit_once('.').filter(|(_, end)| sum(end)).and_then(|(name, _)| name.parse().ok());
         let (Some(name), Some(key)) = (name, Key::parse(&entry.key)) else { continue };
-        let replaced = !lookup::copies(storage, name, true)?.keys.is_empty();
-        found.push(Aside { key, name, size: entry.size, moved: entry.modified, replaced });
+        found.push(Aside { key, name, size: entry.size, moved: entry.modified });
     }
     Ok(found)
+}
+
+/// Whether the archive has an object of that name now. Else what is in the quarantine may be the last copy of
+/// anything of it.
+pub fn is_replaced(storage: &dyn Storage, name: WalName) -> Result<bool> {
+    Ok(!lookup::copies(storage, name, true)?.keys.is_empty())
 }

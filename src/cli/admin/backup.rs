@@ -5,11 +5,12 @@ use super::super::exit::AdminExit;
 use super::answer::{VERSION_WITH_FINDINGS, json_flag, show, show_json};
 use super::findings;
 use super::jobs;
+use super::look::Look;
 use super::metrics::{self, OfRun, Sample};
 use super::patience;
 use super::progress::Progress;
 use super::table::counted;
-use crate::backup::{Cause, Made, Request, backup};
+use crate::backup::{Cause, Made, Phase, Request, backup};
 use crate::config::Layers;
 use crate::failure::{Failure, size};
 use crate::replication::{Checkpoint, Connection, Parameters, Surroundings};
@@ -95,7 +96,7 @@ fn work(layers: &Layers, matches: &ArgMatches, samples: &mut Vec<Sample>) -> Res
     let plain = |failure: Failure<_>| Failure { kind: (), message: failure.message, hint: failure.hint };
     let parameters = Parameters::resolve(&text, &around).map_err(plain)?;
     let mut connection = Connection::open(&parameters).map_err(plain)?;
-    let progress = Progress::of_bytes();
+    let progress = Progress::new("waiting for the checkpoint");
     let wait: Duration = args::value(matches, "wait")?;
     let checkpoint: String = args::value(matches, "checkpoint")?;
     let made = backup(Request {
@@ -107,7 +108,10 @@ fn work(layers: &Layers, matches: &ArgMatches, samples: &mut Vec<Sample>) -> Res
         level,
         jobs: jobs::count(matches)?,
         wait: (!wait.is_zero()).then_some(wait),
-        progress: &|done, estimate| progress.set(done, estimate, done),
+        progress: &|phase| match phase {
+            Phase::Receiving { bytes, estimate } => progress.set_bytes("base backup", bytes, estimate),
+            Phase::AwaitingWal => progress.begin("waiting for its WAL"),
+        },
     });
     drop(progress);
     match made {
@@ -163,7 +167,7 @@ fn text_of(made: &Made) -> String {
     for path in &record.outside {
         text += &format!("note   \"{path}\" is not in the data directory, and so not in the backup\n");
     }
-    text + &findings::text(&made.findings)
+    text + &findings::text(&made.findings, Look::wide())
 }
 
 fn value(made: &Made) -> Value {

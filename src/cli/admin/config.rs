@@ -3,6 +3,7 @@
 use super::super::args;
 use super::super::exit::AdminExit;
 use super::answer::{VERSION, json_flag, show, show_json};
+use super::look::Look;
 use super::table::{Align, Table};
 use crate::config::{Caller, Chosen, Common, Layers, Program, Resolved, SETTINGS, Scope};
 use crate::failure::Failure;
@@ -110,7 +111,7 @@ fn tell(layers: &Layers, json: bool) -> Result<(), Failure> {
             let values = if values.is_empty() { "-".to_owned() } else { values.join(", ") };
             table.row([setting.into(), values.into(), from.into()]);
         }
-        show(&table.render(false));
+        show(&table.render(Look::default()));
     }
     Ok(())
 }

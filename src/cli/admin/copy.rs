@@ -4,6 +4,7 @@ use super::super::exit::AdminExit;
 use super::answer::{VERSION_WITH_FINDINGS, json_flag, show, show_json};
 use super::findings;
 use super::jobs;
+use super::look::Look;
 use super::patience;
 use super::progress::Progress;
 use crate::config::{ArchiveBy, Layers};
@@ -67,7 +68,7 @@ pub(super) fn run(matches: &ArgMatches) -> Result<AdminExit, Failure> {
         if encrypted == Encrypted::Decrypted {
             to.keys = None; // it is to be a plain one, whatever the others are
         }
-        let progress = Progress::new();
+        let progress = Progress::new("listing");
         let made = copy(&Request {
             from: &patience::open(&from, matches)?,
             to: &patience::open(&to, matches)?,
@@ -76,7 +77,7 @@ pub(super) fn run(matches: &ArgMatches) -> Result<AdminExit, Failure> {
             repair: matches.get_flag("repair"),
             encrypted,
             jobs: jobs::count(matches)?,
-            progress: &|made| progress.set(made.seen, made.listed, made.bytes),
+            progress: &|made| progress.set("copying", made.seen, made.listed, made.bytes),
         });
         drop(progress);
         match made {
@@ -149,7 +150,7 @@ fn table(from: &Destination, to: &Destination, made: &Copied) -> String {
     ] {
         text += &format!("{label:9}  {count}\n");
     }
-    text += &findings::text(&made.findings);
+    text += &findings::text(&made.findings, Look::wide());
     for key in &made.strangers {
         text += &format!("stranger   {:?} was not copied\n", format!("{from}/{key}"));
     }

@@ -4,7 +4,8 @@ use super::super::args;
 use super::super::exit::AdminExit;
 use super::answer::{VERSION_WITH_FINDINGS, json_flag, show, show_json};
 use super::findings;
-use super::table::{Align, Cell, Table, Tone, colour};
+use super::look::Look;
+use super::table::{Align, Cell, Table, Tone};
 use crate::archive::intake::Cause;
 use crate::config::{Caller, Program, duration};
 use crate::drain::plan::TimelineEnd;
@@ -205,7 +206,7 @@ fn as_text(report: &Drained, recipe: &[String]) -> String {
     if idle > 0 {
         table.row(["left".into(), format!("{idle} recycled or preallocated").into(), "".into()]);
     }
-    let mut text = table.render(colour()) + &findings::text(&report.findings) + "\n";
+    let mut text = table.render(Look::wide()) + &findings::text(&report.findings, Look::wide()) + "\n";
     for TimelineEnd { timeline, end, last_commit, stop } in &report.ends {
         let commit = last_commit
             .and_then(exact_time)

@@ -1,7 +1,8 @@
 //! How findings of an archive are shown, and the code that they make. Their JSON is their own.
 
 use super::super::exit::AdminExit;
-use super::table::{Cell, Tone, colour, paint};
+use super::look::Look;
+use super::table::{Cell, Tone, paint, printable};
 use crate::archive::inventory::{Gap, Inventory};
 use crate::finding::{Finding, FindingKind};
 use serde_json::{Value, json};
@@ -15,17 +16,17 @@ pub(super) fn exit<'a>(findings: impl IntoIterator<Item = &'a Finding>) -> Admin
     AdminExit::of_all(&findings.into_iter().map(code).collect::<Vec<_>>())
 }
 
-/// A line each, and one with what to do.
-pub(super) fn text(findings: &[Finding]) -> String {
-    let colour = colour();
+/// A line each, and one with what to do; more where they are longer than the terminal is wide.
+pub(super) fn text(findings: &[Finding], look: Look) -> String {
     let paragraph = |Finding { kind, place, name, reason, hint, .. }: &Finding| {
         let tone = if *kind == FindingKind::NotRead { Tone::Notable } else { Tone::Bad };
-        let kind = paint(&Cell::new(tone, kind.word()), colour);
-        let statement = paint(&Cell::from(format!("{name} in \"{place}\": {reason}")), colour);
-        let hint = hint
-            .as_deref()
-            .map_or_else(String::new, |hint| format!("    HINT: {}\n", paint(&Cell::from(hint), colour)));
-        format!("{kind} {statement}\n{hint}")
+        let word = kind.word();
+        let statement = look.wrap(&printable(&format!("{word} {name} in \"{place}\": {reason}")), 4);
+        let painted = paint(&Cell::new(tone, word), look.colour);
+        let hint = hint.as_deref().map_or_else(String::new, |hint| {
+            format!("{}\n", look.wrap(&printable(&format!("    HINT: {hint}")), 10))
+        });
+        format!("{}\n{hint}", statement.replacen(word, &painted, 1))
     };
     findings.iter().map(paragraph).collect()
 }

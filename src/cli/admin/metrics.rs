@@ -205,8 +205,8 @@ mod tests {
     #[test]
     fn names_follow_the_conventions_and_each_one_is_made_somewhere() {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
-        let sources =
-            ["check", "cli/admin", "cli/admin/check", "cli/admin/rehearse"].map(|part| folder.join(part));
+        let sources = ["check", "cli/admin", "cli/admin/check", "cli/admin/rehearse", "cli/admin/verify"]
+            .map(|part| folder.join(part));
         let files =
             sources.iter().flat_map(|folder| fs::read_dir(folder).unwrap().map(|file| file.unwrap().path()));
         let text: String = files

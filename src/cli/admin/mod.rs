@@ -3,6 +3,7 @@
 mod answer;
 mod backup;
 mod check;
+mod clock;
 mod config;
 mod copy;
 mod drain;
@@ -13,6 +14,7 @@ mod init;
 mod jobs;
 mod keygen;
 mod list;
+mod look;
 mod metrics;
 mod patience;
 mod progress;

@@ -152,7 +152,7 @@ fn restored(
     let mappings = matches.get_many::<(String, PathBuf)>("tablespace").unwrap_or_default().cloned();
     let tablespaces: BTreeMap<String, PathBuf> = mappings.collect();
     log::info!("restoring backup {} to \"{}\"", choice.record.id, directory.display());
-    let progress = Progress::of_bytes();
+    let progress = Progress::new("restoring");
     restore(&Request {
         sources: archive.sources(choice.record.id),
         choice: &choice,
@@ -162,7 +162,7 @@ fn restored(
         force: matches.get_flag("force"),
         jobs: jobs::count(matches).map_err(could_not)?,
         progress: &|done, total| {
-            progress.set(done, total, done);
+            progress.set_bytes("restoring", done, total);
             Ok(())
         },
     })?;

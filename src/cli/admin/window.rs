@@ -2,14 +2,17 @@
 
 use super::super::exit::AdminExit;
 use super::answer::{VERSION, json_flag, show, show_json};
+use super::clock::{exact, zone};
+use super::look::{Look, wide_flag};
 use super::patience;
 use super::restore::wal_fetch;
+use super::table::{Align, Table};
 use crate::failure::{Failure, exact_time};
 use crate::restore::choose::{Wish, choose};
 use crate::restore::settings::Recovery;
 use crate::restore::target::{Target, time};
 use crate::restore::window::{Window, segment, windows};
-use crate::restore::{Archive, Cause, look};
+use crate::restore::{self, Archive, Cause};
 use crate::storage::Shared;
 use clap::{Arg, ArgMatches, Command};
 use log::Level;
@@ -31,6 +34,7 @@ pub(super) fn command() -> Command {
                 .value_parser(time)
                 .help("How to recover to this time: the backup, the segment and the settings"),
         )
+        .arg(wide_flag())
         .arg(patience::arg())
         .arg(json_flag())
 }
@@ -39,7 +43,7 @@ pub(super) fn run(matches: &ArgMatches) -> Result<AdminExit, Failure> {
     let layers = super::layers(matches)?;
     let destinations = patience::open_all(&layers.admin()?.0, matches)?;
     let shown = match matches.get_one::<SystemTime>("at") {
-        None => all(&destinations, matches.get_flag("json")),
+        None => all(&destinations, matches.get_flag("json"), Look::of(matches)),
         Some(at) => {
             let restore_command = layers.restore_command(&wal_fetch()?)?;
             one(&destinations, *at, restore_command, matches.get_flag("json"))
@@ -54,8 +58,8 @@ pub(super) fn run(matches: &ArgMatches) -> Result<AdminExit, Failure> {
     }))
 }
 
-fn all(destinations: &[Shared], json: bool) -> Result<AdminExit, Failure<Cause>> {
-    let archive = look(destinations)?;
+fn all(destinations: &[Shared], json: bool, look: Look) -> Result<AdminExit, Failure<Cause>> {
+    let archive = restore::look(destinations)?;
     let windows = windows(&archive)?;
     if json {
         let time = |time: Option<SystemTime>| time.and_then(exact_time);
@@ -71,7 +75,7 @@ fn all(destinations: &[Shared], json: bool) -> Result<AdminExit, Failure<Cause>>
         };
         show_json(VERSION, json!({"windows": windows.iter().map(value).collect::<Vec<_>>()}));
     } else {
-        show(&windows.iter().map(text).collect::<String>());
+        show(&text(&windows, look));
     }
     if windows.is_empty() {
         let nothing = Failure::new((), "no base backup can be recovered");
@@ -83,16 +87,39 @@ fn all(destinations: &[Shared], json: bool) -> Result<AdminExit, Failure<Cause>>
     Ok(AdminExit::Fine)
 }
 
-fn text(window: &Window) -> String {
-    let shown = |time: SystemTime| exact_time(time).unwrap_or_else(|| "-".to_owned());
-    let moments = match window.before {
-        Some(before) => format!("any moment from {} to before {}", shown(window.from), shown(before)),
-        None => "no moment but the end: no transaction ended after the backup".to_owned(),
-    };
-    let commit = window.last_commit.map_or_else(String::new, |at| format!(", last commit {}", shown(at)));
-    let end = window.end.map_or_else(String::new, |end| format!(", the end is {end}"));
-    let hole = window.hole.as_ref().map_or_else(String::new, |hole| format!("; a hole follows: {hole}"));
-    format!("backup {} along timeline {}: {moments}{commit}{end}{hole}\n", window.backup, window.timeline)
+fn text(windows: &[Window], look: Look) -> String {
+    let mut table = Table::new(&[
+        ("timeline", Align::Right),
+        ("from", Align::Left),
+        ("before", Align::Left),
+        ("end", Align::Left),
+        ("last commit", Align::Left),
+    ])
+    .leaving_out(&["last commit", "end"]);
+    let mut backup = None;
+    for window in windows {
+        if backup.replace(window.backup) != Some(window.backup) {
+            table.title(format!("backup {}", window.backup));
+        }
+        let (from, before) = match window.before {
+            Some(before) => (exact(window.from), exact(before)),
+            // No transaction ended after the backup.
+            None => ("no moment but the end".to_owned(), "-".to_owned()),
+        };
+        let dash = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
+        table.row([
+            window.timeline.to_string().into(),
+            from.into(),
+            before.into(),
+            dash(window.end.map(|end| end.to_string())).into(),
+            dash(window.last_commit.map(exact)).into(),
+        ]);
+        if let Some(hole) = &window.hole {
+            table.title(format!("          then a hole: {hole} in the archive"));
+        }
+    }
+    let zone = if windows.is_empty() { String::new() } else { format!("times in {}\n", zone()) };
+    table.render(look) + &zone
 }
 
 fn one(
@@ -101,7 +128,7 @@ fn one(
     restore_command: String,
     json: bool,
 ) -> Result<AdminExit, Failure<Cause>> {
-    let archive: Archive = look(destinations)?;
+    let archive: Archive = restore::look(destinations)?;
     let wish = Wish { backup: None, target: Target::Time(at), exclusive: false, timeline: None };
     let choice = choose(&archive.inventory, &archive.backups, &wish, &archive)?;
     let segment = segment(&archive, &choice.record, choice.timeline, at)?;

@@ -1,22 +1,25 @@
 //! `wal-archive list`: what stands in the archive, by names and history files; with `--all` in each
 //! cluster's.
 
-mod base_backups;
+mod backups;
+mod json;
 mod rehearsals;
 mod show;
 
 use super::answer::{VERSION_WITH_FINDINGS, json_flag, show, show_json};
-use super::table::time;
+use super::look::{Look, wide_flag};
+use super::table::{printable, time};
 use super::{findings, patience};
-use crate::archive::backups::{self, Held};
+use crate::archive::backups::{Held, all};
 use crate::archive::inventory::{Inventory, items};
+use crate::archive::quarantine::{self, Aside};
 use crate::archive::rehearsals::{Rehearsal, newest};
 use crate::cli::args;
 use crate::cli::exit::AdminExit;
 use crate::config::{Layers, Program};
 use crate::failure::Failure;
 use crate::finding::Finding;
-use crate::storage::{Shared, Storage, hides_what_is_missing};
+use crate::storage::{Error, Shared, Storage, hides_what_is_missing};
 use crate::verify::{Scope, by_names, not_listed};
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use log::Level;
@@ -37,6 +40,7 @@ pub(super) fn command() -> Command {
                 .action(ArgAction::SetTrue)
                 .help("Every object instead; with --json one line of JSON each"),
         )
+        .arg(wide_flag())
         .arg(super::all_flag())
         .arg(patience::arg())
         .arg(json_flag())
@@ -55,7 +59,7 @@ pub(super) fn run(matches: &ArgMatches) -> Result<AdminExit, Failure> {
         true => {
             show_json(VERSION_WITH_FINDINGS, listed.json(layers.cluster().map(|chosen| chosen.name.as_str())))
         }
-        false => listed.tell(),
+        false => listed.tell(Look::of(matches)),
     }
     Ok(listed.exit())
 }
@@ -75,7 +79,7 @@ fn of_each_cluster(matches: &ArgMatches) -> Result<AdminExit, Failure> {
             false => Listed::read(&layers, matches).map(|listed| {
                 match json {
                     true => objects.push(listed.json(Some(name))),
-                    false => listed.tell(),
+                    false => listed.tell(Look::of(matches)),
                 }
                 listed.exit()
             }),
@@ -99,36 +103,45 @@ pub(super) struct Listed {
     pub(super) backups: Vec<Vec<Held>>,
     /// The last rehearsal that each has a record of.
     pub(super) rehearsals: Vec<Option<Rehearsal>>,
+    /// What was moved aside at each.
+    aside: Vec<Vec<Aside>>,
     found: Vec<Finding>,
     /// Destinations that could not be listed.
     unread: Vec<Finding>,
 }
 
+/// What was listed of one destination.
+struct Destination<'a> {
+    inventory: &'a Inventory,
+    held: &'a [Held],
+    rehearsal: Option<&'a Rehearsal>,
+    aside: &'a [Aside],
+}
+
 impl Listed {
     pub(super) fn read(layers: &Layers, matches: &ArgMatches) -> Result<Self, Failure> {
         let (mut inventories, mut backups, mut unread) = (Vec::new(), Vec::new(), Vec::new());
-        let mut rehearsals = Vec::new();
+        let (mut rehearsals, mut aside) = (Vec::new(), Vec::new());
         for storage in patience::open_all(&layers.admin()?.0, matches)? {
-            match Inventory::read_archive(storage.as_ref()) {
+            let storage = storage.as_ref();
+            let mut lost = |error: &Error| unread.push(not_listed(storage, error));
+            match Inventory::read_archive(storage) {
                 Ok(inventory) => {
                     inventories.push(inventory);
-                    backups.push(held(storage.as_ref()).unwrap_or_else(|error| {
-                        unread.push(not_listed(storage.as_ref(), &error));
-                        Vec::new()
-                    }));
-                    rehearsals.push(newest(storage.as_ref()).unwrap_or_else(|error| {
-                        unread.push(not_listed(storage.as_ref(), &error));
-                        None
-                    }));
+                    let held = seen(storage, all(storage));
+                    backups.push(held.inspect_err(&mut lost).unwrap_or_default());
+                    rehearsals.push(newest(storage).inspect_err(&mut lost).unwrap_or_default());
+                    let moved = seen(storage, quarantine::held(storage));
+                    aside.push(moved.inspect_err(&mut lost).unwrap_or_default());
                 }
-                Err(error) => unread.push(not_listed(storage.as_ref(), &error)),
+                Err(error) => lost(&error),
             }
         }
         let found = by_names(&inventories, &Scope::default()).map(|names| names.findings).unwrap_or_default();
         for lost in &unread {
             lost.message().log(Level::Error);
         }
-        Ok(Listed { inventories, backups, rehearsals, found, unread })
+        Ok(Listed { inventories, backups, rehearsals, aside, found, unread })
     }
 
     pub(super) fn all_findings(&self) -> impl Iterator<Item = &Finding> {
@@ -139,35 +152,37 @@ impl Listed {
         findings::exit(self.all_findings())
     }
 
-    /// Each destination, its base backups and its last rehearsal.
-    fn each(&self) -> impl Iterator<Item = (&Inventory, &[Held], Option<&Rehearsal>)> {
-        let both = self.inventories.iter().zip(&self.backups).zip(&self.rehearsals);
-        both.map(|((one, backups), rehearsal)| (one, backups.as_slice(), rehearsal.as_ref()))
+    fn each(&self) -> impl Iterator<Item = Destination<'_>> {
+        let all = self.inventories.iter().zip(&self.backups).zip(&self.rehearsals).zip(&self.aside);
+        all.map(|(((inventory, held), rehearsal), aside)| Destination {
+            inventory,
+            held,
+            rehearsal: rehearsal.as_ref(),
+            aside,
+        })
     }
 
     fn json(&self, cluster: Option<&str>) -> Value {
-        let destinations: Value =
-            self.each().map(|(one, backups, last)| show::destination(one, backups, last)).collect();
+        let destinations: Value = self.each().map(|at| json::destination(&at)).collect();
         let findings: Vec<&Finding> = self.all_findings().collect();
         json!({"cluster": cluster, "destinations": destinations, "findings": findings})
     }
 
-    fn tell(&self) {
-        let sections: Vec<String> =
-            self.each().map(|(one, backups, last)| show::section(one, backups, last)).collect();
+    fn tell(&self, look: Look) {
+        let sections: Vec<String> = self.each().map(|at| show::section(&at, look)).collect();
         show(&sections.join("\n"));
         if !self.found.is_empty() {
-            show(&format!("\n{}", findings::text(&self.found)));
+            show(&format!("\n{}", findings::text(&self.found, look)));
         }
     }
 }
 
-/// The base backups; none where a policy hides them.
-fn held(storage: &dyn Storage) -> crate::storage::Result<Vec<Held>> {
-    match backups::all(storage) {
+/// What is there; nothing where a policy hides whether anything is.
+fn seen<T: Default>(storage: &dyn Storage, answer: crate::storage::Result<T>) -> crate::storage::Result<T> {
+    match answer {
         Err(error) if hides_what_is_missing(storage, &error) => {
-            log::debug!("whether there are base backups cannot be seen: {error}");
-            Ok(Vec::new())
+            log::debug!("whether there is more cannot be seen: {error}");
+            Ok(T::default())
         }
         other => other,
     }
@@ -196,12 +211,8 @@ fn every_object(storage: &Shared, json: bool, cluster: Option<&str>) -> Result<(
             }
             text += &format!("{line}\n");
         } else {
-            text += &format!(
-                "{}  {:>12}  {kind:8}  {}\n",
-                time(item.modified),
-                item.size,
-                show::printable(&item.key)
-            );
+            text +=
+                &format!("{}  {:>12}  {kind:8}  {}\n", time(item.modified), item.size, printable(&item.key));
         }
         if text.len() > 1 << 16 {
             show(&text);

@@ -1,5 +1,6 @@
 //! The last rehearsal of an archive, as `wal-archive list` shows it.
 
+use super::super::clock::local;
 use super::super::table::{Align, Cell, Table, Tone, time};
 use crate::archive::rehearsals::{Rehearsal, Verdict};
 use crate::failure::exact_time;
@@ -12,15 +13,16 @@ pub(super) fn table(last: Option<&Rehearsal>) -> Table {
         ("recovered to", Align::Left),
         ("last commit", Align::Left),
         ("verdict", Align::Left),
-    ]);
+    ])
+    .leaving_out(&["last commit", "recovered to"]);
     if let Some(last) = last {
         let dash = |text: Option<String>| Cell::from(text.unwrap_or_else(|| "-".to_owned()));
         let tone = if last.verdict == Verdict::Sound { Tone::Good } else { Tone::Bad };
         table.row([
-            time(last.rehearsed).into(),
+            local(last.rehearsed).into(),
             dash(last.backup.clone()),
             dash(last.end_lsn.clone()),
-            dash(last.last_commit.and_then(exact_time)),
+            dash(last.last_commit.map(local)),
             Cell::new(tone, last.verdict.word()),
         ]);
     }

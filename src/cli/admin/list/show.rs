@@ -1,16 +1,15 @@
-//! How `wal-archive list` shows the archive at a destination: tables for people, and JSON.
+//! How `wal-archive list` shows the archive at a destination to people.
 
-use super::super::findings;
-use super::super::table::{Align, Cell, Table, Tone, colour, counted, paint, time};
-use super::{base_backups, rehearsals};
-use crate::archive::backups::Held;
-use crate::archive::inventory::{Backup, Content, Gap, Gaps, Inventory, Item, TimelineFiles, Total};
-use crate::archive::rehearsals::Rehearsal;
+use super::super::clock::local;
+use super::super::look::Look;
+use super::super::table::{Align, Cell, Table, Tone, counted};
+use super::{Destination, backups, rehearsals};
+use crate::archive::inventory::{Gap, Inventory, Item, TimelineFiles, Total};
+use crate::archive::quarantine::Aside;
 use crate::failure::size;
 use crate::object::Stored;
 use crate::verify::range;
-use crate::wal::{Timeline, TimelineHistory};
-use serde_json::{Value, json};
+use crate::wal::{Timeline, TimelineHistory, WalName};
 
 pub(super) fn kind(item: &Item) -> (String, Option<String>) {
     let name = item.stored.name().map(|name| name.to_string());
@@ -24,33 +23,29 @@ pub(super) fn kind(item: &Item) -> (String, Option<String>) {
     (kind.to_owned(), name)
 }
 
-pub(super) fn printable(text: &str) -> String {
-    paint(&Cell::from(text), false)
-}
-
 /// One destination for people.
-pub(super) fn section(inventory: &Inventory, held: &[Held], last: Option<&Rehearsal>) -> String {
-    let colour = colour();
+pub(super) fn section(at: &Destination<'_>, look: Look) -> String {
+    let inventory = at.inventory;
     let cluster = match (inventory.system_id, inventory.segment_size) {
         (Some(id), Some(size)) => format!("cluster {id}, segments of {size}"),
         (None, Some(size)) => format!("unknown cluster, segments of {size}"),
         _ => "unknown cluster and segment size".to_owned(),
     };
     let Total { objects, bytes: stored } = inventory.total;
-    let mut text =
-        format!("{}: {cluster}, {}, {}\n", inventory.place, counted(objects, "object"), size(stored));
+    let head = format!("{}: {cluster}, {}, {}", inventory.place, counted(objects, "object"), size(stored));
+    let mut text = format!("{}\n", look.wrap(&head, 4));
     let tables = [
         timelines(inventory),
         gaps(inventory),
         partials(inventory),
-        base_backups::table(inventory, held),
-        rehearsals::table(last),
-        backups(inventory),
+        backups::table(inventory, at.held),
+        rehearsals::table(at.rehearsal),
+        quarantined(inventory, at.aside),
         others(inventory),
     ];
     for table in tables {
         if !table.is_empty() {
-            text += &format!("\n{}", table.render(colour));
+            text += &format!("\n{}", table.render(look));
         }
     }
     text
@@ -59,6 +54,7 @@ pub(super) fn section(inventory: &Inventory, held: &[Held], last: Option<&Rehear
 fn timelines(inventory: &Inventory) -> Table {
     let mut table = Table::new(&[
         ("timeline", Align::Right),
+        ("status", Align::Left),
         ("parent", Align::Right),
         ("switch", Align::Left),
         ("first", Align::Left),
@@ -70,39 +66,58 @@ fn timelines(inventory: &Inventory) -> Table {
         ("ratio", Align::Right),
         ("stored from", Align::Left),
         ("to", Align::Left),
+    ])
+    .leaving_out(&[
+        "ratio",
+        "raw",
+        "stored from",
+        "missing",
+        "to",
+        "switch",
+        "parent",
+        "stored",
+        "segments",
     ]);
     for (timeline, files) in &inventory.timelines {
         let name =
             |number: Option<u64>| dash(number.map(|number| inventory.name(*timeline, number).to_string()));
-        let (parent, switch) = match &files.history {
-            Some(Ok(history)) => (dash(parent(history)), dash(switch(history))),
-            Some(Err(_)) => (Cell::new(Tone::Bad, "unreadable"), "-".into()),
-            None if *timeline == Timeline::FIRST => ("-".into(), "-".into()),
-            None => (Cell::new(Tone::Bad, "unknown"), "-".into()),
-        };
+        let history = files.history.as_ref().and_then(|history| history.as_ref().ok());
         let raw = raw(inventory, files);
-        let missing = missing(inventory, *timeline);
-        let (oldest, newest) = files.times.map_or((None, None), |(a, b)| (Some(time(a)), Some(time(b))));
         table.row([
             timeline.to_string().into(),
-            parent,
-            switch,
+            status(inventory, *timeline, files),
+            dash(history.and_then(parent)),
+            dash(history.and_then(switch)),
             name(files.segments.first()),
             name(files.segments.last()),
             files.segments.count().to_string().into(),
-            match missing {
-                Some(0) => "0".into(),
-                Some(missing) => Cell::new(Tone::Notable, missing.to_string()),
-                None => "?".into(),
-            },
+            missing(inventory, *timeline).map_or_else(|| "?".to_owned(), |count| count.to_string()).into(),
             dash(raw.map(size)),
             size(files.stored.bytes).into(),
             dash(raw.and_then(|raw| ratio(raw, files.stored.bytes))),
-            dash(oldest),
-            dash(newest),
+            dash(files.times.map(|(oldest, _)| local(oldest))),
+            dash(files.times.map(|(_, newest)| local(newest))),
         ]);
     }
     table
+}
+
+/// What is wrong with a timeline, as far as names and its history tell.
+fn status(inventory: &Inventory, timeline: Timeline, files: &TimelineFiles) -> Cell {
+    let is_oldest = inventory.timelines.keys().next() == Some(&timeline);
+    let missing = missing(inventory, timeline).unwrap_or(0);
+    let unread = files.unread.count();
+    let parts = [
+        (Tone::Bad, matches!(files.history, Some(Err(_))), "history unreadable".to_owned()),
+        (Tone::Bad, files.history.is_none() && !is_oldest, "no history".to_owned()),
+        (Tone::Bad, unread > 0, format!("{unread} unread")),
+        (Tone::Notable, missing > 0, format!("{missing} missing")),
+        (Tone::Plain, files.segments.count() == 0, "no segments".to_owned()),
+    ];
+    let mut wrong = parts.into_iter().filter(|(_, is_so, _)| *is_so).map(|(tone, _, what)| (tone, what));
+    let Some((tone, mut text)) = wrong.next() else { return Cell::new(Tone::Good, "whole") };
+    wrong.for_each(|(_, what)| text += &format!(", {what}"));
+    Cell::new(tone, text)
 }
 
 fn dash(text: Option<String>) -> Cell {
@@ -117,7 +132,7 @@ fn switch(history: &TimelineHistory) -> Option<String> {
     Some(history.ancestors.last()?.switch.to_string())
 }
 
-fn raw(inventory: &Inventory, files: &TimelineFiles) -> Option<u64> {
+pub(super) fn raw(inventory: &Inventory, files: &TimelineFiles) -> Option<u64> {
     Some(files.segments.count().saturating_mul(inventory.segment_size?.bytes()))
 }
 
@@ -127,7 +142,7 @@ fn ratio(raw: u64, stored: u64) -> Option<String> {
 
 /// How many are missing between the first and the last; unknown without the segment size. What expire
 /// removed is not.
-fn missing(inventory: &Inventory, timeline: Timeline) -> Option<u64> {
+pub(super) fn missing(inventory: &Inventory, timeline: Timeline) -> Option<u64> {
     inventory.segment_size?;
     Some(inventory.gaps_of(timeline).lost.iter().map(|gap| gap.last - gap.first + 1).sum())
 }
@@ -151,7 +166,7 @@ fn gaps(inventory: &Inventory) -> Table {
 }
 
 /// Unfinished segments: `.partial` ones, and those that were archived cut.
-fn unfinished(files: &TimelineFiles) -> impl Iterator<Item = (u64, &Item)> {
+pub(super) fn unfinished(files: &TimelineFiles) -> impl Iterator<Item = (u64, &Item)> {
     files.partials.iter().flat_map(|(number, items)| items.iter().map(|item| (*number, item)))
 }
 
@@ -162,14 +177,15 @@ fn partials(inventory: &Inventory) -> Table {
         ("bytes", Align::Right),
         ("stored", Align::Left),
         ("key", Align::Left),
-    ]);
+    ])
+    .leaving_out(&["segment", "stored", "bytes"]);
     for (timeline, files) in &inventory.timelines {
         for (number, item) in unfinished(files) {
             table.row([
                 timeline.to_string().into(),
                 inventory.name(*timeline, number).to_string().into(),
                 item.size.to_string().into(),
-                time(item.modified).into(),
+                local(item.modified).into(),
                 item.key.clone().into(),
             ]);
         }
@@ -177,57 +193,35 @@ fn partials(inventory: &Inventory) -> Table {
     table
 }
 
-fn backups(inventory: &Inventory) -> Table {
+/// What was moved aside.
+fn quarantined(inventory: &Inventory, aside: &[Aside]) -> Table {
     let mut table = Table::new(&[
-        ("backup", Align::Left),
-        ("timeline", Align::Right),
-        ("start", Align::Left),
-        ("stop", Align::Left),
-        ("stop segment", Align::Left),
-        ("finished", Align::Left),
-        ("its WAL", Align::Left),
-    ]);
-    for backup in &inventory.backups {
-        let range = match state(inventory, backup) {
-            Ok(0) => Cell::new(Tone::Good, "complete"),
-            Ok(missing) => Cell::new(Tone::Bad, format!("{missing} missing")),
-            Err(reason) => Cell::new(Tone::Bad, format!("unknown: {reason}")),
-        };
-        let timeline = backup.start_segment.timeline().to_string();
-        match &backup.content {
-            Ok(content) => table.row([
-                content.label.clone().into(),
-                timeline.into(),
-                content.start.to_string().into(),
-                content.stop.to_string().into(),
-                content.stop_segment.to_string().into(),
-                content.stop_time.clone().into(),
-                range,
-            ]),
-            Err(_) => {
-                let name = backup.name().to_string();
-                table.row([
-                    name.into(),
-                    timeline.into(),
-                    dash(None),
-                    dash(None),
-                    dash(None),
-                    dash(None),
-                    range,
-                ]);
-            }
-        }
+        ("in quarantine", Align::Left),
+        ("bytes", Align::Right),
+        ("moved", Align::Left),
+        ("archived anew", Align::Left),
+    ])
+    .leaving_out(&["moved", "bytes"]);
+    for Aside { key, name, size, moved } in aside.iter().take(SHOWN) {
+        let anew = if holds(inventory, *name) { "yes".into() } else { Cell::new(Tone::Notable, "no") };
+        table.row([key.as_str().into(), size.to_string().into(), local(*moved).into(), anew]);
+    }
+    if let Some(more) = aside.len().checked_sub(SHOWN).filter(|more| *more > 0) {
+        table.row([format!("and {more} more").into()]);
     }
     table
 }
 
-/// How many segments a backup lacks to become consistent.
-fn state(inventory: &Inventory, backup: &Backup) -> Result<u64, String> {
-    let missing = inventory.missing_of(backup).map_err(|unreadable| unreadable.reason)?;
-    if inventory.segment_size.is_none() {
-        return Err("the segment size is not known".to_owned());
+fn holds(inventory: &Inventory, name: WalName) -> bool {
+    let files = inventory.timelines.get(&name.timeline());
+    match name {
+        WalName::Segment(segment) => inventory.holds(segment),
+        WalName::Partial(segment) => inventory
+            .number(segment)
+            .is_some_and(|number| files.is_some_and(|files| files.partials.contains_key(&number))),
+        WalName::TimelineHistory(_) => files.is_some_and(|files| files.history.is_some()),
+        WalName::BackupHistory(..) => inventory.backups.iter().any(|backup| backup.name() == name),
     }
-    Ok(missing.iter().map(|gap| gap.last - gap.first + 1).sum())
 }
 
 /// How many names of a kind are shown.
@@ -249,85 +243,4 @@ fn others(inventory: &Inventory) -> Table {
     rows("misplaced", Tone::Notable, &inventory.misplaced, inventory.misplaced_total.objects);
     rows("stranger", Tone::Notable, &inventory.strangers, inventory.strangers_total.objects);
     table
-}
-
-/// One destination as JSON.
-pub(super) fn destination(inventory: &Inventory, held: &[Held], last: Option<&Rehearsal>) -> Value {
-    let timelines: Value =
-        inventory.timelines.iter().map(|(id, files)| timeline(inventory, *id, files)).collect();
-    let backups: Value = inventory.backups.iter().map(|backup| one_backup(inventory, backup)).collect();
-    json!({
-        "destination": inventory.place,
-        "system_id": inventory.system_id.map(|id| id.to_string()),
-        "segment_size": inventory.segment_size.map(|size| size.bytes()),
-        "foreign": inventory.identity.map(|identity| identity.foreign),
-        "objects": inventory.total.objects,
-        "stored_bytes": inventory.total.bytes,
-        "timelines": timelines,
-        "backups": backups,
-        "base_backups": base_backups::value(inventory, held),
-        "last_rehearsal": last.map(rehearsals::value),
-        "unknown_encodings": keys(&inventory.unknown, inventory.unknown_total.objects),
-        "misplaced": keys(&inventory.misplaced, inventory.misplaced_total.objects),
-        "variants": keys(&inventory.variants, inventory.variants.len() as u64),
-        "strangers": keys(&inventory.strangers, inventory.strangers_total.objects),
-    })
-}
-
-fn keys(items: &[Item], objects: u64) -> Value {
-    let keys: Vec<&str> = items.iter().map(|item| item.key.as_str()).collect();
-    json!({"objects": objects, "keys": keys})
-}
-
-fn timeline(inventory: &Inventory, timeline: Timeline, files: &TimelineFiles) -> Value {
-    let name = |number: u64| inventory.name(timeline, number).to_string();
-    let known = files.history.as_ref().and_then(|history: &Content<TimelineHistory>| history.as_ref().ok());
-    let last = known.and_then(|history| history.ancestors.last());
-    let Gaps { lost, expired } = inventory.gaps_of(timeline);
-    let gaps =
-        |gaps: Vec<Gap>| -> Value { gaps.into_iter().map(|gap| findings::gap(inventory, gap)).collect() };
-    let partials: Vec<String> = files.partials.keys().map(|number| name(*number)).collect();
-    let unfinished: Value = unfinished(files)
-        .map(|(number, item)| json!({"segment": name(number), "key": item.key, "bytes": item.size}))
-        .collect();
-    json!({
-        "timeline": timeline.get(),
-        "history": match &files.history {
-            Some(Ok(_)) => "read",
-            Some(Err(_)) => "unreadable",
-            None => "none",
-        },
-        "parent": last.map(|parent| parent.timeline.get()),
-        "switch": last.map(|parent| parent.switch.to_string()),
-        "first": files.segments.first().map(name),
-        "last": files.segments.last().map(name),
-        "segments": files.segments.count(),
-        "missing": missing(inventory, timeline),
-        "gaps": gaps(lost),
-        "expired": gaps(expired),
-        "partial": partials,
-        "unfinished": unfinished,
-        "raw_bytes": raw(inventory, files),
-        "stored_bytes": files.stored.bytes,
-        "oldest": files.times.map(|(oldest, _)| time(oldest)),
-        "newest": files.times.map(|(_, newest)| time(newest)),
-    })
-}
-
-fn one_backup(inventory: &Inventory, backup: &Backup) -> Value {
-    let content = backup.content.as_ref().ok();
-    let state = state(inventory, backup);
-    json!({
-        "file": backup.name().to_string(),
-        "timeline": backup.start_segment.timeline().get(),
-        "start_segment": backup.start_segment.to_string(),
-        "label": content.map(|content| content.label.as_str()),
-        "start": content.map(|content| content.start.to_string()),
-        "stop": content.map(|content| content.stop.to_string()),
-        "stop_segment": content.map(|content| content.stop_segment.to_string()),
-        "start_time": content.map(|content| content.start_time.as_str()),
-        "stop_time": content.map(|content| content.stop_time.as_str()),
-        "missing": state.as_ref().ok(),
-        "error": state.as_ref().err(),
-    })
 }

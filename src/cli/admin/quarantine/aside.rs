@@ -2,9 +2,11 @@
 
 use super::super::super::exit::AdminExit;
 use super::super::answer::{VERSION, show, show_json};
-use super::super::table::{Align, Table, colour, time};
+use super::super::clock::local;
+use super::super::look::Look;
+use super::super::table::{Align, Table, time};
 use super::destinations;
-use crate::archive::quarantine::{Aside, held};
+use crate::archive::quarantine::{Aside, held, is_replaced};
 use crate::config::Layers;
 use crate::failure::{Failure, size};
 use crate::storage::Error;
@@ -26,7 +28,8 @@ pub(super) fn run(layers: &Layers, matches: &ArgMatches) -> Result<AdminExit, Fa
     for storage in &storages {
         let all = held(storage.as_ref()).map_err(failed)?;
         for aside in all.into_iter().filter(|aside| only.is_none_or(|name| name == aside.name)) {
-            let goes = purge && (aside.replaced || matches.get_flag("force"));
+            let replaced = is_replaced(storage.as_ref(), aside.name).map_err(failed)?;
+            let goes = purge && (replaced || matches.get_flag("force"));
             if purge && !goes {
                 exit = AdminExit::of_all(&[exit, AdminExit::Findings]);
             }
@@ -38,7 +41,7 @@ pub(super) fn run(layers: &Layers, matches: &ArgMatches) -> Result<AdminExit, Fa
                     (became, exit) = ("stays", AdminExit::CouldNotTell);
                 }
             }
-            rows.push((storage.place().to_owned(), aside, became));
+            rows.push(Shown { place: storage.place().to_owned(), aside, replaced, became });
         }
     }
     if exit == AdminExit::Findings {
@@ -54,7 +57,12 @@ pub(super) fn run(layers: &Layers, matches: &ArgMatches) -> Result<AdminExit, Fa
     Ok(exit)
 }
 
-type Shown = (String, Aside, &'static str);
+struct Shown {
+    place: String,
+    aside: Aside,
+    replaced: bool,
+    became: &'static str,
+}
 
 fn table(rows: &[Shown], purge: bool) -> String {
     let mut heading = vec![
@@ -65,22 +73,22 @@ fn table(rows: &[Shown], purge: bool) -> String {
     ];
     heading.extend(purge.then_some(("", Align::Left)));
     let mut table = Table::new(&heading);
-    for (place, Aside { key, size: bytes, moved, replaced, .. }, became) in rows {
+    for Shown { place, aside: Aside { key, size: bytes, moved, .. }, replaced, became } in rows {
         let anew = if *replaced { "yes" } else { "no" };
-        let cells = [time(*moved), size(*bytes), format!("{place}/{key}"), anew.to_owned()];
+        let cells = [local(*moved), size(*bytes), format!("{place}/{key}"), anew.to_owned()];
         table.row(cells.into_iter().chain(purge.then(|| (*became).to_owned())).map(Into::into));
     }
-    if table.is_empty() { "nothing was moved aside\n".to_owned() } else { table.render(colour()) }
+    if table.is_empty() { "nothing was moved aside\n".to_owned() } else { table.render(Look::wide()) }
 }
 
-fn as_json((place, aside, became): &Shown) -> Value {
+fn as_json(Shown { place, aside, replaced, became }: &Shown) -> Value {
     json!({
         "destination": place,
         "key": aside.key.as_str(),
         "name": aside.name.to_string(),
         "size": aside.size,
         "moved": time(aside.moved),
-        "replaced": aside.replaced,
+        "replaced": replaced,
         "deleted": *became == "deleted",
     })
 }

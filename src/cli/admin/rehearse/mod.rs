@@ -270,7 +270,7 @@ impl Rehearsing<'_> {
             .map(|(oid, place)| (place.clone(), scratch.tablespaces().join(oid.to_string())))
             .collect();
         log::info!("restoring backup {} to \"{}\"", record.id, scratch.data().display());
-        let (start, progress) = (Instant::now(), Progress::of_bytes());
+        let (start, progress) = (Instant::now(), Progress::new("restoring"));
         restore(&restore::Request {
             sources: archive.sources(record.id),
             choice,
@@ -280,7 +280,7 @@ impl Rehearsing<'_> {
             force: false,
             jobs: jobs::count(self.matches).map_err(could_not)?,
             progress: &|done, total| {
-                progress.set(done, total, done);
+                progress.set_bytes("restoring", done, total);
                 self.stop.check().map_err(could_not)
             },
         })?;

@@ -1,8 +1,9 @@
 //! How a rehearsal is told: to people, as JSON, to Prometheus.
 
 use super::super::answer::{VERSION_WITH_FINDINGS, show, show_json};
+use super::super::look::colour;
 use super::super::metrics::{Sample, timestamp};
-use super::super::table::{Cell, Tone, colour, paint};
+use super::super::table::{Cell, Tone, paint};
 use crate::archive::rehearsals::{Flaw, Rehearsal, Verdict};
 use crate::failure::{exact_time, size};
 use crate::finding::Finding;

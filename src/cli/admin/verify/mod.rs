@@ -1,20 +1,24 @@
 //! `wal-archive verify`: the proof that recovery would find what it asks for.
 
+mod json;
+mod show;
+
 use super::super::exit::AdminExit;
 use super::answer::{VERSION_WITH_FINDINGS, json_flag, show, show_json};
 use super::findings;
+use super::look::{Look, wide_flag};
 use super::metrics::{self, OfRun, Sample};
 use super::patience;
 use super::progress::Progress;
-use super::table::{Align, Cell, Table, Tone, colour, counted, paint};
+use crate::archive::quarantine;
 use crate::config::{Layers, duration};
-use crate::failure::{Failure, exact_time, size};
+use crate::failure::Failure;
 use crate::object::Checks;
-use crate::verify::{Depth, Options, Recoverable, Since, Unfinished, Verified, verify, verify_backups};
+use crate::storage::Shared;
+use crate::verify::{Depth, Options, Since, Verified, verify, verify_backups};
 use crate::wal::{SegmentName, Timeline, WalName};
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use log::Level;
-use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::time::SystemTime;
 
@@ -71,6 +75,7 @@ pub(super) fn command() -> Command {
             .conflicts_with("records"),
         )
         .args(metrics::args())
+        .arg(wide_flag())
         .arg(patience::arg())
         .arg(json_flag())
 }
@@ -126,15 +131,15 @@ fn work(layers: &Layers, matches: &ArgMatches, samples: &mut Vec<Sample>) -> Res
         jobs: matches.get_one::<u16>(JOBS).map_or_else(|| at_once(depth), |jobs| usize::from(*jobs)),
         checks,
     };
-    let progress = Progress::new();
+    let progress = Progress::new("listing");
     let report = verify(&storages, &options, SystemTime::now(), &mut |count, total| {
-        progress.set(count.objects, total, count.stored)
+        progress.set("WAL", count.objects, total, count.stored)
     });
     let mut report = report?;
     if matches.get_flag("backups") {
         let mut checked = report.checked;
         let found = verify_backups(&storages, &report.inventories, &mut checked, &mut |count| {
-            progress.set(count.objects, count.objects, count.stored);
+            progress.set("base backups", count.objects, 0, count.stored);
         });
         report.checked = checked;
         report.findings.extend(found);
@@ -143,12 +148,19 @@ fn work(layers: &Layers, matches: &ArgMatches, samples: &mut Vec<Sample>) -> Res
     let exit = findings::exit(&report.findings);
     samples.extend(numbers(&report));
     match (matches.get_flag("json"), report.inventories.is_empty()) {
-        (true, _) => show_json(VERSION_WITH_FINDINGS, as_json(&report, &options, exit)),
+        (true, _) => show_json(VERSION_WITH_FINDINGS, json::value(&report, &options, exit)),
         // No destination answered: there is nothing to show but why.
         (false, true) => report.findings.iter().for_each(|finding| finding.message().log(Level::Error)),
-        (false, false) => show(&as_text(&report, &options, exit)),
+        (false, false) => {
+            show(&show::text(&report, &options, exit, moved_aside(&storages), Look::of(matches)));
+        }
     }
     Ok(exit)
+}
+
+/// How many objects are in the quarantine of those that answer.
+fn moved_aside(storages: &[Shared]) -> usize {
+    storages.iter().filter_map(|storage| Some(quarantine::held(storage.as_ref()).ok()?.len())).sum()
 }
 
 fn numbers(report: &Verified) -> Vec<Sample> {
@@ -200,150 +212,4 @@ fn accepted(text: &str) -> Result<Lost, Failure> {
         )
         .hint("as \"wal-archive verify\" prints a gap: 000000010000000000000007..000000010000000000000009")),
     }
-}
-
-fn as_text(report: &Verified, options: &Options, exit: AdminExit) -> String {
-    let colour = colour();
-    let mut text = findings::text(&report.findings);
-    for gap in &report.accepted {
-        text += &format!("accepted {gap} is missing, as --accept-gap says\n");
-    }
-    let strangers: u64 = report.inventories.iter().map(|inventory| inventory.strangers_total.objects).sum();
-    if strangers > 0 {
-        text += &format!(
-            "note: {} not of an archive, left alone (\"wal-archive list\" shows them)\n",
-            counted(strangers, "object")
-        );
-    }
-    if options.since.is_some() && report.recoverable.is_empty() {
-        text += "note: there is no segment as new as --since asks for\n";
-    }
-    if report.checked.shut > 0 {
-        text += &format!(
-            "note: {} not decrypted, as no identity here fits: what is stored is what was written, but what it holds and \
-             where timelines fork was not proved\n",
-            counted(report.checked.shut, "object")
-        );
-    }
-    let table = recoverable(report, options);
-    if !table.is_empty() {
-        let gap = if text.is_empty() { "" } else { "\n" };
-        text += &format!("{gap}{}\n", table.render(colour));
-    }
-    let count = report.checked;
-    let how = match options.depth {
-        Depth::Quick => "by name and trailer".to_owned(),
-        _ => format!("decoded to {}", size(count.raw)),
-    };
-    let (word, tone) = match exit {
-        AdminExit::Fine => ("sound".to_owned(), Tone::Good),
-        AdminExit::Findings => (counted(report.findings.len() as u64, "finding"), Tone::Bad),
-        _ => ("could not tell".to_owned(), Tone::Notable),
-    };
-    let objects = counted(count.objects, "object");
-    text + &format!(
-        "{}: {objects}, {} stored, {how}\n",
-        paint(&Cell::new(tone, word), colour),
-        size(count.stored)
-    )
-}
-
-fn recoverable(report: &Verified, options: &Options) -> Table {
-    let mut heading = vec![
-        ("recoverable from", Align::Left),
-        ("segment", Align::Left),
-        ("timeline", Align::Right),
-        ("to segment", Align::Left),
-    ];
-    if options.depth == Depth::Records {
-        heading.extend([("end", Align::Left), ("last commit", Align::Left)]);
-    }
-    heading.push(("", Align::Left));
-    let mut table = Table::new(&heading);
-    for way in &report.recoverable {
-        let mut row: Vec<Cell> = vec![
-            way.label.clone().unwrap_or_else(|| "WAL alone".to_owned()).into(),
-            way.from.to_string().into(),
-            way.timeline.to_string().into(),
-            way.to.map_or_else(|| "-".to_owned(), |to| to.to_string()).into(),
-        ];
-        if options.depth == Depth::Records {
-            row.push(way.end.map_or_else(|| "-".to_owned(), |end| end.to_string()).into());
-            row.push(way.last_commit.and_then(exact_time).unwrap_or_else(|| "-".to_owned()).into());
-        }
-        row.push(match (way.consistent, way.complete, way.expired) {
-            (false, ..) => Cell::new(Tone::Bad, "not usable: its own WAL is not whole"),
-            (true, false, false) => Cell::new(Tone::Bad, "not to the end of the timeline"),
-            (true, false, true) => Cell::new(Tone::Plain, "as far as WAL was kept when the rest was expired"),
-            (true, true, _) => {
-                let with: String = way.partials.iter().map(with).collect();
-                Cell::new(Tone::Good, format!("to the end of the timeline{with}"))
-            }
-        });
-        table.row(row);
-    }
-    table
-}
-
-/// How much further an unfinished segment leads.
-fn with(partial: &Unfinished) -> String {
-    let Unfinished { file, end, last_commit } = partial;
-    let end = end.map_or_else(String::new, |end| format!(" to {end}"));
-    let commit = last_commit.and_then(exact_time).map_or_else(String::new, |time| format!(", {time}"));
-    format!("; with {file}{end}{commit}")
-}
-
-fn as_json(report: &Verified, options: &Options, exit: AdminExit) -> Value {
-    let ways: Value = report.recoverable.iter().map(way).collect();
-    let destinations: Vec<&str> =
-        report.inventories.iter().map(|inventory| inventory.place.as_str()).collect();
-    json!({
-        "verdict": match exit {
-            AdminExit::Fine => "sound",
-            AdminExit::Findings => "findings",
-            _ => "could-not-tell",
-        },
-        "depth": match options.depth {
-            Depth::Quick => "quick",
-            Depth::Full => "full",
-            Depth::Records => "records",
-        },
-        "destinations": destinations,
-        "checked": {
-            "objects": report.checked.objects,
-            "stored_bytes": report.checked.stored,
-            "raw_bytes": report.checked.raw,
-            "not_decrypted": report.checked.shut,
-        },
-        "findings": report.findings,
-        "accepted_gaps": report.accepted,
-        "strangers": report.inventories.iter().map(|inventory| inventory.strangers_total.objects).sum::<u64>(),
-        "recoverable": ways,
-    })
-}
-
-fn way(way: &Recoverable) -> Value {
-    let partials: Value = way
-        .partials
-        .iter()
-        .map(|Unfinished { file, end, last_commit }| {
-            json!({
-                "file": file,
-                "end": end.map(|end| end.to_string()),
-                "last_commit": last_commit.and_then(exact_time),
-            })
-        })
-        .collect();
-    json!({
-        "backup": way.label,
-        "from": way.from.to_string(),
-        "timeline": way.timeline.get(),
-        "to": way.to.map(|to| to.to_string()),
-        "consistent": way.consistent,
-        "complete": way.complete,
-        "end": way.end.map(|end| end.to_string()),
-        "last_commit": way.last_commit.and_then(exact_time),
-        "expired": way.expired,
-        "partial": partials,
-    })
 }
