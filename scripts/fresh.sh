@@ -23,12 +23,6 @@ done
 # shellcheck source=/dev/null
 . /etc/os-release
 suite=${FRESH_SUITE:-${VERSION_CODENAME:?no VERSION_CODENAME in /etc/os-release}}
-# This machine's own mirror, from either form of apt's sources.
-# shellcheck disable=SC2016
-mirror=$(apt-get indextargets --format '$(SITE) $(CODENAME)' 'Created-By: Packages' |
-    awk -v suite="$suite" '$2 == suite { print $1; exit }')
-[ -n "$mirror" ] || die "apt's sources name no mirror of \"$suite\""
-
 if [ -n "${FRESH_ROOT:-}" ]; then
     root=$FRESH_ROOT
     mkdir -p "$root"
@@ -37,17 +31,12 @@ else
     trap 'rm -rf --one-file-system "$root"' EXIT
 fi
 
-if [ ! -e "$root/etc/debian_version" ]; then
-    printf '==> a bare Debian %s from %s\n' "$suite" "$mirror"
-    debootstrap --variant=minbase --include=ca-certificates,build-essential,git "$suite" "$root" "$mirror" \
-        >"$root.log" 2>&1 || die "debootstrap failed, see \"$root.log\""
-    rm -f "$root.log"
-    # The machine's way to its mirrors: proxies, credentials, its own certificate authority.
-    cp -a /etc/apt/apt.conf.d/. "$root/etc/apt/apt.conf.d/"
+scripts/bare_root.sh "$suite" "$root" ca-certificates,build-essential,git
+if [ ! -e "$root/opt/rust" ]; then
     mkdir -p "$root/opt/rust"
     cp -a "$(rustc --print sysroot)/." "$root/opt/rust/"
 fi
-cp -L /etc/resolv.conf /etc/hosts "$root/etc/"
+# Its own certificate authority, too.
 cp -L /etc/ssl/certs/ca-certificates.crt "$root/etc/ssl/certs/ca-certificates.crt"
 rm -rf "$root/src"
 git clone --quiet --no-hardlinks . "$root/src"
