@@ -176,7 +176,7 @@ pub(super) const ROWS: &[Row] = &[
     row(
         "wal-archive window",
         &[1],
-        "nothing can be recovered, or not to that time",
+        "nothing can be recovered, or not to that time, or WAL at the end of a timeline is damaged",
         "take a base backup; \"wal-archive verify\" says what is missing",
     ),
     row("wal-archive window", &[2], "bad usage, or it could not be told", REPEAT),

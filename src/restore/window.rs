@@ -8,9 +8,10 @@
 use super::choose::{Evidence, Way, Wish};
 use super::reach::Archive;
 use super::target::Target;
-use super::{Result, could_not};
+use super::{Cause, Result, could_not};
 use crate::archive::inventory::Unreadable;
 use crate::base_backup::{BackupId, Record};
+use crate::failure::Failure;
 use crate::wal::{Branch, Lsn, SegmentName, Timeline, Walk};
 use std::collections::BTreeMap;
 use std::time::SystemTime;
@@ -53,38 +54,68 @@ fn way<'a>(
     Ok(Way { inventory: &archive.inventory, branch, timeline, wish, evidence: archive })
 }
 
-/// Every window, by backup and timeline. What cannot become consistent has none.
+/// Every window, by backup and timeline. What cannot become consistent has none. An error, too, where one of them
+/// cannot be told.
 pub fn windows(archive: &Archive) -> Result<Vec<Window>> {
-    let mut windows = Vec::new();
-    let mut ends: BTreeMap<(Timeline, u64), End> = BTreeMap::new();
+    let Known { windows, refused } = known_windows(archive)?;
+    refused.into_iter().next().map_or(Ok(windows), Err)
+}
+
+/// What can be told of each window.
+pub struct Known {
+    pub windows: Vec<Window>,
+    /// Why others cannot be told: WAL at their ends is damaged. Each reason once.
+    pub refused: Vec<Failure<Cause>>,
+}
+
+/// The same, where damage on one timeline hides no window along another.
+pub fn known_windows(archive: &Archive) -> Result<Known> {
+    let mut known = Known { windows: Vec::new(), refused: Vec::new() };
+    let mut ends = Ends::new();
     for record in &archive.backups {
         for timeline in archive.inventory.timelines.keys() {
-            let Ok(way) = way(archive, *timeline, &CONSISTENT) else { continue };
-            if way.leads(record)?.is_err() {
-                continue;
-            }
-            let (last, gap) = way.contiguous(record);
-            let end = match ends.get(&(*timeline, last)) {
-                Some(end) => *end,
-                None => {
-                    let end = end_of(archive, record, &way.branch, last)?;
-                    ends.insert((*timeline, last), end);
-                    end
+            match window(archive, record, *timeline, &mut ends) {
+                Ok(window) => known.windows.extend(window),
+                Err(failure) if failure.kind == Cause::Refused => {
+                    let failure = failure.within(&format!("how far recovery goes along timeline {timeline}"));
+                    if !known.refused.contains(&failure) {
+                        known.refused.push(failure);
+                    }
                 }
-            };
-            let from = archive.newest_within(record, &way.branch)?.unwrap_or(record.finished);
-            windows.push(Window {
-                backup: record.id,
-                timeline: *timeline,
-                from,
-                before: end.greatest.filter(|end| *end > from),
-                last_commit: end.last_commit,
-                end: end.at,
-                hole: gap.map(|gap| way.missing(gap)),
-            });
+                Err(failure) => return Err(failure),
+            }
         }
     }
-    Ok(windows)
+    Ok(known)
+}
+
+/// By timeline and number of the last segment.
+type Ends = BTreeMap<(Timeline, u64), End>;
+
+fn window(archive: &Archive, record: &Record, timeline: Timeline, ends: &mut Ends) -> Result<Option<Window>> {
+    let Ok(way) = way(archive, timeline, &CONSISTENT) else { return Ok(None) };
+    if way.leads(record)?.is_err() {
+        return Ok(None);
+    }
+    let (last, gap) = way.contiguous(record);
+    let end = match ends.get(&(timeline, last)) {
+        Some(end) => *end,
+        None => {
+            let end = end_of(archive, record, &way.branch, last)?;
+            ends.insert((timeline, last), end);
+            end
+        }
+    };
+    let from = archive.newest_within(record, &way.branch)?.unwrap_or(record.finished);
+    Ok(Some(Window {
+        backup: record.id,
+        timeline,
+        from,
+        before: end.greatest.filter(|end| *end > from),
+        last_commit: end.last_commit,
+        end: end.at,
+        hole: gap.map(|gap| way.missing(gap)),
+    }))
 }
 
 fn end_of(archive: &Archive, record: &Record, branch: &Branch, last: u64) -> Result<End> {

@@ -142,6 +142,28 @@ fn list_verify_and_window_fit_80_columns_and_have_more_where_asked() {
 }
 
 #[test]
+fn damage_on_one_timeline_hides_no_window_along_another() {
+    let sandbox = rich();
+    let whole = "20261120T210530Z-0000000001A00028-1";
+    let run = sandbox.admin("window", &["--json"]);
+    let answer: serde_json::Value = serde_json::from_str(&run.stdout).unwrap();
+    let windows = answer["windows"].as_array().unwrap();
+    let along = |backup: &str| -> Vec<u64> {
+        let of = windows.iter().filter(|window| window["backup"] == backup);
+        of.map(|window| window["timeline"].as_u64().unwrap()).collect()
+    };
+    assert_eq!((run.code, along(whole)), (Some(1), vec![1, 2]), "{run:?}");
+    // The hole ends this one before any damage.
+    assert_eq!(along("20261120T210530Z-0000000001500028-1"), [1, 2, 3]);
+    assert_eq!(run.stderr.lines().count(), 1, "{run:?}");
+    assert!(
+        run.stderr.contains("along timeline 3: ") && run.stderr.contains("1D.zst\" is damaged"),
+        "{run:?}"
+    );
+    assert!(sandbox.admin("window", &[]).stdout.contains(whole));
+}
+
+#[test]
 fn colours_are_for_terminals_that_want_them() {
     let sandbox = rich();
     let shown = |variables: &[(&str, &str)]| {

@@ -11,7 +11,7 @@ use crate::failure::{Failure, exact_time};
 use crate::restore::choose::{Wish, choose};
 use crate::restore::settings::Recovery;
 use crate::restore::target::{Target, time};
-use crate::restore::window::{Window, segment, windows};
+use crate::restore::window::{Known, Window, known_windows, segment};
 use crate::restore::{self, Archive, Cause};
 use crate::storage::Shared;
 use clap::{Arg, ArgMatches, Command};
@@ -60,7 +60,7 @@ pub(super) fn run(matches: &ArgMatches) -> Result<AdminExit, Failure> {
 
 fn all(destinations: &[Shared], json: bool, look: Look) -> Result<AdminExit, Failure<Cause>> {
     let archive = restore::look(destinations)?;
-    let windows = windows(&archive)?;
+    let Known { windows, refused } = known_windows(&archive)?;
     if json {
         let time = |time: Option<SystemTime>| time.and_then(exact_time);
         let value = |window: &Window| {
@@ -76,6 +76,10 @@ fn all(destinations: &[Shared], json: bool, look: Look) -> Result<AdminExit, Fai
         show_json(VERSION, json!({"windows": windows.iter().map(value).collect::<Vec<_>>()}));
     } else {
         show(&text(&windows, look));
+    }
+    refused.iter().for_each(|failure| failure.log(Level::Error));
+    if !refused.is_empty() {
+        return Ok(AdminExit::Findings);
     }
     if windows.is_empty() {
         let nothing = Failure::new((), "no base backup can be recovered");
