@@ -5,6 +5,7 @@
 //! dropped for a file alone; the caller says which labels, or lists the backups.
 
 use crate::failure::Failure;
+use crate::storage::{self, Storage};
 use crate::wal::{BackupHistory, Lsn, Timeline};
 use std::time::{Duration, SystemTime};
 
@@ -132,6 +133,19 @@ fn offset(zone: &str) -> Option<i64> {
         _ => return None,
     };
     (hours <= 15 && minutes < 60).then_some(sign * (60 * hours + minutes))
+}
+
+/// A backup of WAL-G, which writes its sentinel when one is complete. Nothing here tells what it needs.
+pub fn of_wal_g(storage: &dyn Storage) -> storage::Result<Option<String>> {
+    let is_sentinel =
+        |key: &str| key.starts_with("basebackups_005/base_") && key.ends_with("_backup_stop_sentinel.json");
+    for entry in storage.list("basebackups_005/", "")? {
+        let key = entry?.key;
+        if is_sentinel(&key) {
+            return Ok(Some(format!("{}/{key}", storage.place())));
+        }
+    }
+    Ok(None)
 }
 
 #[cfg(test)]

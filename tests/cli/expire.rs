@@ -218,3 +218,23 @@ fn a_destination_that_does_not_answer_saves_the_others() {
     assert!(left.contains(&format!("{}.zst", name(7))) && !left.contains(&format!("{}.zst", name(6))));
     assert_eq!(left.len() + 1, sandbox.objects().len());
 }
+
+#[test]
+fn backups_of_wal_g_are_named_or_nothing_is_deleted() {
+    let sandbox = archive();
+    let folder = sandbox.archive().join("basebackups_005");
+    fs::create_dir(&folder).unwrap();
+    fs::write(folder.join("metadata.txt"), "not a backup").unwrap();
+    crate::terminal::backup(&sandbox, 0x0080_0028);
+    let keep = ["--keep-backups", "1"];
+    expire(&sandbox, &keep).says(0, &["delete", &name(1)]);
+    fs::write(folder.join(format!("base_{}_backup_stop_sentinel.json", name(2))), "{}").unwrap();
+    let before = sandbox.objects();
+    for acts in [&["--yes"][..], &[]] {
+        let run = expire(&sandbox, &[&keep[..], acts].concat());
+        run.fails(2, &["WAL-G has backups here, and none is named", "HINT:", "--label", "--before"]);
+    }
+    assert_eq!(sandbox.objects(), before);
+    expire(&sandbox, &["--label", "other", "--keep-backups", "9"]).says(0, &["keep", "\"other\""]);
+    expire(&sandbox, &["--before", &name(2), "--keep-backups", "1"]).says(0, &["delete", &name(1), &name(1)]);
+}

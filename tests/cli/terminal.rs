@@ -59,7 +59,7 @@ fn touch(path: &Path) {
 }
 
 /// Puts a backup of timeline 1 with this start into the archive.
-fn backup(sandbox: &Sandbox, start: u64) {
+pub fn backup(sandbox: &Sandbox, start: u64) {
     let vectors = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vectors/backups/plain/backups");
     let from = vectors.join("20261121T130405Z-0000000002000028-1");
     let record = fs::read(from.join("backup.json")).unwrap();

@@ -5,14 +5,14 @@ use super::super::log as log_settings;
 use super::answer::{VERSION, json_flag, show, show_json};
 use super::patience;
 use super::table::{counted, time};
-use crate::expire::backups::{Backup, list};
+use crate::expire::backups::{Backup, list, of_wal_g};
 use crate::expire::directories::directories;
 use crate::expire::own::{self, DoomedBackup};
 use crate::expire::plan::{Before, Fate, Plan, Rules, Why, plan};
 use crate::expire::{Archive, Doomed, apply, doomed, look};
 use crate::failure::{Failure, size};
 use crate::object::Key;
-use crate::storage::{DeletionFailed, Storage};
+use crate::storage::{DeletionFailed, Shared, Storage};
 use crate::wal::WalName;
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use log::Level;
@@ -81,6 +81,9 @@ pub(super) fn run(matches: &ArgMatches) -> Result<AdminExit, Failure> {
     let archive = look(&destinations)?;
     // Our own backups need not be named: nothing is deleted that one of them needs.
     let mut backups = named(matches, &archive)?;
+    if backups.is_empty() && rules.before.is_none() {
+        refuse_unnamed(&destinations)?;
+    }
     backups.extend(own::read(&destinations)?.iter().map(own::named));
     let plan = plan(&archive.facts, backups, &rules, SystemTime::now())?;
     let mut places = Vec::new();
@@ -154,6 +157,23 @@ fn named(matches: &ArgMatches, archive: &Archive) -> Result<Vec<Backup>, Failure
         named.extend(directories(pattern, archive.system_id)?);
     }
     Ok(named)
+}
+
+/// Whoever moved over from WAL-G may still want to restore what it made.
+fn refuse_unnamed(destinations: &[Shared]) -> Result<(), Failure> {
+    for storage in destinations {
+        let found = of_wal_g(storage.as_ref()).map_err(|error| Failure::from_storage((), &error))?;
+        if let Some(sentinel) = found {
+            let what = format!(
+                "WAL-G has backups here, and none is named: the WAL that they need would be deleted (\"{sentinel}\")"
+            );
+            return Err(Failure::new((), what).hint(
+                "name them (--label '*' takes all that left a .backup file), or the first segment that they need (--before); \
+                 when they are no longer wanted, delete them with \"wal-g delete\" first",
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// The backups first: one without its WAL is worse than none.
