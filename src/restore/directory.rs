@@ -77,6 +77,7 @@ impl Directory {
         manifest: &Body,
         tablespaces: &BTreeMap<u32, PathBuf>,
         remapped: Option<()>,
+        signal: &str,
         settings: &str,
     ) -> Result<()> {
         self.link(tablespaces)?;
@@ -85,14 +86,15 @@ impl Directory {
         }
         let mut file = self.create("backup_manifest")?;
         manifest.write_to(&mut file).map_err(|error| failed(&self.path.join("backup_manifest"), error))?;
-        let standby = self.path.join("standby.signal");
-        // It would win over recovery.signal.
-        match fs::remove_file(&standby) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(&standby, error)),
-            _ => {}
+        // The backup's own: standby.signal wins over the other, which would outlive a promotion then.
+        for path in ["standby.signal", "recovery.signal"].map(|name| self.path.join(name)) {
+            match fs::remove_file(&path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(&path, error)),
+                _ => {}
+            }
         }
         self.write(AUTO_CONF, settings.as_bytes(), true)?;
-        self.write("recovery.signal", b"", false)?;
+        self.write(signal, b"", false)?;
         self.sync_all()?;
         let (from, to) = (self.path.join(CONTROL_LATER), self.path.join(CONTROL));
         fs::rename(&from, &to).map_err(|error| failed(&to, error))?;

@@ -94,7 +94,8 @@ pub fn restore(request: &Request<'_>) -> Result<()> {
         return Err(damaged(record, format!("\"{missing}\" is in its manifest and not in its parts")));
     }
     let remapped = record.series.iter().any(|series| moved(series, &locations));
-    directory.finish(&manifest, &locations, remapped.then_some(()), &request.recovery.write(record))
+    let (signal, settings) = (request.recovery.signal(), request.recovery.write(record));
+    directory.finish(&manifest, &locations, remapped.then_some(()), signal, &settings)
 }
 
 /// Where each tablespace goes.

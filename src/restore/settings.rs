@@ -26,6 +26,8 @@ pub struct Recovery {
     pub exclusive: bool,
     /// Whether the restored server archives, too.
     pub keep_archiving: bool,
+    /// Whether it stays in recovery, and follows the newest timeline until it is promoted.
+    pub standby: bool,
 }
 
 /// The first version that knows `archive_library` and `recovery_prefetch`.
@@ -43,27 +45,35 @@ impl Recovery {
             action: None,
             exclusive: false,
             keep_archiving: false,
+            standby: false,
         }
     }
 
+    /// The file that makes the server recover.
+    pub fn signal(&self) -> &'static str {
+        if self.standby { "standby.signal" } else { "recovery.signal" }
+    }
+
     /// Lines to append. What was set before and would recover to elsewhere, stream from another server or
-    /// archive is emptied.
+    /// archive is emptied; a standby may stream from where it was told to.
     pub fn write(&self, record: &Record) -> String {
+        let timeline = if self.standby { "latest".to_owned() } else { self.timeline.to_string() };
         let mut lines: Vec<(&str, String)> = vec![
             ("restore_command", self.restore_command.clone()),
             ("archive_cleanup_command", String::new()),
             ("recovery_end_command", String::new()),
             ("recovery_min_apply_delay", "0".to_owned()),
-            ("primary_conninfo", String::new()),
-            ("primary_slot_name", String::new()),
             ("recovery_target", String::new()),
             ("recovery_target_name", String::new()),
             ("recovery_target_time", String::new()),
             ("recovery_target_xid", String::new()),
             ("recovery_target_lsn", String::new()),
-            ("recovery_target_timeline", self.timeline.to_string()),
+            ("recovery_target_timeline", timeline),
             ("recovery_target_inclusive", if self.exclusive { "off" } else { "on" }.to_owned()),
         ];
+        if !self.standby {
+            lines.extend([("primary_conninfo", String::new()), ("primary_slot_name", String::new())]);
+        }
         lines.extend(self.target_line());
         if self.target != Target::End && record.server_version >= FIFTEEN {
             // It would ask for what is behind the target, and end where there is a hole.
@@ -173,6 +183,17 @@ mod tests {
             recovery(Target::Time(time)).left_behind(&record()),
             ["archive_mode", "recovery_target_time", "recovery_prefetch"]
         );
+    }
+
+    #[test]
+    fn a_standby_follows_the_newest_timeline_and_streams_from_where_it_was_told_to() {
+        let standby = Recovery { standby: true, ..recovery(Target::End) };
+        let text = standby.write(&record());
+        assert!(
+            text.contains("recovery_target_timeline = 'latest'\n") && !text.contains("primary_"),
+            "{text}"
+        );
+        assert_eq!((standby.signal(), recovery(Target::End).signal()), ("standby.signal", "recovery.signal"));
     }
 
     #[test]

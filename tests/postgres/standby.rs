@@ -1,6 +1,7 @@
 //! Standbys that live from the archive, or share it with their primary.
 
 use crate::archive::Archive;
+use crate::backup::{assert_done, restore_into, take_backup};
 use crate::recorded::Recorded;
 use crate::server::{Server, lines_of};
 use crate::world::{World, run};
@@ -161,4 +162,34 @@ fn a_cascading_standby_that_always_archives_is_not_stuck_when_its_upstream_is_pr
     assert_eq!(variants.count(), 1, "{:?}\n{}", archive.names(), cascading.story());
     assert!(cascading.run_log().contains("is cut"), "{}", cascading.story());
     assert!(archive.holds(&last), "the name is the primary's");
+}
+
+#[test]
+fn a_standby_made_of_a_backup_follows_the_archive_and_leaves_no_signal_file_when_it_is_promoted() {
+    let Some(world) = World::open() else { return };
+    let archive = Archive::new(&world, "archive");
+    let mut primary = Server::archiving(&world, "primary", &archive);
+    primary.create_ledger();
+    primary.write(1);
+    assert_done(&take_backup(&world, &primary, &[&archive], &[]));
+    primary.write(2);
+    primary.archive_segment();
+    assert_done(&restore_into(&world, &[&archive], "standby", &["--standby", "--keep-archiving"]));
+    let mut standby = Server::existing(&world, "standby");
+    standby.launch();
+    standby.wait_ledger([1, 2]);
+    primary.write(3);
+    primary.archive_segment();
+    standby.wait_ledger([1, 2, 3]);
+    primary.wait_archived();
+    primary.destroy();
+    standby.psql("select pg_promote()");
+    standby.wait_promoted();
+    standby.write(4);
+    let segment = standby.archive_segment();
+    standby.wait_archived();
+    assert!(archive.holds(&segment) && segment.starts_with("00000002"), "{segment}");
+    for name in ["standby.signal", "recovery.signal"] {
+        assert!(!standby.data().join(name).exists(), "{name} would begin a recovery at the next crash");
+    }
 }

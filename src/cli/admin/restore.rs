@@ -35,6 +35,7 @@ pub(super) fn command() -> Command {
              What the archived WAL does not lead to is refused before anything is written.\n\n\
              Examples:\n  \
              wal-archive restore /var/lib/postgresql/15/main\n  \
+             wal-archive restore --standby --keep-archiving /var/lib/postgresql/15/main\n  \
              wal-archive restore --target-time '2026-11-21 13:04:05+01' /srv/copy",
         )
         .arg(
@@ -61,6 +62,8 @@ pub(super) fn command() -> Command {
             one("tablespace", "OLD=NEW", "Put the tablespace of the directory OLD into NEW; repeatable")
                 .action(ArgAction::Append)
                 .value_parser(mapping),
+            flag("standby", "Make a standby, which follows the newest timeline until it is promoted")
+                .conflicts_with_all(["target", "target-exclusive", "target-timeline", "target-action"]),
             flag("keep-archiving", "Let the restored server archive as the old one did"),
             flag("force", "Remove what an unfinished restore left in the directory"),
         ])
@@ -145,6 +148,7 @@ fn restored(
         action,
         exclusive: matches.get_flag("target-exclusive"),
         keep_archiving: matches.get_flag("keep-archiving"),
+        standby: matches.get_flag("standby"),
         ..Recovery::of(&choice, restore_command)
     };
     let named: PathBuf = args::value(matches, "directory").map_err(could_not)?;
@@ -195,6 +199,7 @@ struct Told {
 impl Told {
     fn target(&self) -> String {
         match &self.recovery.target {
+            Target::End if self.recovery.standby => "the newest timeline, as a standby".to_owned(),
             Target::End => format!("the end of timeline {}", self.choice.timeline),
             Target::Immediate => "the end of the backup".to_owned(),
             Target::Time(time) => exact_time(*time).unwrap_or_default(),

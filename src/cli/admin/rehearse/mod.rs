@@ -315,6 +315,7 @@ impl Rehearsing<'_> {
             action: None,
             exclusive: false,
             keep_archiving: false,
+            standby: false,
         };
         let newest = |(name, value)| match name {
             "recovery_target_timeline" => (name, "latest".to_owned()),
