@@ -194,6 +194,11 @@ pub fn create(storage: &dyn Storage, rehearsal: &Rehearsal) -> Result<Key> {
 
 /// The newest record at a destination that can be understood; `None` also where a policy hides them.
 pub fn newest(storage: &dyn Storage) -> Result<Option<Rehearsal>> {
+    Ok(latest(storage, 1)?.0.pop())
+}
+
+/// So many, newest first, and how many older ones there are.
+pub fn latest(storage: &dyn Storage, count: usize) -> Result<(Vec<Rehearsal>, usize)> {
     let keys = storage.list(REHEARSALS_FOLDER, "").and_then(|entries| {
         let keys = entries.map(|entry| Ok(Key::parse(&entry?.key)));
         Ok(keys.collect::<Result<Vec<_>>>()?.into_iter().flatten().collect::<Vec<Key>>())
@@ -201,11 +206,15 @@ pub fn newest(storage: &dyn Storage) -> Result<Option<Rehearsal>> {
     let keys = match keys {
         Err(error) if hides_what_is_missing(storage, &error) => {
             log::debug!("whether there were rehearsals cannot be seen: {error}");
-            return Ok(None);
+            return Ok((Vec::new(), 0));
         }
         keys => keys?,
     };
-    for key in keys.iter().rev().filter(|key| key.as_str().ends_with(".json")) {
+    let mut found = Vec::new();
+    let mut keys = keys.iter().rev().filter(|key| key.as_str().ends_with(".json"));
+    while found.len() < count
+        && let Some(key) = keys.next()
+    {
         let object = match storage.get(key, Range::First(MAX_LEN)) {
             Err(error) if error.kind() == Kind::NotFound => continue,
             object => object?,
@@ -214,11 +223,11 @@ pub fn newest(storage: &dyn Storage) -> Result<Option<Rehearsal>> {
         let read = object.body.take(MAX_LEN).read_to_end(&mut bytes);
         read.map_err(|error| Error::of_io(error, place))?;
         match Rehearsal::read(&bytes) {
-            Ok(rehearsal) => return Ok(Some(rehearsal)),
+            Ok(rehearsal) => found.push(rehearsal),
             Err(reason) => log::warn!("\"{place}/{key}\" is no record of a rehearsal: {reason}"),
         }
     }
-    Ok(None)
+    Ok((found, keys.count()))
 }
 
 #[cfg(test)]
@@ -270,6 +279,8 @@ pub(crate) mod tests {
         assert_eq!(create(&storage, &second).unwrap().as_str(), "rehearsals/20261121T130406Z.json");
         let junk = Key::parse("rehearsals/20991121T130405Z.json").unwrap();
         storage.create(&junk, &Body::from(b"junk".to_vec())).unwrap();
-        assert_eq!(newest(&storage).unwrap(), Some(second));
+        assert_eq!(newest(&storage).unwrap(), Some(second.clone()));
+        assert_eq!(latest(&storage, 1).unwrap(), (vec![second.clone()], 1));
+        assert_eq!(latest(&storage, 9).unwrap(), (vec![second, first], 0));
     }
 }

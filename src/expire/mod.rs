@@ -40,7 +40,11 @@ pub fn look(destinations: &[Shared]) -> std::result::Result<Archive, Failure> {
     let read = |storage: &Shared| {
         Inventory::read_archive(storage.as_ref()).map_err(|error| Failure::from_storage((), &error))
     };
-    let inventories = destinations.iter().map(read).collect::<std::result::Result<Vec<_>, _>>()?;
+    together(destinations.iter().map(read).collect::<std::result::Result<Vec<_>, _>>()?)
+}
+
+/// The same of what was listed already.
+pub fn together(inventories: Vec<Inventory>) -> std::result::Result<Archive, Failure> {
     let first = inventories.first().ok_or_else(|| Failure::new((), "no archive is named"))?;
     let cluster = |one: &Inventory| (one.system_id, one.segment_size);
     if let Some(other) = inventories.iter().find(|other| cluster(other) != cluster(first)) {

@@ -179,6 +179,12 @@ impl Plan {
         (!stays).then_some(Why::Between)
     }
 
+    /// Which of these segments go.
+    pub fn of(&self, timeline: Timeline, segments: &Runs) -> Runs {
+        let numbers = segments.ranges().flat_map(|(first, last)| first..=last);
+        numbers.filter(|n| self.deletes(WalName::Segment(self.name(timeline, *n))).is_some()).collect()
+    }
+
     /// The segment with a number.
     pub fn name(&self, timeline: Timeline, number: u64) -> SegmentName {
         SegmentName::numbered(timeline, number, self.size)

@@ -28,7 +28,7 @@ use settings::Recovery;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-pub use reach::{Archive, Source, look};
+pub use reach::{Archive, Source, look, together};
 
 /// Why nothing was restored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

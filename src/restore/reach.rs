@@ -10,7 +10,7 @@ use crate::archive::object::{OpenError, Opener, SHUT_HINT, Verdict};
 use crate::base_backup::{BackupId, Record};
 use crate::failure::Failure;
 use crate::object::Checks;
-use crate::storage::Shared;
+use crate::storage::{self, Shared};
 use crate::wal::{Branch, Lsn, Mark, SegmentName, SegmentSize, Start, WalName, Walk, Walker};
 use log::Level;
 use std::collections::BTreeMap;
@@ -38,12 +38,22 @@ pub struct Source {
 
 /// Looks at every destination. One that cannot be asked is passed over, while another one can.
 pub fn look(destinations: &[Shared]) -> Result<Archive> {
+    together(destinations.iter().map(|storage| {
+        let read = |inventory| Ok((inventory, backups::all(storage.as_ref())?));
+        (storage, Inventory::read_archive(storage.as_ref()).and_then(read))
+    }))
+}
+
+/// The same of what was listed already: each destination, and what it holds.
+pub fn together<'s>(
+    destinations: impl IntoIterator<Item = (&'s Shared, storage::Result<(Inventory, Vec<Held>)>)>,
+) -> Result<Archive> {
     let (mut archive, mut unasked): (Option<Archive>, _) = (None, None);
     let mut held: BTreeMap<BackupId, Vec<(Shared, Held)>> = BTreeMap::new();
-    for storage in destinations {
-        let looked = Inventory::read_archive(storage.as_ref()).and_then(|inventory| {
-            identity::refuse_plain(storage.as_ref(), inventory.identity.as_ref())?;
-            Ok((inventory, backups::all(storage.as_ref())?))
+    for (storage, listed) in destinations {
+        let looked = listed.and_then(|listed| {
+            identity::refuse_plain(storage.as_ref(), listed.0.identity.as_ref())?;
+            Ok(listed)
         });
         let (inventory, all) = match looked {
             Ok(looked) => looked,

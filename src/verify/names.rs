@@ -290,7 +290,12 @@ impl ByNames {
                 let gap = Gap { first, last, ..gap };
                 let cut: Vec<&Need> = found
                     .iter()
-                    .filter(|(gaps, _)| gaps.iter().any(|g| overlap(*g, gap)))
+                    .filter(|(gaps, _)| {
+                        // They rise, and may be very many.
+                        let from = gaps.partition_point(|g| g.last < gap.first);
+                        let mut near = gaps.iter().skip(from).take_while(|g| g.first <= gap.last);
+                        near.any(|g| overlap(*g, gap))
+                    })
                     .map(|(_, need)| *need)
                     .collect();
                 findings.push(self.gap(inventory, all, gap, &cut));

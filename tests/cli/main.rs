@@ -43,6 +43,7 @@ mod prefetch;
 mod push;
 mod quarantine;
 mod races;
+mod simulated;
 mod sizes;
 mod supervised;
 mod syscalls;

@@ -295,6 +295,11 @@ impl Log {
         self.put(XLOG, NOOP, &vec![byte; len])
     }
 
+    /// The same with these bytes in it.
+    pub fn noop_of(&mut self, bytes: &[u8]) -> Lsn {
+        self.put(XLOG, NOOP, bytes)
+    }
+
     /// An online checkpoint whose redo point is here.
     pub fn checkpoint(&mut self, time: SystemTime) -> Lsn {
         let at = self.next_record();

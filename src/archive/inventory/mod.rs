@@ -104,6 +104,26 @@ pub struct TimelineFiles {
     pub stored: Total,
     /// When the oldest and the newest of them were stored.
     pub times: Option<(SystemTime, SystemTime)>,
+    /// Them by the day on which they were stored, in UTC, counted from 1970.
+    pub days: BTreeMap<u64, Day>,
+}
+
+/// The segments of a timeline that were stored on one day.
+#[derive(Clone, Copy, Debug)]
+pub struct Day {
+    pub stored: Total,
+    /// The lowest and the highest number, and when each was stored.
+    pub first: (u64, SystemTime),
+    pub last: (u64, SystemTime),
+}
+
+impl Day {
+    fn add(&mut self, number: u64, item: &Item) {
+        let stored = (number, item.modified);
+        self.stored.add(item);
+        self.first = self.first.min(stored);
+        self.last = self.last.max(stored);
+    }
 }
 
 /// A file's content, or why it is not known.
@@ -325,6 +345,10 @@ impl Inventory {
                 }
                 files.segments.insert(number);
                 files.stored.add(&item);
+                let stored = (number, item.modified);
+                let day = item.modified.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+                let nothing = Day { stored: Total::default(), first: stored, last: stored };
+                files.days.entry(day.as_secs() / 86_400).or_insert(nothing).add(number, &item);
                 let (oldest, newest) = files.times.get_or_insert((item.modified, item.modified));
                 *oldest = item.modified.min(*oldest);
                 *newest = item.modified.max(*newest);

@@ -21,12 +21,6 @@ use std::path::PathBuf;
 use std::time::SystemTime;
 
 pub(super) fn command() -> Command {
-    let one = |name: &'static str, value: &'static str, help: &'static str| {
-        Arg::new(name).long(name).value_name(value).help(help)
-    };
-    let flag = |name: &'static str, help: &'static str| {
-        Arg::new(name).long(name).action(ArgAction::SetTrue).help(help)
-    };
     Command::new("expire")
         .about("Shows which WAL and which of our own backups no rule keeps; with --yes deletes them")
         .after_help(
@@ -37,55 +31,85 @@ pub(super) fn command() -> Command {
              wal-archive expire --keep-backups 7 --keep-days 14 --yes\n  \
              wal-archive expire --label 'nightly *' --keep-backups 7",
         )
-        .arg(
-            one("label", "GLOB", "Backups whose label fits (* and ?), by their .backup files; repeatable")
-                .action(ArgAction::Append),
-        )
-        .arg(
-            one("backups", "FILE", "Backups by a list: START_LSN TIMELINE FINISHED [STOP_LSN]")
-                .value_parser(clap::value_parser!(PathBuf)),
-        )
-        .arg(
-            one(
-                "backup-dir",
-                "GLOB",
-                "Backups in directories, by their backup_manifest (quote it); repeatable",
-            )
-            .value_parser(clap::value_parser!(PathBuf))
-            .action(ArgAction::Append),
-        )
-        .arg(
-            one("keep-backups", "N", "Of these keep the newest N that are complete")
-                .value_parser(clap::value_parser!(u32).range(1..)),
-        )
-        .arg(
-            one("keep-days", "D", "Of these keep what recovers to any moment of the last D days")
-                .value_parser(clap::value_parser!(u32).range(1..=36500)),
-        )
-        .arg(one("before", "WAL|LSN", "Delete nothing from this file or address on"))
-        .arg(flag(
-            "between-backups",
-            "Also delete between kept backups: of all but the newest only START to STOP stays",
-        ))
+        .args(rule_args())
         .arg(flag("yes", "Delete"))
         .arg(flag("dry-run", "Only show it (the default)").conflicts_with("yes"))
         .arg(patience::arg())
         .arg(json_flag())
 }
 
+fn flag(name: &'static str, help: &'static str) -> Arg {
+    Arg::new(name).long(name).action(ArgAction::SetTrue).help(help)
+}
+
+/// What names backups, and says which of them are kept.
+pub(super) fn rule_args() -> [Arg; 7] {
+    let one = |name: &'static str, value: &'static str, help: &'static str| {
+        Arg::new(name).long(name).value_name(value).help(help)
+    };
+    let path = || clap::value_parser!(PathBuf);
+    [
+        one("label", "GLOB", "Backups whose label fits (* and ?), by their .backup files; repeatable")
+            .action(ArgAction::Append),
+        one("backups", "FILE", "Backups by a list: START_LSN TIMELINE FINISHED [STOP_LSN]")
+            .value_parser(path()),
+        one("backup-dir", "GLOB", "Backups in directories, by their backup_manifest (quote it); repeatable")
+            .value_parser(path())
+            .action(ArgAction::Append),
+        one("keep-backups", "N", "Of these keep the newest N that are complete")
+            .value_parser(clap::value_parser!(u32).range(1..)),
+        one("keep-days", "D", "Of these keep what recovers to any moment of the last D days")
+            .value_parser(clap::value_parser!(u32).range(1..=36500)),
+        one("before", "WAL|LSN", "Delete nothing from this file or address on"),
+        flag(
+            "between-backups",
+            "Also delete between kept backups: of all but the newest only START to STOP stays",
+        ),
+    ]
+}
+
+/// The rules as they were given; empty where there is none.
+pub(super) fn rules_given(matches: &ArgMatches) -> String {
+    let mut given = Vec::new();
+    for name in rule_args().iter().map(|arg| arg.get_id().as_str()) {
+        match name {
+            "between-backups" if matches.get_flag(name) => given.push(format!("--{name}")),
+            "between-backups" => {}
+            _ => given.extend(
+                matches
+                    .get_raw(name)
+                    .into_iter()
+                    .flatten()
+                    .map(|value| format!("--{name} {}", value.to_string_lossy())),
+            ),
+        }
+    }
+    given.join(" ")
+}
+
+/// What is kept by the rules that were given, and what goes.
+pub(super) fn planned(
+    matches: &ArgMatches,
+    archive: &Archive,
+    destinations: &[Shared],
+) -> Result<Plan, Failure> {
+    let rules = rules(matches)?;
+    // Our own backups need not be named: nothing is deleted that one of them needs.
+    let mut backups = named(matches, archive)?;
+    if backups.is_empty() && rules.before.is_none() {
+        refuse_unnamed(destinations)?;
+    }
+    backups.extend(own::read(destinations)?.iter().map(own::named));
+    plan(&archive.facts, backups, &rules, SystemTime::now())
+}
+
 pub(super) fn run(matches: &ArgMatches) -> Result<AdminExit, Failure> {
     let layers = super::layers(matches)?;
     let (acts, json) = (matches.get_flag("yes"), matches.get_flag("json"));
-    let rules = rules(matches)?;
+    rules(matches)?; // what makes no sense is said before anything is listed
     let destinations = patience::open_all(&layers.admin()?.0, matches)?;
     let archive = look(&destinations)?;
-    // Our own backups need not be named: nothing is deleted that one of them needs.
-    let mut backups = named(matches, &archive)?;
-    if backups.is_empty() && rules.before.is_none() {
-        refuse_unnamed(&destinations)?;
-    }
-    backups.extend(own::read(&destinations)?.iter().map(own::named));
-    let plan = plan(&archive.facts, backups, &rules, SystemTime::now())?;
+    let plan = planned(matches, &archive, &destinations)?;
     let mut places = Vec::new();
     for storage in &destinations {
         let ranges = doomed(storage.as_ref(), &plan).map_err(|error| Failure::from_storage((), &error))?;

@@ -24,6 +24,7 @@ use crate::verify::{Scope, by_names, not_listed};
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use log::Level;
 use serde_json::{Value, json};
+use std::time::{Duration, Instant, SystemTime};
 
 pub(super) fn command() -> Command {
     Command::new("list")
@@ -105,6 +106,8 @@ pub(super) struct Listed {
     pub(super) rehearsals: Vec<Option<Rehearsal>>,
     /// What was moved aside at each.
     aside: Vec<Vec<Aside>>,
+    /// When the listing of each was complete, and how long it took.
+    pub(super) answers: Vec<(SystemTime, Duration)>,
     found: Vec<Finding>,
     /// Destinations that could not be listed.
     unread: Vec<Finding>,
@@ -120,14 +123,19 @@ struct Destination<'a> {
 
 impl Listed {
     pub(super) fn read(layers: &Layers, matches: &ArgMatches) -> Result<Self, Failure> {
+        Ok(Listed::of(&patience::open_all(&layers.admin()?.0, matches)?))
+    }
+
+    pub(super) fn of(storages: &[Shared]) -> Self {
         let (mut inventories, mut backups, mut unread) = (Vec::new(), Vec::new(), Vec::new());
-        let (mut rehearsals, mut aside) = (Vec::new(), Vec::new());
-        for storage in patience::open_all(&layers.admin()?.0, matches)? {
-            let storage = storage.as_ref();
+        let (mut rehearsals, mut aside, mut answers) = (Vec::new(), Vec::new(), Vec::new());
+        for storage in storages {
+            let (storage, asked) = (storage.as_ref(), Instant::now());
             let mut lost = |error: &Error| unread.push(not_listed(storage, error));
             match Inventory::read_archive(storage) {
                 Ok(inventory) => {
                     inventories.push(inventory);
+                    answers.push((SystemTime::now(), asked.elapsed()));
                     let held = seen(storage, all(storage));
                     backups.push(held.inspect_err(&mut lost).unwrap_or_default());
                     rehearsals.push(newest(storage).inspect_err(&mut lost).unwrap_or_default());
@@ -141,7 +149,7 @@ impl Listed {
         for lost in &unread {
             lost.message().log(Level::Error);
         }
-        Ok(Listed { inventories, backups, rehearsals, aside, found, unread })
+        Listed { inventories, backups, rehearsals, aside, answers, found, unread }
     }
 
     pub(super) fn all_findings(&self) -> impl Iterator<Item = &Finding> {
@@ -160,6 +168,11 @@ impl Listed {
             rehearsal: rehearsal.as_ref(),
             aside,
         })
+    }
+
+    /// The destinations that could not be listed, and why.
+    pub(super) fn unread(&self) -> &[Finding] {
+        &self.unread
     }
 
     fn json(&self, cluster: Option<&str>) -> Value {

@@ -1,251 +1,171 @@
-//! The page: HTML by hand, no script, everything inline. What comes from outside goes through [`escape`].
+//! The page: no script, everything inline.
 
-use super::super::table::{counted, time};
-use super::{Report, picture};
-use crate::archive::inventory::Inventory;
-use crate::archive::rehearsals::Rehearsal;
-use crate::failure::{exact_time, size};
-use crate::finding::Finding;
-use crate::restore::window::Window;
+use super::html::{escape, scrolled, section};
+use super::picture::{moment, moment_behind};
+use super::{Report, days, picture, tables};
+use crate::cli::admin::table::counted;
 use std::time::SystemTime;
-
-/// So many rows of a kind are shown.
-const SHOWN: usize = 200;
 
 const STYLE: &str = "
 :root{color-scheme:light dark;--ink:#1c1c1c;--paper:#fff;--soft:#57606a;--line:#d0d7de;--wal:#4a7fb5;--reach:#2d7d46;--bad:#b3261e}
 @media(prefers-color-scheme:dark){:root{--ink:#e6e6e6;--paper:#161616;--soft:#a8b1ba;--line:#3d444d;--wal:#6ea3d8;--reach:#58b878;--bad:#ff8a80}}
-body{margin:0 auto;max-width:66rem;padding:1.5rem 1rem;font:16px/1.5 system-ui,sans-serif;color:var(--ink);background:var(--paper)}
-h1{font-size:1.4rem}h2{font-size:1.1rem;margin-top:2rem}.answer{font-size:1.15rem;border-left:4px solid var(--reach);padding-left:.8rem}
-.answer.bad{border-color:var(--bad)}.soft{color:var(--soft)}.scroll{overflow-x:auto}
-table{border-collapse:collapse;font-size:.9rem}th,td{text-align:left;padding:.25rem .9rem .25rem 0;border-bottom:1px solid var(--line);vertical-align:top;overflow-wrap:break-word;max-width:34rem}th{white-space:nowrap}
-td.n,th.n{text-align:right}svg{width:100%;min-width:40rem;height:auto}.label{font:12px system-ui,sans-serif;fill:var(--ink)}
-.wal{fill:var(--wal)}.reach,.sound{fill:var(--reach)}.backup{fill:var(--paper);stroke:var(--reach);stroke-width:2.5}
-.hole{fill:var(--paper);stroke:var(--bad);stroke-width:2;stroke-dasharray:3 2}.expired{fill:var(--paper);stroke:var(--soft);stroke-dasharray:1 3}
-.findings{fill:var(--bad)}.fork{stroke:var(--wal);stroke-width:2;fill:none}.tick{stroke:var(--line)}.kind{color:var(--bad);font-weight:600}
+body{margin:0;font:16px/1.5 system-ui,sans-serif;color:var(--ink);background:var(--paper)}main{margin:0 auto;max-width:66rem;padding:1.5rem 1rem}
+h1{font-size:1.4rem;overflow-wrap:anywhere}h2{font-size:1.1rem;margin-top:2rem}p,li{overflow-wrap:anywhere}
+.answer{font-size:1.15rem;border-left:4px solid var(--reach);padding-left:.8rem}.answer.bad{border-color:var(--bad)}.soft{color:var(--soft)}
+.scroll{overflow-x:auto}.scroll:focus-visible{outline:2px solid var(--wal)}
+table{border-collapse:collapse;font-size:.9rem}th,td{text-align:left;padding:.25rem .9rem .25rem 0;border-bottom:1px solid var(--line);vertical-align:top;max-width:24rem;min-width:3rem;overflow-wrap:break-word}
+th{white-space:nowrap}td.n,th.n{text-align:right}.kind{color:var(--bad);font-weight:600}
+svg{width:100%;min-width:44rem;height:auto;display:block}text{fill:var(--ink);font:12px system-ui,sans-serif}.label{font-weight:600}.small,.name{font-size:11px}
+.small{fill:var(--soft)}.name{fill:var(--bad)}.wal{fill:var(--wal)}.reach,.sound{fill:var(--reach)}.backup,.foreign,.unfinished{fill:var(--paper);stroke:var(--reach);stroke-width:2.5}
+.foreign{stroke:var(--soft)}.unfinished{stroke:var(--soft);stroke-dasharray:3 2}.hole{fill:var(--paper);stroke:var(--bad);stroke-width:2;stroke-dasharray:3 2}
+.damage{fill:var(--bad)}.cross{fill:none;stroke:var(--bad);stroke-width:2.5}.expired{fill:var(--paper);stroke:var(--soft);stroke-dasharray:1 3}
+.doomed{fill:url(#hatch);stroke:var(--soft)}.stripe{fill:var(--paper)}.fork{stroke:var(--wal);stroke-width:2;fill:none}.tick{stroke:var(--line)}
+.legend{list-style:none;display:flex;flex-wrap:wrap;gap:.2rem 1.2rem;padding:0;font-size:.85rem}.legend svg{display:inline-block;width:28px;min-width:0;height:14px;vertical-align:middle;margin-right:.3rem}
 ";
 
-/// What a text is in HTML, in attributes too.
-pub(super) fn escape(text: &str) -> String {
-    let mut escaped = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '&' => escaped += "&amp;",
-            '<' => escaped += "&lt;",
-            '>' => escaped += "&gt;",
-            '"' => escaped += "&quot;",
-            '\'' => escaped += "&#39;",
-            c if c.is_control() => escaped.push('\u{FFFD}'),
-            c => escaped.push(c),
-        }
-    }
-    escaped
-}
+/// A shape and what it means.
+const LEGEND: [(&str, &str); 10] = [
+    ("<rect class=\"wal\" y=\"1\" width=\"28\" height=\"12\"/>", "WAL that is there"),
+    ("<rect class=\"hole\" x=\"2\" y=\"1\" width=\"24\" height=\"12\"/>", "missing at every destination"),
+    (
+        "<rect class=\"damage\" x=\"10\" y=\"8\" width=\"8\" height=\"6\"/><path class=\"cross\" d=\"M11 1l6 6m0 -6l-6 6\"/>",
+        "damaged",
+    ),
+    (
+        "<rect class=\"wal\" y=\"1\" width=\"28\" height=\"12\"/><rect class=\"doomed\" y=\"1\" width=\"28\" height=\"12\"/>",
+        "expire would delete it",
+    ),
+    ("<rect class=\"expired\" x=\"1\" y=\"1\" width=\"26\" height=\"12\"/>", "expired between backups"),
+    (
+        "<rect class=\"reach\" x=\"6\" y=\"4\" width=\"22\" height=\"6\"/><circle class=\"backup\" cx=\"7\" cy=\"7\" r=\"5\"/>",
+        "base backup, and what it recovers",
+    ),
+    ("<path class=\"foreign\" d=\"M9 2h10v10h-10z\"/>", "another tool's backup"),
+    ("<path class=\"unfinished\" d=\"M9 2h10v10h-10z\"/>", "unfinished backup"),
+    (
+        "<path class=\"cross\" d=\"M9 2l10 10m0 -10l-10 10\"/>",
+        "backup that recovers nothing; rehearsal with findings",
+    ),
+    ("<path class=\"sound\" d=\"M14 1l6 6l-6 6l-6 -6z\"/>", "sound rehearsal"),
+];
 
 pub(super) fn html(report: &Report) -> String {
-    let cluster = report.listed.inventories.iter().find_map(|inventory| inventory.system_id);
+    let cluster = report.union.as_ref().and_then(|union| union.system_id);
     let id = cluster.map_or_else(|| "an unknown cluster".to_owned(), |id| format!("cluster {id}"));
     let name = report.cluster.as_ref().map_or(id.clone(), |name| format!("{name}, {id}"));
     let name = escape(&name);
+    let read = report.looked_at.map_or_else(
+        || "no object but the ends of the WAL was read".to_owned(),
+        |count| format!("the trailer of each of {} was read, not its content", counted(count, "object")),
+    );
     let sections = [
-        section("Timelines, backups, holes", &scrolled(&picture::svg(report))),
-        findings(report),
-        destinations(report),
-        windows(report),
-        rehearsals(report),
-        days(report),
-        settings(report),
+        drawn(report),
+        tables::findings(report),
+        tables::destinations(report),
+        tables::windows(report),
+        tables::rehearsals(report),
+        days::shown(report),
+        tables::timelines(report),
+        tables::settings(report),
     ];
     format!(
         "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
          <meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">\n\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
-         <title>WAL archive of {name}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n<h1>WAL archive of {name}</h1>\n\
-         {}<p class=\"soft\">As listed at {} by wal-archive {}. Contents were not read: that is what verify and rehearse do. \
-         All times are UTC.</p>\n{}</body>\n</html>\n",
+         <title>WAL archive of {name}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n<main>\n<h1>WAL archive of {name}</h1>\n\
+         {}<p class=\"soft\">Made {} by wal-archive {}: {read}. What is in the objects, wal-archive verify and \
+         rehearse prove. All times are UTC.</p>\n{}</main>\n</body>\n</html>\n",
         answer(report),
-        time(report.made),
+        moment(report.made),
         env!("CARGO_PKG_VERSION"),
         sections.concat()
     )
 }
 
-/// The one sentence.
+/// The one sentence: what can be recovered, and whether that was tried.
 fn answer(report: &Report) -> String {
-    let windows = report.windows.as_deref().unwrap_or_default();
-    let from = windows.iter().map(|window| window.from).min();
-    let end = windows.iter().filter_map(|window| window.last_commit).max();
-    let shown = |at: SystemTime| exact_time(at).unwrap_or_else(|| "-".to_owned());
-    let (class, recoverable) = match (&report.windows, from) {
-        (Err(why), _) => {
+    let (class, recoverable) = match &report.windows {
+        Err(why) => {
             ("answer bad", format!("How far it can be recovered could not be told: {}.", why.message))
         }
-        (Ok(_), None) => ("answer bad", "No base backup of wal-archive can be recovered.".to_owned()),
-        (Ok(_), Some(from)) => {
-            let end = end.map_or_else(
-                || "the end of its WAL".to_owned(),
-                |end| format!("{}, the last commit", shown(end)),
-            );
-            ("answer", format!("Recoverable from {} to {end}.", shown(from)))
+        Ok(windows) => match tables::stretches(windows) {
+            None => ("answer bad", "No base backup of wal-archive can be recovered".to_owned()),
+            Some((timeline, stretches)) => {
+                let committed = windows.iter().filter(|window| window.timeline == timeline);
+                let last = committed.filter_map(|window| window.last_commit).max();
+                ("answer", recovered(timeline.get(), &stretches, last))
+            }
+        },
+    };
+    let rehearsed = match report.rehearsals.0.first() {
+        None => "never rehearsed, as far as is recorded.".to_owned(),
+        Some((_, last)) => format!("last rehearsed {}: {}.", moment(last.rehearsed), last.verdict.word()),
+    };
+    format!(
+        "<p class=\"{class}\">{}; {}</p>\n",
+        escape(recoverable.trim_end_matches('.')),
+        escape(&rehearsed)
+    )
+}
+
+fn recovered(
+    timeline: u32,
+    stretches: &[(SystemTime, SystemTime)],
+    last_commit: Option<SystemTime>,
+) -> String {
+    let earlier = match stretches.len() {
+        0 | 1 => String::new(),
+        2 => ", and in 1 earlier stretch before a hole".to_owned(),
+        more => format!(", and in {} earlier stretches before holes", more - 1),
+    };
+    let end = last_commit.map_or_else(String::new, |at| format!(", the last commit at {}", moment(at)));
+    match stretches.last() {
+        Some((from, before)) if before > from => format!(
+            "Recoverable to any moment from {} to before {} on timeline {timeline}{end}{earlier}",
+            moment_behind(*from),
+            moment(*before)
+        ),
+        last => {
+            let from = last.map_or_else(|| "-".to_owned(), |(from, _)| moment(*from));
+            format!(
+                "Recoverable to the end of its WAL only, on timeline {timeline}: nothing was committed after {from}{earlier}"
+            )
         }
-    };
-    let last = report.listed.rehearsals.iter().flatten().max_by_key(|rehearsal| rehearsal.rehearsed);
-    let rehearsed = match last {
-        None => "Never rehearsed, as far as is recorded.".to_owned(),
-        Some(last) => format!("Last rehearsed {}: {}.", time(last.rehearsed), last.verdict.word()),
-    };
-    format!("<p class=\"{class}\">{} {}</p>\n", escape(&recoverable), escape(&rehearsed))
+    }
 }
 
-fn section(title: &str, content: &str) -> String {
-    if content.is_empty() { String::new() } else { format!("<h2>{title}</h2>\n{content}") }
-}
-
-fn scrolled(content: &str) -> String {
-    if content.is_empty() { String::new() } else { format!("<div class=\"scroll\">\n{content}</div>\n") }
-}
-
-/// Of headings that begin with `#` the column holds numbers.
-fn table(heading: &[&str], rows: Vec<Vec<String>>) -> String {
-    if rows.is_empty() {
+fn drawn(report: &Report) -> String {
+    let (svg, untold) = picture::svg(report);
+    if svg.is_empty() {
         return String::new();
     }
-    let class = |title: &str| if title.starts_with('#') { " class=\"n\"" } else { "" };
-    let head: String = heading
-        .iter()
-        .map(|title| format!("<th scope=\"col\"{}>{}</th>", class(title), title.trim_start_matches('#')))
-        .collect();
-    let more = rows.len().saturating_sub(SHOWN);
-    let row = |cells: &Vec<String>| {
-        let cells = cells.iter().zip(heading);
-        let cells: String =
-            cells.map(|(cell, title)| format!("<td{}>{}</td>", class(title), escape(cell))).collect();
-        format!("<tr>{cells}</tr>\n")
+    let item = |(shape, meaning): &(&str, &str)| {
+        format!("<li><svg viewBox=\"0 0 28 14\" aria-hidden=\"true\">{shape}</svg>{meaning}</li>\n")
     };
-    let shown: String = rows.iter().take(SHOWN).map(row).collect();
-    let more = if more == 0 { String::new() } else { format!("<p class=\"soft\">and {more} more</p>\n") };
-    scrolled(&format!("<table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{shown}</tbody>\n</table>\n{more}"))
-}
-
-fn findings(report: &Report) -> String {
-    let found: Vec<&Finding> = report.listed.all_findings().collect();
-    let one = |finding: &&Finding| {
-        let hint = finding.hint.as_ref().map_or_else(String::new, |hint| format!("<br>{}", escape(hint)));
-        format!(
-            "<li><span class=\"kind\">{}</span> {} in {}: {}{hint}</li>\n",
-            finding.kind.word(),
-            escape(&finding.name),
-            escape(&finding.place),
-            escape(&finding.reason)
-        )
-    };
-    let more = found.len().saturating_sub(SHOWN);
-    let more = if more == 0 { String::new() } else { format!("<p class=\"soft\">and {more} more</p>\n") };
-    let list: String = found.iter().take(SHOWN).map(one).collect();
-    match list.is_empty() {
-        true => section("Findings", "<p>None.</p>\n"),
-        false => section("Findings", &format!("<ul>\n{list}</ul>\n{more}")),
-    }
-}
-
-fn destinations(report: &Report) -> String {
-    let newest = |inventory: &Inventory| {
-        inventory
-            .timelines
-            .values()
-            .filter_map(|files| Some(files.times?.1))
-            .max()
-            .map_or("-".to_owned(), time)
-    };
-    let row = |(inventory, held): (&Inventory, &Vec<_>)| {
-        let missing: usize =
-            inventory.timelines.keys().map(|timeline| inventory.gaps_of(*timeline).lost.len()).sum();
-        vec![
-            inventory.place.clone(),
-            counted(inventory.total.objects, "object"),
-            size(inventory.total.bytes),
-            held.len().to_string(),
-            counted(missing as u64, "hole"),
-            newest(inventory),
-        ]
-    };
-    let listed = &report.listed;
-    let rows = listed.inventories.iter().zip(&listed.backups).map(row).collect();
+    let legend: String = LEGEND.iter().map(item).collect();
     section(
-        "Destinations",
-        &table(&["destination", "#WAL", "#as stored", "#base backups", "#holes", "newest WAL"], rows),
+        "What is there, over time",
+        &format!(
+            "{}<ul class=\"legend\">\n{legend}</ul>\n{}{untold}",
+            scrolled("Picture of what is there over time", &svg),
+            tables::retention(report)
+        ),
     )
-}
-
-fn windows(report: &Report) -> String {
-    let time = |at: Option<SystemTime>| at.and_then(exact_time).unwrap_or_else(|| "-".to_owned());
-    let row = |window: &Window| {
-        vec![
-            window.backup.to_string(),
-            window.timeline.to_string(),
-            time(Some(window.from)),
-            time(window.before),
-            time(window.last_commit),
-            window.end.map_or_else(|| "-".to_owned(), |end| end.to_string()),
-        ]
-    };
-    let rows = report.windows.as_deref().unwrap_or_default().iter().rev().map(row).collect();
-    section(
-        "From when to when",
-        &table(&["backup", "#timeline", "from", "to before", "last commit", "end"], rows),
-    )
-}
-
-fn rehearsals(report: &Report) -> String {
-    let seconds = |seconds: Option<f64>| seconds.map_or_else(|| "-".to_owned(), |s| format!("{s:.1} s"));
-    let row = |(inventory, last): (&Inventory, &Option<Rehearsal>)| {
-        let last = last.as_ref()?;
-        let dash = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".to_owned());
-        Some(vec![
-            inventory.place.clone(),
-            time(last.rehearsed),
-            last.verdict.word().to_owned(),
-            dash(&last.backup),
-            dash(&last.end_lsn),
-            seconds(last.phases.restore_seconds),
-            seconds(last.phases.replay_seconds),
-            last.checked.join(", "),
-        ])
-    };
-    let listed = &report.listed;
-    let rows = listed.inventories.iter().zip(&listed.rehearsals).filter_map(row).collect();
-    let heading =
-        ["recorded in", "when", "verdict", "backup", "recovered to", "#restore", "#replay", "checked"];
-    section("Last rehearsal", &table(&heading, rows))
-}
-
-fn days(report: &Report) -> String {
-    let rows = report.days.iter().rev().map(|(day, bytes)| vec![day.clone(), size(*bytes)]).collect();
-    section("WAL by the day it was stored", &table(&["day", "#as stored"], rows))
-}
-
-fn settings(report: &Report) -> String {
-    let set = report.settings.iter().filter(|row| !row.values.is_empty());
-    let rows = set.map(|row| vec![row.setting.clone(), row.values.join(", "), row.from.clone()]).collect();
-    section("Settings", &table(&["setting", "value", "from"], rows))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::Duration;
 
     #[test]
-    fn nothing_from_outside_is_markup() {
-        assert_eq!(escape("<a href='x\"'>&\u{1b}"), "&lt;a href=&#39;x&quot;&#39;&gt;&amp;\u{FFFD}");
-        let table = table(&["name", "#size"], vec![vec!["<b>".to_owned(), "1".to_owned()]]);
-        assert!(table.contains("<tr><td>&lt;b&gt;</td><td class=\"n\">1</td></tr>"), "{table}");
-        assert!(table.contains("<th scope=\"col\" class=\"n\">size</th>"), "{table}");
-    }
-
-    #[test]
-    fn a_long_table_is_cut_and_says_so() {
-        let rows = (0..SHOWN + 5).map(|number| vec![number.to_string()]).collect();
-        let table = table(&["number"], rows);
-        assert!(table.contains("and 5 more") && table.len() < 10_000, "{}", table.len());
+    fn the_sentence_promises_no_moment_in_a_hole() {
+        let at = |seconds| SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000u64 + seconds);
+        assert_eq!(
+            recovered(3, &[(at(0), at(5)), (at(9), at(20))], Some(at(19))),
+            "Recoverable to any moment from 2027-01-15 08:00:09 UTC to before 2027-01-15 08:00:20 UTC on timeline 3, the \
+             last commit at 2027-01-15 08:00:19 UTC, and in 1 earlier stretch before a hole"
+        );
+        assert!(recovered(1, &[(at(0), at(0))], None).starts_with("Recoverable to the end of its WAL only"));
     }
 }

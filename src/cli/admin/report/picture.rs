@@ -1,181 +1,381 @@
-//! The picture of the report: x is time, a lane for each timeline with its fork, the backups below it with
-//! the stretch that each can reach, holes, rehearsals. Every mark has a `<title>`.
+//! The picture of the report: x is time, a lane for each timeline with its fork, in it the WAL with what is
+//! missing, damaged or about to expire, below it a row for each backup with the stretch that it can reach,
+//! at the end the rehearsals. Every mark has a `<title>`, and another shape for another meaning.
 
-use super::Report;
-use super::page::escape;
-use crate::archive::inventory::{Gap, Inventory};
-use crate::failure::{exact_time, time};
+use super::html::escape;
+use super::line::{Line, Scale, WIDTH};
+use super::marks::{Mark, names, together};
+use super::{Report, Retention};
+use crate::archive::backups::State;
+use crate::archive::inventory::{Inventory, Runs};
+use crate::archive::rehearsals::Verdict;
+use crate::expire::backups::Backup;
+use crate::failure::time;
+use crate::finding::{Finding, FindingKind};
 use crate::restore::window::Window;
-use crate::verify::range;
-use crate::wal::Timeline;
+use crate::wal::{Timeline, WalName};
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
-const WIDTH: f64 = 1000.0;
-const LEFT: f64 = 100.0;
-const RIGHT: f64 = 20.0;
-const LANE: f64 = 46.0;
+/// So much is drawn: the newest timelines, and of all lanes together the newest backups and so many marks.
+const LANES: usize = 12;
+const BACKUPS: usize = 36;
+const MARKS: usize = 120;
 
-/// So many backups are drawn, the newest, and so many holes of a timeline.
-const DRAWN: usize = 300;
+const ROW: f64 = 14.0;
 
-struct Scale {
-    from: SystemTime,
-    span: f64,
+struct Picture<'a> {
+    report: &'a Report,
+    union: &'a Inventory,
+    scale: Scale,
+    lines: BTreeMap<Timeline, Line>,
+    /// Of the lanes that are drawn, where each is.
+    lanes: BTreeMap<Timeline, f64>,
+    y: f64,
+    svg: String,
 }
 
-impl Scale {
-    fn x(&self, at: SystemTime) -> f64 {
-        let since = at.duration_since(self.from).unwrap_or_default().as_secs_f64();
-        LEFT + (WIDTH - LEFT - RIGHT) * (since / self.span).clamp(0.0, 1.0)
+/// And what is not drawn. Empty where there is nothing to draw.
+pub(super) fn svg(report: &Report) -> (String, String) {
+    let lines = Line::all(report);
+    let (Some(union), Some(scale)) = (&report.union, Scale::of(report, &lines)) else {
+        return (String::new(), String::new());
+    };
+    let drawn: Vec<Timeline> = union.timelines.keys().copied().rev().take(LANES).collect();
+    let older = union.timelines.len() - drawn.len();
+    let mut picture =
+        Picture { report, union, scale, lines, lanes: BTreeMap::new(), y: 22.0, svg: String::new() };
+    let mut left = 0;
+    for timeline in drawn.iter().rev() {
+        left += picture.lane(*timeline, drawn.len());
     }
-}
-
-/// When the segments of each timeline were stored, at any destination.
-fn times(report: &Report) -> BTreeMap<Timeline, (SystemTime, SystemTime)> {
-    let mut times = BTreeMap::new();
-    for (timeline, files) in report.listed.inventories.iter().flat_map(|one| &one.timelines) {
-        if let Some((oldest, newest)) = files.times {
-            let (first, last) = times.entry(*timeline).or_insert((oldest, newest));
-            (*first, *last) = (oldest.min(*first), newest.max(*last));
+    picture.rehearsals();
+    let mut untold = Vec::new();
+    for (count, what) in [(older, "older timelines"), (left, "older backups")] {
+        if count > 0 {
+            untold.push(format!("{count} {what}"));
         }
     }
-    times
+    let untold = match untold.is_empty() {
+        true => String::new(),
+        false => format!("<p class=\"soft\">Not drawn: {}.</p>\n", untold.join(", ")),
+    };
+    (picture.end(), untold)
 }
 
-/// Empty where there is no WAL.
-pub(super) fn svg(report: &Report) -> String {
-    let times = times(report);
-    let Some(inventory) = report.listed.inventories.first() else { return String::new() };
-    let Some(from) = times.values().map(|(oldest, _)| *oldest).min() else { return String::new() };
-    let span = report.made.duration_since(from).unwrap_or_default().as_secs_f64().max(1.0);
-    let scale = Scale { from, span };
-    let height = LANE * (times.len() as f64 + 1.0) + 50.0; // a few lanes
-    let mut drawing = format!(
-        "<svg viewBox=\"0 0 {WIDTH} {height:.0}\" role=\"img\" aria-label=\"Timelines, backups, holes and rehearsals over time\">\n"
-    );
-    let lane = |number: usize| 24.0 + LANE * number as f64;
-    let lanes: BTreeMap<Timeline, f64> = times.keys().enumerate().map(|(n, id)| (*id, lane(n))).collect();
-    for (timeline, (oldest, newest)) in &times {
-        let y = lanes.get(timeline).copied().unwrap_or_default();
-        let (left, right) = (scale.x(*oldest), scale.x(*newest));
-        drawing += &fork(inventory, *timeline, &lanes, (left, y));
-        drawing +=
-            &format!("<text class=\"label\" x=\"4\" y=\"{:.1}\">timeline {timeline}</text>\n", y + 11.0);
-        let told = [*oldest, *newest].map(|at| time(at).unwrap_or_default());
-        let title = format!("timeline {timeline}: WAL stored from {} to {}", told[0], told[1]);
-        drawing += &bar("wal", (left, right), y, 14.0, &title);
-        drawing += &holes(inventory, *timeline, (left, right), y);
+impl Picture<'_> {
+    /// How many of its backups are not drawn.
+    fn lane(&mut self, timeline: Timeline, lanes: usize) -> usize {
+        self.lanes.insert(timeline, self.y);
+        self.text("label", &format!("timeline {timeline}"));
+        self.wal(timeline);
+        self.fork(timeline);
+        let mut wrong = self.holes(timeline);
+        wrong.extend(self.damage(timeline));
+        let wrong = together(wrong, MARKS / lanes / 2);
+        let passed = together([self.expired(timeline), self.doomed(timeline)].concat(), MARKS / lanes / 2);
+        for mark in passed.iter().chain(&wrong) {
+            self.svg += &mark.svg(self.y);
+        }
+        self.y += ROW + 4.0;
+        let names = names(&wrong, self.y + 8.0);
+        if !names.is_empty() {
+            self.svg += &names;
+            self.y += ROW;
+        }
+        let most = (BACKUPS / lanes).max(1);
+        let left = self.windows(timeline, most) + self.others(timeline, most) + self.foreign(timeline, most);
+        self.y += ROW;
+        left
     }
-    drawing += &backups(report, &scale, &lanes);
-    drawing += &rehearsals(report, &scale, lane(times.len()));
-    drawing + &axis(&scale, height) + "</svg>\n"
-}
 
-fn bar(class: &str, (left, right): (f64, f64), y: f64, height: f64, title: &str) -> String {
-    format!(
-        "<rect class=\"{class}\" x=\"{left:.1}\" y=\"{y:.1}\" width=\"{:.1}\" height=\"{height}\"><title>{}</title></rect>\n",
-        (right - left).max(3.0),
-        escape(title)
-    )
-}
+    fn text(&mut self, class: &str, text: &str) {
+        self.svg +=
+            &format!("<text class=\"{class}\" x=\"4\" y=\"{:.1}\">{}</text>\n", self.y + 11.0, escape(text));
+    }
 
-fn fork(
-    inventory: &Inventory,
-    timeline: Timeline,
-    lanes: &BTreeMap<Timeline, f64>,
-    (x, y): (f64, f64),
-) -> String {
-    let history = inventory.timelines.get(&timeline).and_then(|files| files.history.as_ref()?.as_ref().ok());
-    let Some(parent) = history.and_then(|history| history.ancestors.last()) else { return String::new() };
-    let Some(from) = lanes.get(&parent.timeline) else { return String::new() };
-    format!(
-        "<path class=\"fork\" d=\"M{x:.1} {:.1}V{:.1}\"><title>timeline {timeline} leaves {} at {}</title></path>\n",
-        from + 7.0,
-        y + 7.0,
-        parent.timeline,
-        parent.switch
-    )
-}
-
-/// Where in the lane, by their numbers.
-fn holes(inventory: &Inventory, timeline: Timeline, (left, right): (f64, f64), y: f64) -> String {
-    let Some(files) = inventory.timelines.get(&timeline) else { return String::new() };
-    let (Some(first), Some(last)) = (files.segments.first(), files.segments.last()) else {
-        return String::new();
-    };
-    let count = (last - first + 1) as f64; // to a pixel
-    let at = |number: u64| left + (right - left).max(3.0) * ((number - first) as f64 / count);
-    let one = |class: &str, what: &str, gap: &Gap| {
-        let title = format!("{what}: {}", range(inventory, *gap));
-        bar(class, (at(gap.first), at(gap.last + 1)), y, 14.0, &title)
-    };
-    let gaps = inventory.gaps_of(timeline);
-    let lost = gaps.lost.iter().take(DRAWN).map(|gap| one("hole", "missing", gap));
-    let expired = gaps.expired.iter().take(DRAWN).map(|gap| one("expired", "expired between backups", gap));
-    expired.chain(lost).collect()
-}
-
-fn backups(report: &Report, scale: &Scale, lanes: &BTreeMap<Timeline, f64>) -> String {
-    let windows = report.windows.as_deref().unwrap_or_default();
-    let newest = windows.get(windows.len().saturating_sub(DRAWN)..).unwrap_or_default();
-    let one = |window: &Window| {
-        let Some(y) = lanes.get(&window.timeline) else { return String::new() };
-        let end = window.before.or(window.last_commit).unwrap_or(window.from);
-        let shown = |at: SystemTime| exact_time(at).unwrap_or_default();
-        let title = format!(
-            "backup {} along timeline {}: from {} to before {}",
-            window.backup,
-            window.timeline,
-            shown(window.from),
-            shown(end)
+    fn bar(
+        &mut self,
+        class: &str,
+        from: SystemTime,
+        to: SystemTime,
+        (down, height): (f64, f64),
+        title: &str,
+    ) {
+        let (left, right) = (self.scale.x(from), self.scale.x(to));
+        self.svg += &format!(
+            "<rect class=\"{class}\" x=\"{left:.1}\" y=\"{:.1}\" width=\"{:.1}\" height=\"{height}\"><title>{}</title></rect>\n",
+            self.y + down,
+            (right - left).max(3.0),
+            escape(title)
         );
-        let x = scale.x(window.backup.started());
-        let reach = bar("reach", (scale.x(window.from), scale.x(end)), y + 20.0, 5.0, &title);
-        reach
-            + &format!(
-                "<circle class=\"backup\" cx=\"{x:.1}\" cy=\"{:.1}\" r=\"5\"><title>{}</title></circle>\n",
-                y + 22.5,
+    }
+
+    /// A shape at a time; its path begins there, in the middle of the row.
+    fn shape(&mut self, class: &str, at: SystemTime, path: &str, title: &str) {
+        self.svg += &format!(
+            "<path class=\"{class}\" d=\"M{:.1} {:.1}{path}\"><title>{}</title></path>\n",
+            self.scale.x(at),
+            self.y + ROW / 2.0,
+            escape(title)
+        );
+    }
+
+    fn wal(&mut self, timeline: Timeline) {
+        let Some(Line { from, to, .. }) = self.lines.get(&timeline) else { return };
+        let (from, to) = (*from, *to);
+        let segments = self.union.timelines.get(&timeline).map_or(0, |files| files.segments.count());
+        let told = [from, to].map(moment);
+        let title =
+            format!("timeline {timeline}: {segments} segments, stored from {} to {}", told[0], told[1]);
+        self.bar("wal", from, to, (0.0, 14.0), &title);
+    }
+
+    fn fork(&mut self, timeline: Timeline) {
+        let history =
+            self.union.timelines.get(&timeline).and_then(|files| files.history.as_ref()?.as_ref().ok());
+        let Some(parent) = history.and_then(|history| history.ancestors.last()) else { return };
+        let title = format!("timeline {timeline} leaves timeline {} at {}", parent.timeline, parent.switch);
+        let text = format!("from {} at {}", parent.timeline, parent.switch);
+        let (y, line) = (self.y, self.lines.get(&timeline));
+        if let (Some(above), Some(line)) = (self.lanes.get(&parent.timeline), line) {
+            self.svg += &format!(
+                "<path class=\"fork\" d=\"M{:.1} {:.1}V{:.1}\"><title>{}</title></path>\n",
+                self.scale.x(line.from),
+                above + 7.0,
+                y + 7.0,
                 escape(&title)
+            );
+        }
+        self.svg += &format!("<text class=\"small\" x=\"82\" y=\"{:.1}\">{text}</text>\n", y + 11.0);
+    }
+
+    /// Of the segments with these numbers.
+    fn mark(
+        &self,
+        class: &'static str,
+        what: &'static str,
+        timeline: Timeline,
+        (first, last): (u64, u64),
+    ) -> Option<Mark> {
+        let line = self.lines.get(&timeline)?;
+        let name = |number| self.union.name(timeline, number).to_string();
+        // From the segment before, as those that are missing have no time.
+        let left = self.scale.x(line.at(first.saturating_sub(u64::from(class == "hole"))));
+        let right = self.scale.x(line.at(last + 1));
+        Some(Mark {
+            class,
+            left,
+            right,
+            what,
+            first: name(first),
+            last: name(last),
+            files: last - first + 1,
+            stretches: 1,
+        })
+    }
+
+    /// What no destination has: between the ends of the timeline, and what recovery asks for.
+    fn holes(&self, timeline: Timeline) -> Vec<Mark> {
+        let mut missing = Runs::default();
+        for gap in self.union.gaps_of(timeline).lost {
+            missing.insert_range(gap.first, gap.last);
+        }
+        let nothing = Runs::default();
+        let there = self.union.timelines.get(&timeline).map_or(&nothing, |files| &files.segments);
+        for (first, last) in self.found(timeline, |kind| kind == FindingKind::Missing).map(|(_, range)| range)
+        {
+            there
+                .missing(first, last)
+                .into_iter()
+                .for_each(|(first, last)| missing.insert_range(first, last));
+        }
+        missing.ranges().filter_map(|range| self.mark("hole", "missing", timeline, range)).collect()
+    }
+
+    fn damage(&self, timeline: Timeline) -> Vec<Mark> {
+        let counts = |kind| {
+            matches!(
+                kind,
+                FindingKind::Damaged
+                    | FindingKind::Conflict
+                    | FindingKind::Differs
+                    | FindingKind::OtherCluster
+                    | FindingKind::UnknownEncoding
             )
-    };
-    newest.iter().map(one).collect()
-}
-
-fn rehearsals(report: &Report, scale: &Scale, y: f64) -> String {
-    let mut drawing = format!("<text class=\"label\" x=\"4\" y=\"{:.1}\">rehearsals</text>\n", y + 11.0);
-    for rehearsal in report.listed.rehearsals.iter().flatten() {
-        let (x, y) = (scale.x(rehearsal.rehearsed), y + 1.0);
-        let title = format!(
-            "rehearsed {}: {}",
-            time(rehearsal.rehearsed).unwrap_or_default(),
-            rehearsal.verdict.word()
-        );
-        drawing += &format!(
-            "<path class=\"{}\" d=\"M{x:.1} {y:.1}l6 6l-6 6l-6 -6z\"><title>{}</title></path>\n",
-            rehearsal.verdict.word(),
-            escape(&title)
-        );
-    }
-    drawing
-}
-
-fn axis(scale: &Scale, height: f64) -> String {
-    let mut drawing = String::new();
-    for tick in 0..=4 {
-        let at = scale.from + Duration::from_secs_f64(scale.span * f64::from(tick) / 4.0);
-        let (x, y) = (scale.x(at), height - 8.0);
-        let anchor = match tick {
-            0 => "start",
-            4 => "end",
-            _ => "middle",
         };
-        let text = time(at).unwrap_or_default().replace('T', " ").replace('Z', "");
-        let text = text.get(..16).unwrap_or_default();
-        drawing += &format!(
-            "<path class=\"tick\" d=\"M{x:.1} 16V{:.1}\"/><text class=\"label\" x=\"{x:.1}\" y=\"{y:.1}\" text-anchor=\"{anchor}\">{text}</text>\n",
-            y - 14.0
-        );
+        let found = self.found(timeline, counts);
+        found
+            .filter_map(|(finding, range)| self.mark("damage", finding.kind.word(), timeline, range))
+            .collect()
     }
-    drawing
+
+    /// The findings of some kinds that are of segments of a timeline, and their numbers.
+    fn found(
+        &self,
+        timeline: Timeline,
+        counts: impl Fn(FindingKind) -> bool,
+    ) -> impl Iterator<Item = (&Finding, (u64, u64))> {
+        self.report.findings.iter().filter(move |finding| counts(finding.kind)).filter_map(move |finding| {
+            let (first, last) = finding.name.split_once("..").unwrap_or((&finding.name, &finding.name));
+            let number = |name: &str| {
+                let segment = name.parse::<WalName>().ok()?.segment()?;
+                self.union.number(segment).filter(|_| segment.timeline() == timeline)
+            };
+            Some((finding, (number(first)?, number(last)?)))
+        })
+    }
+
+    fn expired(&self, timeline: Timeline) -> Vec<Mark> {
+        let gaps = self.union.gaps_of(timeline).expired;
+        let mark = |gap: &crate::archive::inventory::Gap| {
+            self.mark("expired", "expired between backups", timeline, (gap.first, gap.last))
+        };
+        gaps.iter().filter_map(mark).collect()
+    }
+
+    fn doomed(&self, timeline: Timeline) -> Vec<Mark> {
+        let Retention::Known { doomed, .. } = &self.report.retention else { return Vec::new() };
+        let runs = doomed.get(&timeline).into_iter().flat_map(Runs::ranges);
+        runs.filter_map(|range| self.mark("doomed", "expire would delete", timeline, range)).collect()
+    }
+
+    /// The newest backups that lead along the timeline; how many others do.
+    fn windows(&mut self, timeline: Timeline, most: usize) -> usize {
+        let here: Vec<&Window> =
+            self.report.windows_once().filter(|window| window.timeline == timeline).collect();
+        let left = here.len().saturating_sub(most);
+        for window in here.into_iter().skip(left) {
+            let (id, started) = (window.backup, window.backup.started());
+            let drops = self.report.drops(window);
+            let note = if drops { "; expire would delete it" } else { "" };
+            let reach = match window.before {
+                Some(before) => format!("from {} to before {}", moment_behind(window.from), moment(before)),
+                None => format!("to {}: nothing was committed since", moment(window.from)),
+            };
+            let end = window.before.or(window.last_commit).unwrap_or(window.from).max(window.from);
+            let title = format!("base backup {id} recovers along timeline {timeline} {reach}{note}");
+            self.text("small", &format!("backup {}", minute(started)));
+            self.bar("reach", window.from, end, (4.0, 6.0), &title);
+            if drops {
+                self.bar("doomed", window.from, end, (4.0, 6.0), &title);
+            }
+            self.shape("backup", started, "m-5 0a5 5 0 1 0 10 0a5 5 0 1 0 -10 0", &title);
+            self.y += ROW;
+        }
+        left
+    }
+
+    /// The newest backups of the timeline from which nothing recovers, or which are not finished; how many
+    /// others there are.
+    fn others(&mut self, timeline: Timeline, most: usize) -> usize {
+        let windows = self.report.windows.as_deref().unwrap_or_default();
+        let mut others = BTreeMap::new();
+        for held in self.report.listed.backups.iter().flatten() {
+            let reaches = windows.iter().any(|window| window.backup == held.id);
+            if held.id.timeline == timeline && !reaches {
+                others.insert(held.id, held);
+            }
+        }
+        let left = others.len().saturating_sub(most);
+        for (id, held) in others.into_iter().skip(left) {
+            let (class, why) = match &held.state {
+                State::Damaged(_, reason) | State::Unreadable(reason) => {
+                    ("cross", format!("damaged: {reason}"))
+                }
+                State::Complete(_) => ("cross", "its WAL is not all there".to_owned()),
+                State::Incomplete => ("unfinished", "it is not finished, or was given up".to_owned()),
+            };
+            let path = if class == "cross" { "m-5 -5l10 10m0 -10l-10 10" } else { "m-5 -5h10v10h-10z" };
+            self.text("small", &format!("backup {}", minute(id.started())));
+            self.shape(class, id.started(), path, &format!("base backup {id} recovers nothing: {why}"));
+            self.y += ROW;
+        }
+        left
+    }
+
+    /// Backups of other tools, by their history files: whether they still exist nobody here knows.
+    fn foreign(&mut self, timeline: Timeline, most: usize) -> usize {
+        let union = self.union;
+        let own = |start| self.report.listed.backups.iter().flatten().any(|held| held.id.start == start);
+        let theirs: Vec<_> = union
+            .backups
+            .iter()
+            .filter(|backup| backup.start_segment.timeline() == timeline)
+            .filter_map(|backup| Some((backup, backup.content.as_ref().ok()?)))
+            .filter(|(_, history)| !own(history.start))
+            .filter_map(|(backup, history)| Some((backup, Backup::of(history).ok()?)))
+            .collect();
+        let left = theirs.len().saturating_sub(most);
+        for (backup, named) in theirs.into_iter().skip(left) {
+            let missing = union.missing_of(backup).map_or(1, |gaps| gaps.len());
+            let (class, note) = match missing {
+                0 => ("foreign", "its WAL is there; whether it still exists is not known"),
+                _ => ("cross", "the WAL that it needs is not all there"),
+            };
+            let path = if missing == 0 { "m-5 -5h10v10h-10z" } else { "m-5 -5l10 10m0 -10l-10 10" };
+            let title = format!("backup \"{}\" of another tool, {}: {note}", named.label, backup.name());
+            self.text("small", &format!("other {}", minute(named.finished)));
+            self.shape(class, named.finished, path, &title);
+            self.y += ROW;
+        }
+        left
+    }
+
+    fn rehearsals(&mut self) {
+        if self.report.rehearsals.0.is_empty() {
+            return;
+        }
+        self.text("label", "rehearsals");
+        for (_, rehearsal) in self.report.rehearsals.0.iter().rev() {
+            let (class, path) = match rehearsal.verdict {
+                Verdict::Sound => ("sound", "m0 -6l6 6l-6 6l-6 -6z"),
+                Verdict::Findings => ("cross", "m-5 -5l10 10m0 -10l-10 10"),
+            };
+            let title = format!("rehearsed {}: {}", moment(rehearsal.rehearsed), rehearsal.verdict.word());
+            self.shape(class, rehearsal.rehearsed, path, &title);
+        }
+        self.y += 2.0 * ROW;
+    }
+
+    fn end(mut self) -> String {
+        let (mut ticks, bottom) = (String::new(), self.y);
+        for (part, anchor) in
+            [(0.0, "start"), (0.25, "middle"), (0.5, "middle"), (0.75, "middle"), (1.0, "end")]
+        {
+            let at = self.scale.at(part);
+            ticks += &format!(
+                "<path class=\"tick\" d=\"M{0:.1} 14V{bottom:.1}\"/><text class=\"small\" x=\"{0:.1}\" y=\"{1:.1}\" text-anchor=\"{anchor}\">{2}</text>\n",
+                self.scale.x(at),
+                bottom + 14.0,
+                minute(at)
+            );
+        }
+        self.svg = format!(
+            "<svg viewBox=\"0 0 {WIDTH} {:.0}\" role=\"img\" aria-label=\"WAL, backups, holes and rehearsals over time; all of it is in the tables below\">\n\
+             <defs><pattern id=\"hatch\" width=\"6\" height=\"6\" patternUnits=\"userSpaceOnUse\" patternTransform=\"rotate(45)\">\
+             <rect class=\"stripe\" width=\"3\" height=\"6\"/></pattern></defs>\n{ticks}{}</svg>\n",
+            bottom + 22.0,
+            self.svg
+        );
+        self.svg
+    }
+}
+
+/// As it is said to people, to the second before: `2026-11-21 14:01:47 UTC`.
+pub(super) fn moment(at: SystemTime) -> String {
+    match time(at) {
+        Some(text) => text.replace('T', " ").replace('Z', " UTC"),
+        None => "-".to_owned(),
+    }
+}
+
+/// The same, to the second behind: what is promised from a moment on is promised from there.
+pub(super) fn moment_behind(at: SystemTime) -> String {
+    moment(at.checked_add(Duration::from_nanos(999_999_999)).unwrap_or(at))
+}
+
+fn minute(at: SystemTime) -> String {
+    let text = time(at).unwrap_or_default().replace('T', " ");
+    text.get(..16).unwrap_or_default().to_owned()
 }

@@ -88,6 +88,23 @@ fn at_once(depth: Depth) -> usize {
     }
 }
 
+/// What names and trailers tell of the whole archive.
+pub(super) fn quick_look(storages: &[Shared], checks: Checks) -> Result<Verified, Failure> {
+    let options = Options {
+        depth: Depth::Quick,
+        since: None,
+        label: None,
+        accepted: Vec::new(),
+        accepted_histories: Vec::new(),
+        jobs: at_once(Depth::Quick),
+        checks,
+    };
+    let progress = Progress::new("listing");
+    verify(storages, &options, SystemTime::now(), &mut |count, total| {
+        progress.set("WAL", count.objects, total, count.stored);
+    })
+}
+
 const METRICS: OfRun = OfRun {
     state: "verify_state",
     timestamp: "verify_timestamp_seconds",
