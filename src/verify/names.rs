@@ -257,11 +257,8 @@ impl ByNames {
         for (timeline, files) in &inventory.timelines {
             for (first, last) in files.segments.gaps() {
                 let others = all.iter().filter_map(|other| other.timelines.get(timeline));
-                for (from, to) in others.flat_map(|other| other.segments.ranges()) {
-                    let (first, last) = (first.max(from), last.min(to));
-                    if first <= last {
-                        gaps.push(Gap { timeline: *timeline, first, last });
-                    }
+                for (first, last) in others.flat_map(|other| other.segments.within(first, last)) {
+                    gaps.push(Gap { timeline: *timeline, first, last });
                 }
             }
         }

@@ -93,3 +93,23 @@ fn a_report_of_an_archive_with_everything_in_it_shows_everything() {
     assert!(html.contains("<td>delete</td>") && html.contains("<td>keep</td>"));
     assert!(html.len() < 200_000, "{}", html.len());
 }
+
+#[test]
+fn a_report_of_any_archive_is_small_and_says_what_it_leaves_out() {
+    let sandbox = Sandbox::new();
+    fs::create_dir_all(sandbox.archive().join("wal_005")).unwrap();
+    for timeline in 1..=40 {
+        for number in (0..200).step_by(2) {
+            let name = format!("{timeline:08X}{:08X}{:08X}", timeline, number);
+            fs::write(sandbox.object(&name), "x").unwrap();
+        }
+    }
+    let page = sandbox.path("report.html");
+    sandbox.admin("report", &[page.to_str().unwrap()]).says(1, &["the report is in"]);
+    let html = fs::read_to_string(&page).unwrap();
+    assert_balanced(&html);
+    assert!(html.len() < 200_000, "{}", html.len());
+    for words in ["Not drawn: 28 older timelines", " more findings: ", " stretches, "] {
+        assert!(html.contains(words), "{words:?} is not in {html}");
+    }
+}

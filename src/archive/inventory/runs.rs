@@ -44,6 +44,12 @@ impl Runs {
         }
     }
 
+    /// What of `first` to `last` is in it.
+    pub fn within(&self, first: u64, last: u64) -> impl Iterator<Item = (u64, u64)> + '_ {
+        let overlapping = (first <= last).then(|| self.0.overlapping(first..=last)).into_iter().flatten();
+        overlapping.map(move |range| (first.max(*range.start()), last.min(*range.end())))
+    }
+
     pub fn count(&self) -> u64 {
         self.ranges().map(|(first, last)| last - first + 1).sum()
     }
@@ -100,6 +106,9 @@ mod tests {
             let missing: Vec<u64> = runs.missing(first, last).iter().flat_map(|(a, b)| *a..=*b).collect();
             let expected: Vec<u64> = (first..=last).filter(|number| !set.contains(number)).collect();
             prop_assert_eq!(missing, expected);
+            let within: Vec<u64> = runs.within(first, last).flat_map(|(a, b)| a..=b).collect();
+            let expected: Vec<u64> = (first..=last).filter(|number| set.contains(number)).collect();
+            prop_assert_eq!(within, expected);
             prop_assert!(runs.ranges().zip(runs.ranges().skip(1)).all(|((_, a), (b, _))| a + 1 < b));
         }
     }
