@@ -6,8 +6,8 @@
 #   scripts/package.sh --twice    and again from a clone of the last commit in another directory: not one byte may differ
 #
 # The programs run with glibc 2.31 (Debian 11, RHEL 9) or newer, and name their dependencies (cargo-auditable). Zig is the
-# linker and C compiler that knows old glibcs. The tools are installed into target/tools; no more than Rust, python3-venv and
-# dpkg-dev is needed. The time in the packages is that of the last commit.
+# linker and C compiler that knows old glibcs. The tools are installed into target/tools; it takes Rust, a C compiler for them, git
+# and python3-venv. The time in the packages is that of the last commit.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 umask 022
@@ -60,7 +60,8 @@ for program in wal-push wal-fetch wal-archive; do
     install -m 0755 "target/$target/release/$program" "$made/bin/"
 done
 
-cargo run --quiet --locked --package wal-archive-manual -- "$made"
+# Built as the tests are, which compile C without that variable.
+env -u SOURCE_DATE_EPOCH cargo run --quiet --locked --package wal-archive-manual -- "$made"
 gzip --best --no-name "$made"/man/*.1
 # bash looks for a completion under the name of the command.
 for file in "$made"/bash/*.bash; do
@@ -71,6 +72,8 @@ done
 
 version=$(cargo pkgid | sed 's/.*[#@]//')
 name=wal-archive-$version-$(uname -m)
+# A .rpm has the time of each file, unless it is younger than the commit.
+git ls-files -z docs contrib packaging README.md CHANGELOG.md 'LICENSE-*' | xargs -0 touch --date="@$SOURCE_DATE_EPOCH"
 cargo deb --no-build --no-strip --output "$made/out/"
 cargo generate-rpm --auto-req builtin --output "$made/out/"
 
