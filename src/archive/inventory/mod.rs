@@ -28,6 +28,7 @@ use crate::wal::{
 };
 use content::read_text;
 use std::collections::BTreeMap;
+use std::ops::AddAssign;
 use std::time::SystemTime;
 
 /// Of strangers so many are kept by name, the others counted.
@@ -85,6 +86,13 @@ impl Total {
     fn add(&mut self, item: &Item) {
         self.objects += 1;
         self.bytes += item.size;
+    }
+}
+
+impl AddAssign for Total {
+    fn add_assign(&mut self, other: Total) {
+        self.objects += other.objects;
+        self.bytes += other.bytes;
     }
 }
 

@@ -50,9 +50,7 @@ pub(super) fn shown(report: &Report) -> String {
 fn by_day(inventory: &Inventory) -> BTreeMap<u64, Total> {
     let mut days: BTreeMap<u64, Total> = BTreeMap::new();
     for (day, one) in inventory.timelines.values().flat_map(|files| &files.days) {
-        let total = days.entry(*day).or_default();
-        total.objects += one.stored.objects;
-        total.bytes += one.stored.bytes;
+        *days.entry(*day).or_default() += one.stored;
     }
     days
 }
@@ -68,9 +66,7 @@ fn chart(days: &BTreeMap<u64, Total>) -> String {
     let step = (last - first) / COLUMNS + 1;
     let mut columns: BTreeMap<u64, Total> = BTreeMap::new();
     for (day, one) in days {
-        let total = columns.entry((day - first) / step).or_default();
-        total.objects += one.objects;
-        total.bytes += one.bytes;
+        *columns.entry((day - first) / step).or_default() += *one;
     }
     let most = columns.values().map(|total| total.bytes).max().unwrap_or(0);
     let width = (980.0 / ((last - first) / step + 1) as f64).min(60.0); // at most 91
