@@ -90,26 +90,26 @@ pub(super) fn rules_given(matches: &ArgMatches) -> String {
 /// What is kept by the rules that were given, and what goes.
 pub(super) fn planned(
     matches: &ArgMatches,
+    rules: &Rules,
     archive: &Archive,
     destinations: &[Shared],
 ) -> Result<Plan, Failure> {
-    let rules = rules(matches)?;
     // Our own backups need not be named: nothing is deleted that one of them needs.
     let mut backups = named(matches, archive)?;
     if backups.is_empty() && rules.before.is_none() {
         refuse_unnamed(destinations)?;
     }
     backups.extend(own::read(destinations)?.iter().map(own::named));
-    plan(&archive.facts, backups, &rules, SystemTime::now())
+    plan(&archive.facts, backups, rules, SystemTime::now())
 }
 
 pub(super) fn run(matches: &ArgMatches) -> Result<AdminExit, Failure> {
     let layers = super::layers(matches)?;
     let (acts, json) = (matches.get_flag("yes"), matches.get_flag("json"));
-    rules(matches)?; // what makes no sense is said before anything is listed
+    let rules = rules(matches)?;
     let destinations = patience::open_all(&layers.admin()?.0, matches)?;
     let archive = look(&destinations)?;
-    let plan = planned(matches, &archive, &destinations)?;
+    let plan = planned(matches, &rules, &archive, &destinations)?;
     let mut places = Vec::new();
     for storage in &destinations {
         let ranges = doomed(storage.as_ref(), &plan).map_err(|error| Failure::from_storage((), &error))?;
@@ -142,7 +142,7 @@ pub(super) fn run(matches: &ArgMatches) -> Result<AdminExit, Failure> {
     Ok(exit)
 }
 
-fn rules(matches: &ArgMatches) -> Result<Rules, Failure> {
+pub(super) fn rules(matches: &ArgMatches) -> Result<Rules, Failure> {
     let number = |name: &str| matches.get_one::<u32>(name).copied();
     let before = matches.get_one::<String>("before").map(|text| {
         let segment = text.parse::<WalName>().ok().and_then(WalName::segment).map(Before::Segment);

@@ -13,7 +13,7 @@ use super::{findings, patience};
 use crate::archive::backups::{Held, all};
 use crate::archive::inventory::{Inventory, items};
 use crate::archive::quarantine::{self, Aside};
-use crate::archive::rehearsals::{Rehearsal, newest};
+use crate::archive::rehearsals::{Rehearsal, latest};
 use crate::cli::args;
 use crate::cli::exit::AdminExit;
 use crate::config::{Layers, Program};
@@ -102,8 +102,8 @@ pub(super) struct Listed {
     pub(super) inventories: Vec<Inventory>,
     /// The base backups of each.
     pub(super) backups: Vec<Vec<Held>>,
-    /// The last rehearsal that each has a record of.
-    pub(super) rehearsals: Vec<Option<Rehearsal>>,
+    /// The last rehearsals that each has a record of, newest first, and how many older ones there are.
+    pub(super) rehearsals: Vec<(Vec<Rehearsal>, usize)>,
     /// What was moved aside at each.
     aside: Vec<Vec<Aside>>,
     /// When the listing of each was complete, and how long it took.
@@ -123,10 +123,11 @@ struct Destination<'a> {
 
 impl Listed {
     pub(super) fn read(layers: &Layers, matches: &ArgMatches) -> Result<Self, Failure> {
-        Ok(Listed::of(&patience::open_all(&layers.admin()?.0, matches)?))
+        Ok(Listed::of(&patience::open_all(&layers.admin()?.0, matches)?, 1))
     }
 
-    pub(super) fn of(storages: &[Shared]) -> Self {
+    /// With so many rehearsals of each.
+    pub(super) fn of(storages: &[Shared], most: usize) -> Self {
         let (mut inventories, mut backups, mut unread) = (Vec::new(), Vec::new(), Vec::new());
         let (mut rehearsals, mut aside, mut answers) = (Vec::new(), Vec::new(), Vec::new());
         for storage in storages {
@@ -138,7 +139,7 @@ impl Listed {
                     answers.push((SystemTime::now(), asked.elapsed()));
                     let held = seen(storage, all(storage));
                     backups.push(held.inspect_err(&mut lost).unwrap_or_default());
-                    rehearsals.push(newest(storage).inspect_err(&mut lost).unwrap_or_default());
+                    rehearsals.push(latest(storage, most).inspect_err(&mut lost).unwrap_or_default());
                     let moved = seen(storage, quarantine::held(storage));
                     aside.push(moved.inspect_err(&mut lost).unwrap_or_default());
                 }
@@ -165,7 +166,7 @@ impl Listed {
         all.map(|(((inventory, held), rehearsal), aside)| Destination {
             inventory,
             held,
-            rehearsal: rehearsal.as_ref(),
+            rehearsal: rehearsal.0.first(),
             aside,
         })
     }

@@ -12,13 +12,13 @@ mod tables;
 use super::super::exit::AdminExit;
 use super::answer::show;
 use super::config::{self, Shown};
-use super::expire::{planned, rule_args, rules_given};
+use super::expire::{planned, rule_args, rules, rules_given};
 use super::list::Listed;
 use super::verify::quick_look;
 use super::{findings, patience};
 use crate::archive::backups::State;
 use crate::archive::inventory::{Inventory, Runs};
-use crate::archive::rehearsals::{Rehearsal, latest};
+use crate::archive::rehearsals::Rehearsal;
 use crate::config::Layers;
 use crate::expire::plan::{Fate, Plan};
 use crate::failure::Failure;
@@ -119,7 +119,7 @@ impl Report {
     fn gather(layers: &Layers, matches: &ArgMatches) -> Result<Self, Failure> {
         let (destinations, checks) = layers.admin()?;
         let storages = patience::open_all(&destinations, matches)?;
-        let listed = Listed::of(&storages);
+        let listed = Listed::of(&storages, REHEARSALS);
         let (mut found, looked_at) = match matches.get_flag("quick") {
             true => {
                 let looked = quick_look(&storages, checks)?;
@@ -135,7 +135,7 @@ impl Report {
             findings: found,
             looked_at,
             windows: recoverable(&storages, &listed),
-            rehearsals: rehearsals(&storages),
+            rehearsals: rehearsals(&listed),
             retention: retention(matches, &storages, &listed),
             settings: config::rows(layers)?,
             listed,
@@ -198,16 +198,14 @@ fn recoverable(storages: &[Shared], listed: &Listed) -> Result<Vec<Window>, Fail
 }
 
 /// Those of all destinations; one that is recorded in several is shown once.
-fn rehearsals(storages: &[Shared]) -> (Vec<(String, Rehearsal)>, usize) {
-    let (mut all, mut older) = (Vec::new(), 0);
-    for storage in storages {
-        // What cannot be read was told with the listing.
-        let Ok((found, more)) = latest(storage.as_ref(), REHEARSALS) else { continue };
-        older = older.max(more);
+fn rehearsals(listed: &Listed) -> (Vec<(String, Rehearsal)>, usize) {
+    let (mut all, mut older): (Vec<(String, Rehearsal)>, _) = (Vec::new(), 0);
+    for (Inventory { place, .. }, (found, more)) in listed.inventories.iter().zip(&listed.rehearsals) {
+        older = older.max(*more);
         for rehearsal in found {
-            match all.iter_mut().find(|(_, known)| *known == rehearsal) {
-                Some((place, _)) => *place = format!("{place}, {}", storage.place()),
-                None => all.push((storage.place().to_owned(), rehearsal)),
+            match all.iter_mut().find(|(_, known)| known == rehearsal) {
+                Some((places, _)) => *places = format!("{places}, {place}"),
+                None => all.push((place.clone(), rehearsal.clone())),
             }
         }
     }
@@ -218,22 +216,22 @@ fn rehearsals(storages: &[Shared]) -> (Vec<(String, Rehearsal)>, usize) {
 }
 
 fn retention(matches: &ArgMatches, storages: &[Shared], listed: &Listed) -> Retention {
-    let rules = rules_given(matches);
-    if rules.is_empty() {
+    let given = rules_given(matches);
+    if given.is_empty() {
         return Retention::NotAsked;
     }
     let plan = match listed.unread().first() {
         Some(unread) => Err(unread.message()),
         None => crate::expire::together(listed.inventories.clone())
-            .and_then(|archive| Ok((planned(matches, &archive, storages)?, archive))),
+            .and_then(|archive| Ok((planned(matches, &rules(matches)?, &archive, storages)?, archive))),
     };
     match plan {
         Ok((plan, archive)) => {
             let lines = archive.facts.timelines.iter();
             let doomed = lines.map(|(timeline, line)| (*timeline, plan.of(*timeline, &line.segments)));
             let doomed = doomed.filter(|(_, runs)| !runs.is_empty()).collect();
-            Retention::Known { rules, plan: Box::new(plan), doomed }
+            Retention::Known { rules: given, plan: Box::new(plan), doomed }
         }
-        Err(failure) => Retention::Unknown(rules, failure),
+        Err(failure) => Retention::Unknown(given, failure),
     }
 }
