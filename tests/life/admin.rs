@@ -253,6 +253,7 @@ impl World {
 
     fn drain_of(&mut self, node: &Node) -> Result<(), Violation> {
         let current = node.save_current();
+        self.oracle.stored_unasked(node.files.keys().copied(), &self.destinations);
         for name in self.run(|world| programs::drain(&world.site(node))).0 {
             let content = match name {
                 WalName::Partial(segment)

@@ -503,3 +503,45 @@ fn a_history_that_one_destination_refuses_is_stored_at_none() {
     ];
     holds(Programs::Library, &[Directory, Directory], &steps);
 }
+
+#[test]
+fn a_history_that_others_removed_is_replaced_while_the_destination_that_has_it_cannot_be_asked() {
+    let steps = [
+        Backup('A'),
+        Write('A', 2),
+        Archive { server: 'A', files: 2, look_ahead: 0 },
+        Standby { of: 'A', name: 'B', archiving: On },
+        Standby { of: 'B', name: 'C', archiving: Always },
+        Promote { server: 'B', archiving: Off, blind: true },
+        Stream { server: 'C', replay: true },
+        Archive { server: 'C', files: 4, look_ahead: 0 },
+        Switch('A'),
+        Archive { server: 'A', files: 4, look_ahead: 0 },
+        Lose('C'),
+        Remove { destination: 158, object: 4 },
+        Standby { of: 'A', name: 'C', archiving: On },
+        Fail(59, Outage::Denied),
+        Promote { server: 'C', archiving: On, blind: true },
+        Archive { server: 'C', files: 1, look_ahead: 0 },
+    ];
+    holds(Programs::Library, &[Bucket, Directory], &steps);
+}
+
+#[test]
+fn the_backup_of_a_server_that_lost_its_timeline_to_another_leads_nowhere() {
+    let steps = [
+        Switch('A'),
+        Archive { server: 'A', files: 4, look_ahead: 0 },
+        Standby { of: 'A', name: 'B', archiving: On },
+        Standby { of: 'A', name: 'C', archiving: On },
+        Write('A', 1),
+        Stream { server: 'C', replay: true },
+        Promote { server: 'B', archiving: On, blind: false },
+        Promote { server: 'C', archiving: On, blind: false },
+        Switch('B'),
+        Write('B', 3),
+        Switch('B'),
+        Backup('C'),
+    ];
+    holds(Programs::Library, &[Careless], &steps);
+}

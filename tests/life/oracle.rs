@@ -35,6 +35,8 @@ pub struct Oracle {
     damaged: BTreeMap<(usize, String), Option<Vec<u8>>>,
     /// Files of which an object was changed or removed by others.
     harmed: BTreeSet<WalName>,
+    /// Of these, those that a server may have stored while a destination could not be asked what it holds.
+    unasked: BTreeSet<WalName>,
     /// Files that `expire` removed.
     expired: BTreeSet<WalName>,
 }
@@ -64,6 +66,15 @@ impl Oracle {
     /// Something may have been done to one of its objects.
     pub fn harm_name(&mut self, name: WalName) {
         self.harmed.insert(name);
+    }
+
+    /// A server stores these where it can, while not every destination answers: what others removed
+    /// from one leaves its name to this server there, though another one holds the right file.
+    pub fn stored_unasked(&mut self, names: impl Iterator<Item = WalName>, destinations: &[Destination]) {
+        if destinations.iter().any(|destination| destination.outage.is_some_and(|o| !o.answers())) {
+            let harmed = names.filter(|name| self.harmed.contains(name));
+            self.unasked.extend(harmed);
+        }
     }
 
     /// What was repaired is damaged no more.
@@ -168,8 +179,10 @@ impl Oracle {
         // What others removed everywhere left its name to another server, which stores it ahead, too, and
         // its history together with a segment.
         let is_lost = |right: &Content| {
-            self.harmed.contains(&name)
-                && !(0..destinations.len()).any(|index| self.holds(index, &destinations[index], name, right))
+            self.unasked.contains(&name)
+                || self.harmed.contains(&name)
+                    && !(0..destinations.len())
+                        .any(|index| self.holds(index, &destinations[index], name, right))
         };
         if let Some(right) = acknowledged.iter().find(|right| right.complete)
             && right.sum != content.sum

@@ -124,6 +124,11 @@ impl World {
         let Some(read) = self.replay(node, &branch, backup.start)? else { return Ok(Recovered::Stopped) };
         let walk = read.walker.walk();
         let (Some(end), Some(last)) = (walk.end, walk.last) else {
+            // The backup of a server that lost its timeline to another one leads nowhere, and says so.
+            let timelines: Vec<_> = branch.parts().map(|(timeline, _)| timeline).collect();
+            if self.oracle.are_contested(&timelines) {
+                return Ok(Recovered::Stopped);
+            }
             self.oracle.ended(&branch, backup.start, Lsn(0), &read.files, &self.destinations)?;
             return Ok(Recovered::Stopped); // "could not locate required checkpoint record"
         };

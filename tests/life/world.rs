@@ -320,6 +320,7 @@ impl World {
             // A mark is left for files only that have not changed for a tick of the clock.
             std::thread::sleep(Duration::from_millis(25));
         }
+        self.oracle.stored_unasked(node.files.keys().copied(), &self.destinations);
         for _ in 0..files {
             let Some(name) = node.ready().first().copied() else { break };
             match self.push(server, name, look_ahead) {
