@@ -27,7 +27,7 @@ const AT_ONCE: usize = 4;
 const BYTES: u64 = 1 << 30;
 
 /// Left free on the spool's file system: a tenth of it, or this where that is less.
-const LEFT_FREE: u64 = 8 << 30;
+const LEFT_FREE: u64 = 1 << 30;
 
 /// Between two looks at the position.
 const PAUSE: Duration = Duration::from_millis(20);
