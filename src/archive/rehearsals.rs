@@ -5,8 +5,8 @@
 
 use crate::failure::exact_time;
 use crate::finding::Finding;
-use crate::object::Key;
 use crate::object::key::REHEARSALS_FOLDER;
+use crate::object::{Key, versioned};
 use crate::storage::{Body, Error, Kind, Range, Result, Storage, hides_what_is_missing};
 use serde::{Deserialize, Serialize, Serializer};
 use std::io::Read;
@@ -160,20 +160,12 @@ impl Rehearsal {
     fn write(&self) -> Vec<u8> {
         let mut kept = self.clone();
         kept.findings.truncate(FINDINGS_KEPT);
-        // Writing numbers and strings into memory cannot fail.
-        let versioned = Versioned { version: VERSION, rehearsal: &kept };
-        let mut bytes = serde_json::to_vec(&versioned).unwrap_or_default();
-        bytes.push(b'\n');
-        bytes
+        versioned::write(&Versioned { version: VERSION, rehearsal: &kept })
     }
 
     /// Reads a record. The error says what is wrong.
     fn read(bytes: &[u8]) -> std::result::Result<Self, String> {
-        let read: Versioned<Self> = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
-        match read.version {
-            0..=VERSION => Ok(read.rehearsal),
-            newer => Err(format!("it is of version {newer}; this program reads up to {VERSION}")),
-        }
+        versioned::read(bytes, VERSION).map(|read: Versioned<Self>| read.rehearsal)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::id::BackupId;
 use super::part;
-use crate::object::{Encryption, Sha256Sum};
+use crate::object::{Encryption, Sha256Sum, versioned};
 use crate::wal::{Lsn, SegmentName, SegmentSize, SystemId, Timeline};
 use serde::{Deserialize, Serialize};
 use std::time::SystemTime;
@@ -130,9 +130,8 @@ impl Record {
             series: self.series.iter().map(series).collect(),
             manifest: self.manifest.clone(),
         };
-        // Writing numbers and strings into memory cannot fail.
-        let mut bytes = serde_json::to_vec(&text).unwrap_or_default();
-        bytes.pop();
+        let mut bytes = versioned::write(&text);
+        bytes.truncate(bytes.len().saturating_sub("}\n".len()));
         let end = end(&bytes);
         bytes.extend(end);
         bytes
@@ -140,10 +139,7 @@ impl Record {
 
     /// Reads the record of a backup. The error says what is wrong.
     pub fn read(id: BackupId, bytes: &[u8]) -> Result<Self, String> {
-        let text: Text = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
-        if text.version > VERSION {
-            return Err(format!("it is of version {}; this program reads up to {VERSION}", text.version));
-        }
+        let text: Text = versioned::read(bytes, VERSION)?;
         let summed = bytes.len().checked_sub(end(&[]).len()).and_then(|at| bytes.split_at_checked(at));
         if summed.is_none_or(|(before, after)| after != end(before)) {
             return Err("it is not what was written: its checksum differs".to_owned());

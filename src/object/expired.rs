@@ -4,6 +4,7 @@
 //! before anything is deleted, so it may name what is still there; it is a reason not to miss a
 //! segment, never a reason to delete one.
 
+use super::versioned;
 use crate::wal::SegmentName;
 use serde::{Deserialize, Serialize};
 
@@ -38,19 +39,12 @@ impl Expired {
         let range =
             |(from, to): &(SegmentName, SegmentName)| Range { from: from.to_string(), to: to.to_string() };
         let text = Text { version: VERSION, expired: self.ranges.iter().map(range).collect() };
-        let mut bytes = Vec::new();
-        // Writing numbers and strings into memory cannot fail.
-        let _ = serde_json::to_writer(&mut bytes, &text);
-        bytes.push(b'\n');
-        bytes
+        versioned::write(&text)
     }
 
     /// Reads the content. The error says what is wrong.
     pub fn read(bytes: &[u8]) -> Result<Self, String> {
-        let text: Text = serde_json::from_slice(bytes).map_err(|e| e.to_string())?;
-        if text.version > VERSION {
-            return Err(format!("it is of version {}; this program reads up to {VERSION}", text.version));
-        }
+        let text: Text = versioned::read(bytes, VERSION)?;
         let range = |Range { from, to }: Range| match (from.parse::<SegmentName>(), to.parse::<SegmentName>())
         {
             (Ok(first), Ok(last)) if first.timeline() == last.timeline() && first <= last => {

@@ -1,5 +1,6 @@
 //! `archive.json`: which cluster an archive belongs to.
 
+use super::versioned;
 use crate::wal::{SegmentSize, SystemId};
 use serde::{Deserialize, Serialize};
 
@@ -59,19 +60,12 @@ impl Identity {
             segment_size: self.segment_size.bytes(),
             foreign: self.foreign,
         };
-        let mut bytes = Vec::new();
-        // Writing numbers and strings into memory cannot fail.
-        let _ = serde_json::to_writer(&mut bytes, &text);
-        bytes.push(b'\n');
-        bytes
+        versioned::write(&text)
     }
 
     /// Reads the content of `archive.json`. The error says what is wrong.
     pub fn read(bytes: &[u8]) -> Result<Self, String> {
-        let text: Text = serde_json::from_slice(bytes).map_err(|e| e.to_string())?;
-        if text.version > VERSION {
-            return Err(format!("it is of version {}; this program reads up to {VERSION}", text.version));
-        }
+        let text: Text = versioned::read(bytes, VERSION)?;
         let encryption = match (text.version, text.encryption.as_deref()) {
             (_, Some(AGE)) => Encryption::Age,
             (..=1, None) => Encryption::None,

@@ -16,6 +16,7 @@ pub mod key;
 mod lz4;
 pub mod proof;
 pub mod trailer;
+pub mod versioned;
 
 pub use codec::{EncodeError, Encoder, decode, decode_as, encode};
 pub use digest::Sha256Sum;
