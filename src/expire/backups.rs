@@ -7,6 +7,7 @@
 use crate::failure::Failure;
 use crate::storage::{self, Storage};
 use crate::wal::{BackupHistory, Lsn, Timeline};
+use std::collections::BTreeSet;
 use std::time::{Duration, SystemTime};
 
 /// A base backup that the caller named.
@@ -22,6 +23,8 @@ pub struct Backup {
     pub finished: SystemTime,
     /// Its label; empty in a list.
     pub label: String,
+    /// Of one of our own: the destinations that hold all of it, by their number. Of others it is not known.
+    pub whole_at: Option<BTreeSet<usize>>,
 }
 
 impl Backup {
@@ -34,7 +37,13 @@ impl Backup {
             finished: latest(&history.stop_time)
                 .ok_or_else(|| format!("its stop time \"{}\" cannot be understood", history.stop_time))?,
             label: history.label.clone(),
+            whole_at: None,
         })
+    }
+
+    /// Whether it is as good as any at this destination, as far as it is known.
+    pub fn is_whole_at(&self, place: usize) -> bool {
+        self.whole_at.as_ref().is_none_or(|places| places.contains(&place))
     }
 }
 
@@ -66,6 +75,7 @@ fn backup(line: &str) -> Option<Backup> {
         finished: humantime::parse_rfc3339(fields.next()?).ok()?,
         stop: fields.next().map(str::parse).transpose().ok()?,
         label: String::new(),
+        whole_at: None,
     };
     let fine = fields.next().is_none() && backup.stop.is_none_or(|stop| stop >= backup.start);
     fine.then_some(backup)

@@ -77,6 +77,7 @@ fn of(directory: &Path, cluster: Option<SystemId>) -> Result<Backup> {
         stop: manifest.wal.iter().map(|range| range.end).max(),
         finished,
         label: directory.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+        whole_at: None,
     })
 }
 

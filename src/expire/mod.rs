@@ -8,19 +8,20 @@
 //! and the quarantine stay.
 
 pub mod backups;
+mod choose;
 pub mod directories;
 pub mod own;
 pub mod plan;
 mod record;
 
-use crate::archive::inventory::{self, Content, Inventory, Item, Runs};
+use crate::archive::inventory::{self, Content, Inventory, Item, Runs, TimelineFiles};
 use crate::archive::quarantine;
 use crate::failure::Failure;
 use crate::object::{Key, Stored};
 use crate::storage::{DeletionFailed, Result, Shared, Storage};
 use crate::wal::{BackupHistory, Branch, SegmentName, SystemId, Timeline, WalName};
 use backups::Backup;
-use plan::{Facts, History, Line, Plan, Why};
+use plan::{Facts, History, Line, Place, Plan, Why};
 use std::collections::BTreeMap;
 use std::time::SystemTime;
 
@@ -29,6 +30,8 @@ pub struct Archive {
     /// Whose it is, where that is known.
     pub system_id: Option<SystemId>,
     pub facts: Facts,
+    /// What each of them holds, where there are several.
+    pub places: Vec<Place>,
     pub histories: BTreeMap<WalName, Content<BackupHistory>>,
     /// Objects of WAL files in encodings that are not read; they stay.
     pub unread: u64,
@@ -57,28 +60,30 @@ pub fn together(inventories: Vec<Inventory>) -> std::result::Result<Archive, Fai
     })?;
     let facts = Facts { size, timelines: BTreeMap::new() };
     let system_id = first.system_id;
-    let mut archive = Archive { system_id, facts, histories: BTreeMap::new(), unread: 0 };
-    inventories.into_iter().for_each(|inventory| archive.add(inventory));
+    let mut archive = Archive { system_id, facts, places: Vec::new(), histories: BTreeMap::new(), unread: 0 };
+    inventories.iter().for_each(|inventory| archive.add(inventory));
+    if inventories.len() > 1 {
+        archive.places = inventories.iter().map(|inventory| archive.place(inventory)).collect();
+    }
     Ok(archive)
 }
 
 impl Archive {
-    fn add(&mut self, inventory: Inventory) {
+    fn add(&mut self, inventory: &Inventory) {
         self.unread += inventory.unknown_total.objects;
-        for (timeline, files) in inventory.timelines {
-            let line = self.facts.timelines.entry(timeline).or_insert_with(|| Line {
-                history: match timeline {
-                    Timeline::FIRST => History::Known(Branch::without_history(timeline)),
+        for (timeline, files) in &inventory.timelines {
+            let line = self.facts.timelines.entry(*timeline).or_insert_with(|| Line {
+                history: match *timeline {
+                    Timeline::FIRST => History::Known(Branch::without_history(*timeline)),
                     _ => History::Missing,
                 },
                 segments: Runs::default(),
+                stored: None,
             });
-            let readable = files.segments.ranges().flat_map(|(first, last)| first..=last);
-            readable
-                .filter(|number| !files.unread.contains(*number))
-                .for_each(|number| line.segments.insert(number));
-            match (files.history, &line.history) {
-                (Some(Ok(history)), _) => line.history = History::Known(Branch::of(&history)),
+            readable(files).for_each(|number| line.segments.insert(number));
+            line.stored = line.stored.max(files.times.map(|(_, newest)| newest));
+            match (&files.history, &line.history) {
+                (Some(Ok(history)), _) => line.history = History::Known(Branch::of(history)),
                 (Some(Err(unreadable)), History::Missing) => {
                     line.history = History::Unreadable(format!(
                         "\"{}/{}\": {}",
@@ -88,12 +93,22 @@ impl Archive {
                 _ => {}
             }
         }
-        for backup in inventory.backups {
+        for backup in &inventory.backups {
             let known = self.histories.get(&backup.name()).is_some_and(std::result::Result::is_ok);
             if !known {
-                self.histories.insert(backup.name(), backup.content);
+                self.histories.insert(backup.name(), backup.content.clone());
             }
         }
+    }
+
+    /// One of the destinations that were added.
+    fn place(&self, inventory: &Inventory) -> Place {
+        let mut facts = self.facts.clone();
+        for (timeline, line) in &mut facts.timelines {
+            let files = inventory.timelines.get(timeline);
+            line.segments = files.map(|files| readable(files).collect()).unwrap_or_default();
+        }
+        Place { name: inventory.place.clone(), facts }
     }
 
     /// The backups of which the label fits one of the patterns. One that cannot be read might.
@@ -114,6 +129,12 @@ impl Archive {
         }
         Ok(found)
     }
+}
+
+/// The numbers of the segments that are there in an encoding that is read.
+fn readable(files: &TimelineFiles) -> impl Iterator<Item = u64> {
+    let numbers = files.segments.ranges().flat_map(|(first, last)| first..=last);
+    numbers.filter(|number| !files.unread.contains(*number))
 }
 
 /// Files of one timeline that go from one destination, with nothing that stays between them.

@@ -8,17 +8,26 @@ use crate::base_backup::{BackupId, Record};
 use crate::failure::Failure;
 use crate::storage::{DeletionFailed, Result, Shared, Storage};
 use crate::wal::WalName;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, SystemTime};
 
 /// A backup without a record that is older than this is being made by nobody any more.
 const UNFINISHED: Duration = Duration::from_secs(24 * 3600);
 
-/// Our own backups of which everything is at one destination or another. A damaged one must not count as one
-/// of those to keep.
-pub fn read(destinations: &[Shared]) -> std::result::Result<Vec<Record>, Failure> {
-    let mut found: BTreeMap<BackupId, Vec<Held>> = BTreeMap::new();
-    for storage in destinations {
+/// One of our own backups, or what is left of it.
+pub struct Own {
+    id: BackupId,
+    /// Of one of which everything is at one destination or another. A damaged one must not count as one
+    /// of those to keep.
+    whole: Option<Record>,
+    /// The destinations at which all of it is, by their number.
+    whole_at: BTreeSet<usize>,
+}
+
+/// Our own backups.
+pub fn read(destinations: &[Shared]) -> std::result::Result<Vec<Own>, Failure> {
+    let mut found: BTreeMap<BackupId, Vec<(usize, Held)>> = BTreeMap::new();
+    for (place, storage) in destinations.iter().enumerate() {
         for held in backups::all(storage.as_ref()).map_err(|error| Failure::from_storage((), &error))? {
             match &held.state {
                 State::Damaged(_, reason) => {
@@ -31,21 +40,35 @@ pub fn read(destinations: &[Shared]) -> std::result::Result<Vec<Record>, Failure
                 }
                 State::Complete(_) | State::Incomplete => {}
             }
-            found.entry(held.id).or_default().push(held);
+            found.entry(held.id).or_default().push((place, held));
         }
     }
-    Ok(found.values().filter_map(|copies| backups::whole_together(copies.iter())).cloned().collect())
+    let own = |(id, copies): (BackupId, Vec<(usize, Held)>)| {
+        let whole = backups::whole_together(copies.iter().map(|(_, held)| held)).cloned();
+        let is_whole = |(_, held): &&(usize, Held)| matches!(held.state, State::Complete(_));
+        Own { id, whole, whole_at: copies.iter().filter(is_whole).map(|(place, _)| *place).collect() }
+    };
+    Ok(found.into_iter().map(own).collect())
 }
 
-/// As the plan sees it.
-pub fn named(record: &Record) -> Backup {
-    Backup {
-        start: record.id.start,
-        timeline: record.id.timeline,
-        stop: Some(record.stop),
-        finished: record.finished,
-        label: record.label.clone(),
-    }
+/// All that the plan is to know: our own that are whole, and of the others those that are not ours. A
+/// `.backup` file says that a backup of ours was taken, not that it is still there.
+pub fn with_own(named: Vec<Backup>, own: &[Own]) -> Vec<Backup> {
+    let is_own = |backup: &Backup| {
+        own.iter().any(|one| (one.id.start, one.id.timeline) == (backup.start, backup.timeline))
+    };
+    let whole = own.iter().filter_map(|one| {
+        let record = one.whole.as_ref()?;
+        Some(Backup {
+            start: record.id.start,
+            timeline: record.id.timeline,
+            stop: Some(record.stop),
+            finished: record.finished,
+            label: record.label.clone(),
+            whole_at: Some(one.whole_at.clone()),
+        })
+    });
+    named.into_iter().filter(|backup| !is_own(backup)).chain(whole).collect()
 }
 
 /// A backup that goes from a destination, and why.

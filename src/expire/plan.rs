@@ -14,14 +14,14 @@
 //! timeline that the plan does not know is not touched, and what cannot be told is an error.
 
 use super::backups::Backup;
+use super::choose::{Candidate, branch, choose, is_complete_along, leads};
 use crate::archive::inventory::Runs;
 use crate::failure::Failure;
 use crate::wal::{Branch, Lsn, SegmentName, SegmentSize, Timeline, WalName};
-use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
-/// What the destinations hold together.
+/// What one destination holds, or all of them together.
 #[derive(Clone, Debug)]
 pub struct Facts {
     pub size: SegmentSize,
@@ -35,6 +35,15 @@ pub struct Line {
     pub history: History,
     /// The numbers of the segments that can be restored.
     pub segments: Runs,
+    /// When the newest of them was stored.
+    pub stored: Option<SystemTime>,
+}
+
+/// One of several destinations. It knows the timelines that any of them knows, with its own segments.
+#[derive(Clone, Debug)]
+pub struct Place {
+    pub name: String,
+    pub facts: Facts,
 }
 
 /// What is known of a timeline's ancestors.
@@ -100,37 +109,16 @@ pub enum Why {
 
 type Result<T> = std::result::Result<T, Failure>;
 
-/// A named backup and what the archive says of it.
-struct Candidate {
-    backup: Backup,
-    complete: bool,
-    why: Option<String>,
-}
-
-/// Makes the plan, or says why nothing may be deleted.
-pub fn plan(facts: &Facts, named: Vec<Backup>, rules: &Rules, now: SystemTime) -> Result<Plan> {
-    let mut candidates = Vec::with_capacity(named.len());
-    for backup in merged(named) {
-        let complete = is_complete(facts, &backup)?;
-        candidates.push(Candidate { backup, complete, why: None });
-    }
-    candidates
-        .sort_by_key(|one| std::cmp::Reverse((one.backup.finished, one.backup.start, one.backup.timeline)));
-    if candidates.is_empty() {
-        return Err(Failure::new(
-            (),
-            "no backup to keep is named, or none of them is there, so nothing may be deleted",
-        )
-        .hint("--label and --backups name backups; \"wal-archive list\" shows the labels that are there"));
-    }
-    if !candidates.iter().any(|one| one.complete) {
-        return Err(Failure::new(
-            (),
-            "the archive holds the whole WAL from start to stop of none of the named backups, so nothing may be deleted",
-        )
-        .hint("name the backups that exist; \"wal-archive verify\" says what is missing"));
-    }
-    choose(&mut candidates, rules, now);
+/// Makes the plan, or says why nothing may be deleted. `places`: where there are several destinations,
+/// what each holds.
+pub fn plan(
+    facts: &Facts,
+    places: &[Place],
+    named: Vec<Backup>,
+    rules: &Rules,
+    now: SystemTime,
+) -> Result<Plan> {
+    let mut candidates = choose(facts, places, named, rules, now)?;
     let number = |lsn: Lsn| lsn.0 / facts.size.bytes();
     let starts = candidates.iter().filter(|one| one.why.is_some()).map(|one| number(one.backup.start));
     let oldest = starts.min().unwrap_or(0);
@@ -142,7 +130,7 @@ pub fn plan(facts: &Facts, named: Vec<Backup>, rules: &Rules, now: SystemTime) -
     });
     let before = before.transpose()?;
     let kept = match rules.between_backups {
-        true => Some(kept_ranges(facts, &candidates)?),
+        true => Some(kept_ranges(facts, places, &candidates)?),
         false => {
             for one in candidates.iter_mut().filter(|one| one.why.is_none()) {
                 if number(one.backup.start) >= oldest {
@@ -196,126 +184,12 @@ impl Plan {
     }
 }
 
-/// A backup that is named twice, by its label and in the list, is one.
-fn merged(named: Vec<Backup>) -> impl Iterator<Item = Backup> {
-    let mut backups: BTreeMap<(Lsn, Timeline), Backup> = BTreeMap::new();
-    for backup in named {
-        match backups.entry((backup.start, backup.timeline)) {
-            Entry::Vacant(entry) => {
-                entry.insert(backup);
-            }
-            Entry::Occupied(mut entry) => {
-                let known = entry.get_mut();
-                known.stop = known.stop.max(backup.stop);
-                known.finished = known.finished.max(backup.finished);
-                if known.label.is_empty() {
-                    known.label = backup.label;
-                }
-            }
-        }
-    }
-    backups.into_values()
-}
-
-/// Marks those that are kept; by several rules, what any of them keeps. `candidates` are sorted,
-/// newest first, and one of them is complete.
-fn choose(candidates: &mut [Candidate], rules: &Rules, now: SystemTime) {
-    let all = |candidates: &mut [Candidate], why: &str| candidates.iter_mut().for_each(|one| one.keep(why));
-    if rules.keep_backups.is_none() && rules.keep_days.is_none() {
-        all(candidates, "named");
-    }
-    if let Some(count) = rules.keep_backups {
-        let why = format!("one of the newest {count}");
-        if candidates.iter().filter(|one| one.complete).count() < count {
-            all(candidates, &format!("fewer than {count} are complete"));
-        }
-        candidates.iter_mut().filter(|one| one.complete).take(count).for_each(|one| one.keep(&why));
-    }
-    if let Some(days) = rules.keep_days {
-        let begin = now.checked_sub(Duration::from_secs(24 * 3600 * u64::from(days)));
-        let begin = begin.unwrap_or(SystemTime::UNIX_EPOCH);
-        let (young, last) =
-            (format!("of the last {days} days"), format!("the last before the last {days} days"));
-        candidates.iter_mut().filter(|one| one.backup.finished > begin).for_each(|one| one.keep(&young));
-        match candidates.iter_mut().find(|one| one.complete && one.backup.finished <= begin) {
-            Some(one) => one.keep(&last),
-            None => all(candidates, &format!("none before the last {days} days is complete")),
-        }
-    }
-    // Perhaps its last segment is on its way.
-    let newer = candidates.iter_mut().take_while(|one| !one.complete);
-    newer.for_each(|one| one.keep("newer than the newest that is complete"));
-}
-
-impl Candidate {
-    fn keep(&mut self, why: &str) {
-        self.why.get_or_insert_with(|| why.to_owned());
-    }
-}
-
-/// Whether recovery from the backup finds all it needs to become consistent, along its own
-/// timeline or one that leads on from it.
-fn is_complete(facts: &Facts, backup: &Backup) -> Result<bool> {
-    let own = branch(facts, backup.timeline)?;
-    let finds = |branch: &Branch| is_complete_along(facts, backup, branch);
-    let children = facts.timelines.values().filter_map(|line| match &line.history {
-        History::Known(branch) if leads(backup, branch) => Some(branch),
-        _ => None,
-    });
-    Ok(finds(&own) || children.into_iter().any(finds))
-}
-
-fn is_complete_along(facts: &Facts, backup: &Backup, branch: &Branch) -> bool {
-    let number = |lsn: Lsn| lsn.0 / facts.size.bytes();
-    let (first, last) = (number(backup.start), number(last_byte(backup)));
-    (first..=last).all(|number| is_there(facts, branch, backup.timeline, number))
-}
-
-/// Whether one of the files is there that serve a segment of a backup of this timeline: of the timelines
-/// of the branch that had begun by then, and had not been left before. Never of an ancestor, whose file
-/// of the segment in which the timeline begins has none of its records.
-fn is_there(facts: &Facts, branch: &Branch, of: Timeline, number: u64) -> bool {
-    let mut end = u64::MAX;
-    branch.parts().any(|(timeline, begin)| {
-        let begin = begin.0 / facts.size.bytes();
-        // Switch points may go backwards: what was left earliest counts.
-        let left = end;
-        end = end.min(begin);
-        let serves = timeline >= of && begin <= number && number <= left;
-        serves && facts.timelines.get(&timeline).is_some_and(|line| line.segments.contains(number))
-    })
-}
-
-/// Whether a backup can be recovered along a branch: its timeline was not left before its stop
-/// (`xlogrecovery.c`, `CheckRecoveryConsistency` and the checks before it in `InitWalRecovery`).
-/// The stop address is that behind the last byte: recovery to the end of the backup and no further
-/// begins a timeline right there.
-fn leads(backup: &Backup, branch: &Branch) -> bool {
-    branch.passes(backup.timeline, backup.start) && branch.passes(backup.timeline, last_byte(backup))
-}
-
-/// The last address that recovery from the backup needs to become consistent.
-fn last_byte(backup: &Backup) -> Lsn {
-    backup.stop.map_or(backup.start, |stop| Lsn(stop.0.saturating_sub(1)).max(backup.start))
-}
-
-fn branch(facts: &Facts, timeline: Timeline) -> Result<Branch> {
-    match facts.timelines.get(&timeline).map(|line| &line.history) {
-        Some(History::Known(branch)) => Ok(branch.clone()),
-        Some(History::Unreadable(reason)) => Err(Failure::new(
-            (),
-            format!(
-                "the history file of timeline {timeline} cannot be read, so nothing may be deleted: {reason}"
-            ),
-        )
-        .hint("\"wal-archive verify\" says more; \"wal-archive copy --repair\" brings a good one")),
-        // PostgreSQL takes such a timeline to have no ancestors.
-        Some(History::Missing) | None => Ok(Branch::without_history(timeline)),
-    }
-}
-
 /// What stays of each timeline where WAL between backups goes.
-fn kept_ranges(facts: &Facts, candidates: &[Candidate]) -> Result<BTreeMap<Timeline, Vec<(u64, u64)>>> {
+fn kept_ranges(
+    facts: &Facts,
+    places: &[Place],
+    candidates: &[Candidate],
+) -> Result<BTreeMap<Timeline, Vec<(u64, u64)>>> {
     let number = |lsn: Lsn| lsn.0 / facts.size.bytes();
     let kept: Vec<_> = candidates.iter().filter(|one| one.why.is_some()).collect();
     let mut ranges = Vec::with_capacity(kept.len());
@@ -337,14 +211,23 @@ fn kept_ranges(facts: &Facts, candidates: &[Candidate]) -> Result<BTreeMap<Timel
             return Err(Failure::new((), what).hint("bring the file, or do without --between-backups"));
         }
         let branch = branch(facts, *timeline)?;
-        let leading = kept.iter().map(|one| &one.backup).filter(|backup| leads(backup, &branch));
+        let leading = || kept.iter().map(|one| &one.backup).filter(|backup| leads(backup, &branch));
         // The newest that is complete on this way; without one the newest of the others.
-        let best = leading.max_by_key(|backup| (is_complete_along(facts, backup, &branch), backup.start));
-        let Some(Backup { start, .. }) = best else { continue };
+        let together =
+            leading().max_by_key(|backup| (is_complete_along(facts, backup, &branch), backup.start));
+        let alone = places.iter().enumerate().filter_map(|(number, place)| {
+            let complete = leading().filter(|backup| {
+                backup.is_whole_at(number) && is_complete_along(&place.facts, backup, &branch)
+            });
+            complete.max_by_key(|backup| backup.start)
+        });
+        let Some(start) = together.into_iter().chain(alone).map(|backup| backup.start).min() else {
+            continue;
+        };
         let mut last = u64::MAX;
         for (part, begin) in branch.parts() {
             if let Some(ranges) = stays.get_mut(&part) {
-                ranges.push((number(*start), last));
+                ranges.push((number(start), last));
             }
             // The parent's file of the segment in which it was left is tried where the child's is missing.
             last = number(begin);

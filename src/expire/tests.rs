@@ -87,6 +87,7 @@ impl World {
                     stop: Some(Lsn(stop)),
                     finished: hour(hours),
                     label: label.to_owned(),
+                    whole_at: None,
                 };
                 self.backups.push((backup, !how.is_multiple_of(4)));
             }
@@ -126,9 +127,16 @@ impl World {
                 }
             };
             let own = files.iter().filter(|(id, _)| *id == server.id).map(|(_, number)| *number);
-            (tli(server.id), Line { history, segments: own.collect() })
+            (tli(server.id), Line { history, segments: own.collect(), stored: None })
         };
         Facts { size: SegmentSize::MIN, timelines: self.lines.iter().map(line).collect() }
+    }
+
+    /// A destination that missed some of the segments.
+    fn place(&self, files: &BTreeSet<(u32, u64)>, missed: u8) -> Place {
+        let has = |(_, number): &&(u32, u64)| (number / 3) % 8 != u64::from(missed % 16);
+        let own: BTreeSet<_> = files.iter().filter(has).copied().collect();
+        Place { name: missed.to_string(), facts: self.facts(&own) }
     }
 
     fn files(&self) -> BTreeSet<(u32, u64)> {
@@ -214,18 +222,66 @@ fn name(file: &(u32, u64)) -> WalName {
     WalName::Segment(SegmentName::numbered(tli(file.0), file.1, SegmentSize::MIN))
 }
 
+fn held(facts: &Facts) -> BTreeSet<(u32, u64)> {
+    let of = |(id, line): (&Timeline, &Line)| {
+        let numbers = line.segments.ranges().flat_map(|(first, last)| first..=last);
+        numbers.map(|number| (id.get(), number)).collect::<Vec<_>>()
+    };
+    facts.timelines.iter().flat_map(of).collect()
+}
+
+/// Of the backups that recover by these files, and of those that recover to the newest timeline, the
+/// newest by the rules still do; and to the end of each timeline recovers what did.
+fn check_rules(
+    world: &World,
+    rules: &Rules,
+    files: &BTreeSet<(u32, u64)>,
+    after: &BTreeSet<(u32, u64)>,
+    named: &[Backup],
+    kept: &[&Backup],
+) -> std::result::Result<(), TestCaseError> {
+    let left: BTreeSet<_> = files.intersection(after).copied().collect();
+    let count = rules.keep_backups.unwrap_or(0);
+    let begin =
+        rules.keep_days.map(|days| hour(world.hours) - Duration::from_secs(24 * 3600 * u64::from(days)));
+    for lines in [&world.lines[..], &world.lines[world.lines.len() - 1..]] {
+        let recovers = |backup: &Backup, files: &BTreeSet<_>| {
+            lines.iter().any(|line| Recovery::to(line).completes(backup, files))
+        };
+        let mut whole: Vec<_> = named.iter().filter(|backup| recovers(backup, files)).collect();
+        whole.sort_by_key(|backup| std::cmp::Reverse((backup.finished, backup.start, backup.timeline)));
+        let last = begin.and_then(|begin| whole.iter().find(|backup| backup.finished <= begin));
+        for backup in whole.iter().take(count).chain(last) {
+            prop_assert!(kept.contains(backup), "{:?} goes", backup);
+            prop_assert!(recovers(backup, &left), "{:?} does not recover any more", backup);
+        }
+    }
+    for recovery in world.lines.iter().map(Recovery::to) {
+        let whole = kept.iter().filter(|backup| recovery.completes(backup, files));
+        if let Some(best) = whole.max_by_key(|backup| backup.start) {
+            let (before, now) = (recovery.reads(best, files), recovery.reads(best, &left));
+            prop_assert!(now.starts_with(&before), "{:?} recovers less", best);
+        }
+    }
+    Ok(())
+}
+
 /// What must hold for every plan.
 fn check(
     world: &World,
     rules: &Rules,
     files: &BTreeSet<(u32, u64)>,
+    halves: &[u8],
 ) -> std::result::Result<usize, TestCaseError> {
     let now = hour(world.hours);
+    let facts = world.facts(files);
+    let places =
+        |files: &BTreeSet<_>| halves.iter().map(|half| world.place(files, *half)).collect::<Vec<_>>();
     let named = |gone: &dyn Fn(&Backup) -> bool| {
         let named = world.backups.iter().filter(|(backup, named)| *named && !gone(backup));
         named.map(|(backup, _)| backup.clone()).collect::<Vec<_>>()
     };
-    let Ok(made) = plan(&world.facts(files), named(&|_| false), rules, now) else { return Ok(0) };
+    let Ok(made) = plan(&facts, &places(files), named(&|_| false), rules, now) else { return Ok(0) };
     let after: BTreeSet<_> =
         files.iter().filter(|file| made.deletes(name(file)).is_none()).copied().collect();
     let kept: Vec<_> = made
@@ -269,6 +325,10 @@ fn check(
             prop_assert!(left.starts_with(&before), "{:?} to {}: {:?}, {:?}", backup, line.id, before, left);
         }
     }
+    let alone = places(files).into_iter().map(|place| held(&place.facts));
+    for copy in [files.clone()].into_iter().chain(alone) {
+        check_rules(world, rules, &copy, &after, &named(&|_| false), &kept)?;
+    }
     let oldest = kept.iter().map(|backup| backup.start.0 / MIB).min().unwrap();
     for file in files {
         let stays = after.contains(file);
@@ -298,7 +358,7 @@ fn check(
             made.deletes(WalName::BackupHistory(of_backup, 40)).is_some()
                 && reached.is_some_and(|at| segment <= *at)
         };
-        let again = plan(&world.facts(&left), named(&gone), rules, now);
+        let again = plan(&world.facts(&left), &places(&left), named(&gone), rules, now);
         prop_assert!(again.is_ok(), "{:?}", again.err());
         let again = again.unwrap();
         for file in &left {
@@ -312,24 +372,31 @@ fn check(
 fn in_random_histories_no_file_goes_that_recovery_from_a_kept_backup_reads() {
     let actions = proptest::collection::vec(any::<(u8, u8, u8)>(), 10..70);
     let rules = (0usize..4, 0u32..20, 0u64..60, any::<bool>());
+    let halves = proptest::collection::vec(any::<u8>(), 0..3);
     let (deleted, refused, between) = (Cell::new(0), Cell::new(0), Cell::new(0));
     let cases = std::env::var("WAL_ARCHIVE_HISTORIES").map_or(2000, |text| text.parse().unwrap());
     let mut runner = TestRunner::new(Config { cases, failure_persistence: None, ..Config::default() });
-    let outcome = runner.run(&(actions, rules), |(actions, (count, days, before, between_backups))| {
-        let world = World::of(&actions);
-        let rules = Rules {
-            keep_backups: (count > 0).then_some(count),
-            keep_days: days.checked_sub(9).filter(|days| *days > 0),
-            before: (before > 40).then_some(Before::Address(Lsn(before * MIB))),
-            between_backups,
-        };
-        match check(&world, &rules, &world.files())? {
-            0 => refused.set(refused.get() + 1),
-            _ if between_backups => between.set(between.get() + 1),
-            _ => deleted.set(deleted.get() + 1),
-        }
-        Ok(())
-    });
+    let outcome =
+        runner.run(&(actions, rules, halves), |(actions, (count, days, before, between_backups), halves)| {
+            let world = World::of(&actions);
+            let rules = Rules {
+                keep_backups: (count > 0).then_some(count),
+                keep_days: days.checked_sub(9).filter(|days| *days > 0),
+                before: (before > 40).then_some(Before::Address(Lsn(before * MIB))),
+                between_backups,
+            };
+            match check(
+                &world,
+                &rules,
+                &world.files(),
+                &halves[..if halves.len() > 1 { halves.len() } else { 0 }],
+            )? {
+                0 => refused.set(refused.get() + 1),
+                _ if between_backups => between.set(between.get() + 1),
+                _ => deleted.set(deleted.get() + 1),
+            }
+            Ok(())
+        });
     outcome.unwrap();
     println!("{deleted:?} plans delete older WAL, {between:?} between backups, {refused:?} nothing");
     assert!(deleted.get() > cases / 8 && between.get() > cases / 8, "the histories are worth something");
@@ -342,19 +409,20 @@ fn backup(start: u64, stop: u64, timeline: u32, hours: u64) -> Backup {
         stop: Some(Lsn(stop * MIB + 80)),
         finished: hour(1000 + hours),
         label: String::new(),
+        whole_at: None,
     }
 }
 
 /// Timeline 1 with segments 0 to 99.
 fn straight() -> Facts {
     let history = History::Known(Branch::without_history(Timeline::FIRST));
-    let line = Line { history, segments: (0..100).collect() };
+    let line = Line { history, segments: (0..100).collect(), stored: None };
     Facts { size: SegmentSize::MIN, timelines: BTreeMap::from([(Timeline::FIRST, line)]) }
 }
 
 /// The segments of timeline 1 that go.
 fn gone(facts: &Facts, named: &[Backup], rules: &Rules) -> Vec<u64> {
-    let made = plan(facts, named.to_vec(), rules, hour(1000 + 240)).unwrap();
+    let made = plan(facts, &[], named.to_vec(), rules, hour(1000 + 240)).unwrap();
     (0..100).filter(|number| made.deletes(name(&(1, *number))).is_some()).collect()
 }
 
@@ -401,7 +469,7 @@ fn a_backup_that_is_incomplete_does_not_count_as_one_of_those_to_keep() {
     let rules = |count| Rules { keep_backups: Some(count), ..Rules::default() };
     assert_eq!(gone(&facts, &named, &rules(1)).last(), Some(&29), "the newest is not whole yet");
     assert_eq!(gone(&facts, &named, &rules(2)).last(), Some(&9), "the second has a hole");
-    let hollow = plan(&facts, vec![backup(20, 25, 1, 48)], &rules(1), hour(2000)).unwrap_err();
+    let hollow = plan(&facts, &[], vec![backup(20, 25, 1, 48)], &rules(1), hour(2000)).unwrap_err();
     assert!(hollow.message.contains("nothing may be deleted"), "{hollow}");
 }
 
@@ -410,14 +478,21 @@ fn a_backup_whose_first_segment_only_its_parent_has_is_incomplete() {
     let mut facts = straight();
     let line = |id, history: &str, segments: std::ops::Range<u64>| {
         let history = TimelineHistory::parse(tli(id), history.as_bytes()).unwrap();
-        (tli(id), Line { history: History::Known(Branch::of(&history)), segments: segments.collect() })
+        (
+            tli(id),
+            Line {
+                history: History::Known(Branch::of(&history)),
+                segments: segments.collect(),
+                stored: None,
+            },
+        )
     };
     facts.timelines.extend([line(2, "1\t0/1400010\tx\n", 20..50)]);
     let named = [backup(10, 11, 1, 0), backup(25, 26, 1, 24), backup(35, 36, 2, 48), backup(30, 31, 3, 72)];
     let rules = Rules { between_backups: true, ..Rules::default() };
     for (begin, complete) in [(30, true), (31, false)] {
         facts.timelines.extend([line(3, "1\t0/1400010\tx\n2\t0/1E00010\tx\n", begin..50)]);
-        let made = plan(&facts, named.to_vec(), &rules, hour(2000)).unwrap();
+        let made = plan(&facts, &[], named.to_vec(), &rules, hour(2000)).unwrap();
         let of_three = |(backup, _): &&(Backup, Fate)| backup.timeline == tli(3);
         let (_, fate) = made.backups.iter().find(of_three).unwrap();
         assert_eq!(format!("{fate:?}").contains("incomplete"), !complete, "{fate:?}");
@@ -432,28 +507,28 @@ fn a_backup_whose_first_segment_only_its_parent_has_is_incomplete() {
 fn without_a_named_backup_or_a_known_stop_nothing_may_be_deleted() {
     let rules =
         Rules { before: Some(Before::Address(Lsn(50 * MIB))), between_backups: true, ..Rules::default() };
-    let refused = plan(&straight(), Vec::new(), &rules, hour(2000)).unwrap_err();
+    let refused = plan(&straight(), &[], Vec::new(), &rules, hour(2000)).unwrap_err();
     assert!(refused.message.contains("no backup to keep is named"), "{refused}");
     let listed = Backup { stop: None, ..backup(10, 10, 1, 0) };
-    let refused = plan(&straight(), vec![listed.clone()], &rules, hour(2000)).unwrap_err();
+    let refused = plan(&straight(), &[], vec![listed.clone()], &rules, hour(2000)).unwrap_err();
     assert!(refused.hint.unwrap().contains("STOP_LSN"));
     // The label of the same backup knows it.
-    assert!(plan(&straight(), vec![listed, backup(10, 11, 1, 0)], &rules, hour(2000)).is_ok());
+    assert!(plan(&straight(), &[], vec![listed, backup(10, 11, 1, 0)], &rules, hour(2000)).is_ok());
 }
 
 #[test]
 fn a_missing_or_unreadable_history_is_never_guessed_at() {
     let mut facts = straight();
-    let line = |history| Line { history, segments: (50..60).collect() };
+    let line = |history| Line { history, segments: (50..60).collect(), stored: None };
     let rules = Rules { between_backups: true, ..Rules::default() };
     for (history, word) in
         [(History::Missing, "missing"), (History::Unreadable("cut".into()), "cannot be read")]
     {
         facts.timelines.insert(tli(2), line(history));
-        let refused = plan(&facts, vec![backup(10, 11, 1, 0)], &rules, hour(2000)).unwrap_err();
+        let refused = plan(&facts, &[], vec![backup(10, 11, 1, 0)], &rules, hour(2000)).unwrap_err();
         assert!(refused.message.contains(word), "{refused}");
         // Where only what is older goes, no timeline's ancestors matter.
-        assert!(plan(&facts, vec![backup(10, 11, 1, 0)], &Rules::default(), hour(2000)).is_ok());
+        assert!(plan(&facts, &[], vec![backup(10, 11, 1, 0)], &Rules::default(), hour(2000)).is_ok());
     }
 }
 
@@ -461,7 +536,7 @@ fn a_missing_or_unreadable_history_is_never_guessed_at() {
 fn a_timeline_that_came_after_the_plan_is_not_touched_between_backups() {
     let rules = Rules { between_backups: true, ..Rules::default() };
     let made =
-        plan(&straight(), vec![backup(10, 11, 1, 0), backup(30, 30, 1, 9)], &rules, hour(2000)).unwrap();
+        plan(&straight(), &[], vec![backup(10, 11, 1, 0), backup(30, 30, 1, 9)], &rules, hour(2000)).unwrap();
     assert_eq!(made.deletes(name(&(1, 20))), Some(Why::Between));
     assert_eq!(made.deletes(name(&(2, 20))), None);
     assert_eq!(made.deletes(name(&(2, 9))), Some(Why::Older));
@@ -527,7 +602,7 @@ fn of_an_archive_only_wal_goes_that_no_kept_backup_needs() {
     let archive = look(&destinations).unwrap();
     let named = archive.labelled(&["night*".to_owned()]).unwrap();
     assert_eq!(archive.unread, 1);
-    let made = plan(&archive.facts, named, &Rules::default(), SystemTime::now()).unwrap();
+    let made = plan(&archive.facts, &[], named, &Rules::default(), SystemTime::now()).unwrap();
     let ranges = doomed(memory.as_ref(), &made).unwrap();
     let shown: Vec<_> =
         ranges.iter().map(|range| (range.first.to_string(), range.last.to_string(), range.objects)).collect();
@@ -561,7 +636,7 @@ fn interrupted_at_any_request_the_repeat_finishes() {
         let memory = archive();
         let looked = look(&[memory.clone() as Shared]).unwrap();
         let named = || looked.labelled(&["nightly".to_owned()]).unwrap();
-        let made = plan(&looked.facts, named(), &Rules::default(), SystemTime::now()).unwrap();
+        let made = plan(&looked.facts, &[], named(), &Rules::default(), SystemTime::now()).unwrap();
         let count = std::sync::atomic::AtomicUsize::new(0);
         let plan_of_faults = move |_: Request, _: &str| match count
             .fetch_add(1, std::sync::atomic::Ordering::Relaxed)

@@ -238,3 +238,66 @@ fn backups_of_wal_g_are_named_or_nothing_is_deleted() {
     expire(&sandbox, &["--label", "other", "--keep-backups", "9"]).says(0, &["keep", "\"other\""]);
     expire(&sandbox, &["--before", &name(2), "--keep-backups", "1"]).says(0, &["delete", &name(1), &name(1)]);
 }
+
+#[test]
+fn the_newest_backup_that_leads_to_the_newest_timeline_is_kept_whatever_came_later_on_another() {
+    let sandbox = archive();
+    // Timeline 2 left timeline 1 between the two nightly backups.
+    sandbox.wal("00000002.history", b"1\t0/500000\tno recovery target specified\n");
+    sandbox.admin("quarantine", &["00000002.history", "--force"]);
+    sandbox.push("00000002.history", &[]).succeeds();
+    for number in 5..10 {
+        let name = format!("0000000200000000{number:08X}");
+        sandbox.wal(&name, &segment(&name, MIB, CLUSTER, number));
+        sandbox.push(&name, &[]).succeeds();
+    }
+    for rule in [["--keep-backups", "1"], ["--keep-days", "1"]] {
+        expire(&sandbox, &[&["--label", "nightly*"][..], &rule].concat())
+            .says(0, &["keep", "\"nightly 2\""])
+            .says(0, &["keep", "\"nightly 1\"", " that lead to timeline 2"])
+            .says(0, &["delete", &name(1), &name(2), "3 objects"]);
+    }
+    fs::remove_file(sandbox.object("00000002.history")).unwrap();
+    let args = ["--label", "nightly*", "--keep-backups", "1", "--yes"];
+    let lost = expire(&sandbox, &args);
+    lost.fails(2, &["history file of timeline 2 is missing", "HINT:", "wal-archive quarantine --timeline 2"]);
+}
+
+#[test]
+fn each_destination_keeps_backups_that_it_can_restore_alone() {
+    let sandbox = archive();
+    crate::terminal::backup(&sandbox, 0x0030_0028);
+    let second = sandbox.make_archive("second");
+    let copy = Run::of(sandbox.program("wal-archive").arg("copy").arg(sandbox.archive()).arg(&second));
+    assert_eq!(copy.code, Some(0));
+    let backups = |root: &std::path::Path| root.join("backups");
+    let mut cp = std::process::Command::new("cp");
+    let copied = cp.arg("-a").args([backups(&sandbox.archive()), backups(&second)]);
+    assert!(copied.status().unwrap().success());
+    crate::terminal::backup(&sandbox, 0x0070_0028);
+    let both = format!("{},{}", sandbox.archive().display(), second.display());
+    let args = ["expire", "--keep-backups", "1", "--yes"];
+    let run = Run::of(sandbox.program("wal-archive").env("WAL_ARCHIVE", both).args(args));
+    let why = format!("one of the newest 1 at \"{}\"", second.display());
+    run.says(0, &["keep", "0/700028", "one of the newest 1"])
+        .says(0, &["keep", "0/300028", &why])
+        .says(0, &["deleted 6 objects"]);
+    for root in [sandbox.archive(), second] {
+        assert!(root.join(format!("wal_005/{}.zst", name(3))).exists());
+        assert!(backups(&root).join("20261120T210530Z-0000000000300028-1/backup.json").exists());
+    }
+}
+
+#[test]
+fn a_backup_that_is_damaged_is_not_brought_back_by_its_label() {
+    let sandbox = archive();
+    for start in [0x0030_0028, 0x0070_0028] {
+        crate::terminal::backup(&sandbox, start);
+    }
+    let newest = sandbox.archive().join("backups/20261120T210530Z-0000000000700028-1");
+    fs::remove_file(newest.join("base-00001.tar.zst")).unwrap();
+    for names in [&["--label", "*"][..], &[]] {
+        let run = expire(&sandbox, &[names, &["--keep-backups", "1"]].concat());
+        run.says(0, &["keep", "0/300028", "one of the newest 1"]).says(0, &["delete", &name(1), &name(2)]);
+    }
+}

@@ -218,7 +218,7 @@ pub fn expire(storages: &[Shared], keep: usize) -> Option<Plan> {
     let archive = expire::look(storages).ok()?;
     let named = archive.labelled(&["*".to_owned()]).ok()?;
     let rules = Rules { keep_backups: Some(keep), ..Rules::default() };
-    let plan = expire::plan::plan(&archive.facts, named, &rules, SystemTime::now()).ok()?;
+    let plan = expire::plan::plan(&archive.facts, &archive.places, named, &rules, SystemTime::now()).ok()?;
     for storage in storages {
         let _ = expire::apply(storage.as_ref(), &plan, SystemTime::now(), &|_| {}); // a part of it may be gone
     }

@@ -95,12 +95,12 @@ pub(super) fn planned(
     destinations: &[Shared],
 ) -> Result<Plan, Failure> {
     // Our own backups need not be named: nothing is deleted that one of them needs.
-    let mut backups = named(matches, archive)?;
+    let backups = named(matches, archive)?;
     if backups.is_empty() && rules.before.is_none() {
         refuse_unnamed(destinations)?;
     }
-    backups.extend(own::read(destinations)?.iter().map(own::named));
-    plan(&archive.facts, backups, rules, SystemTime::now())
+    let backups = own::with_own(backups, &own::read(destinations)?);
+    plan(&archive.facts, &archive.places, backups, rules, SystemTime::now())
 }
 
 pub(super) fn run(matches: &ArgMatches) -> Result<AdminExit, Failure> {
