@@ -2,12 +2,12 @@
 //! whole one.
 
 use crate::util::{CLUSTER, MIB, Run, Sandbox};
-use crate::wal::{Image, Log};
+use crate::wal::{Control, Image, Log, PAGE, State, write_control};
 use std::fs;
 use std::time::{Duration, SystemTime};
 use wal_archive::object::Sha256Sum;
 use wal_archive::spool::Spool;
-use wal_archive::wal::{SegmentName, SegmentSize, SystemId, Timeline};
+use wal_archive::wal::{Lsn, SegmentName, SegmentSize, SystemId, Timeline};
 
 fn second(number: u64) -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::from_secs(1_795_000_000 + number)
@@ -195,7 +195,7 @@ fn two_whole_segments_that_differ_are_a_conflict_whatever_forks_off() {
 fn where_the_records_cannot_be_read_only_a_server_in_recovery_may_have_a_cut_segment() {
     let life = Life::new();
     let mut unknown = life.cut.bytes();
-    unknown.chunks_mut(crate::wal::PAGE).for_each(|page| page[..2].copy_from_slice(&[0x99, 0xD9]));
+    unknown.chunks_mut(PAGE).for_each(|page| page[..2].copy_from_slice(&[0x99, 0xD9]));
     let name = life.name.to_string();
     for args in [&[][..], &["--no-header-check"]] {
         for signal in ["standby.signal", "recovery.signal"] {
@@ -255,4 +255,59 @@ fn a_push_that_looks_ahead_never_gives_a_cut_segment_the_name() {
     assert_eq!(life.push(&sandbox, &[]).code, Some(0));
     life.push_whole(&sandbox).succeeds();
     life.assert_fetched(&sandbox, &life.whole());
+}
+
+/// A server on this timeline, with what was saved of the pg_wal of one that left timeline 1 as timeline 2.
+fn with_saved(own: u32, history: &str, name: &str, bytes: &[u8]) -> Sandbox {
+    let sandbox = Sandbox::new();
+    let size = SegmentSize::new(MIB as u64).unwrap();
+    let (system_id, redo) = (SystemId(CLUSTER), Lsn(size.bytes()));
+    let state = State::InProduction;
+    let control = Control { system_id, size, state, timeline: timeline(own), redo, minimum_recovery: None };
+    write_control(&sandbox.data(), &control);
+    sandbox.wal("00000002.history", history.as_bytes());
+    if own == 3 {
+        sandbox.wal("00000003.history", b"1\t0/900000\tx\n");
+    }
+    sandbox.wal(name, bytes);
+    sandbox
+}
+
+#[test]
+fn an_unfinished_segment_of_a_timeline_that_the_server_never_was_on_leaves_its_name() {
+    let life = Life::new();
+    let mut saved = life.primary.promoted(timeline(2), second(3));
+    saved.commit(second(4));
+    let (name, cut) = (saved.current().to_string(), saved.current_image().unwrap());
+    saved.fill();
+    let whole = saved.take_finished().remove(0).1;
+    for own in [1, 3] {
+        let sandbox = with_saved(own, &life.history, &name, &cut.bytes());
+        let why = format!("nothing shows timeline 2 to lead to timeline {own}");
+        sandbox.push(&name, &[]).fails(0, &["is cut", &why, "stored as"]);
+        assert!(!sandbox.object(&name).exists(), "{:?}", sandbox.objects());
+        // As the server that wrote it stores it, and as this one would.
+        sandbox.wal(&name, &whole.bytes());
+        sandbox.push(&name, &[]).succeeds();
+        sandbox.fetch(&name, &["--prefetch", "0"]).succeeds();
+        assert!(whole.is(&sandbox.fetched()));
+    }
+    let sandbox = with_saved(2, &life.history, &name, &cut.bytes());
+    sandbox.push(&name, &[]).succeeds(); // its own, of which no server archives an unfinished one
+}
+
+#[test]
+fn a_standby_whose_control_file_does_not_name_the_timeline_yet_archives_what_cannot_be_read() {
+    let life = Life::new();
+    let mut upstream = life.primary.promoted(timeline(2), second(3));
+    upstream.fill();
+    let (name, image) = upstream.take_finished().remove(0);
+    let (name, mut unknown) = (name.to_string(), image.bytes());
+    unknown.chunks_mut(PAGE).for_each(|page| page[..2].copy_from_slice(&[0x99, 0xD9]));
+    for args in [&[][..], &["--no-header-check"]] {
+        let sandbox = with_saved(1, &life.history, &name, &unknown);
+        fs::write(sandbox.data().join("standby.signal"), "").unwrap();
+        assert_eq!(sandbox.push(&name, args).code, Some(0));
+        assert!(sandbox.object(&name).exists());
+    }
 }

@@ -545,3 +545,39 @@ fn the_backup_of_a_server_that_lost_its_timeline_to_another_leads_nowhere() {
     ];
     holds(Programs::Library, &[Careless], &steps);
 }
+
+#[test]
+fn an_unfinished_segment_of_another_timeline_in_a_copied_pg_wal_does_not_take_the_whole_ones_name() {
+    // The old primary ran on, and a restored server follows it, with what was saved of the new one's pg_wal.
+    let steps = [
+        Backup('A'),
+        Archive { server: 'A', files: 9, look_ahead: 0 },
+        Write('A', 1),
+        Standby { of: 'A', name: 'B', archiving: On },
+        Promote { server: 'B', archiving: On, blind: false },
+        CopyWal { of: 'B', backup: 0 },
+        Switch('A'),
+        Archive { server: 'A', files: 9, look_ahead: 0 },
+        Restore { backup: 0, name: 'D', snapshot: Whole, target: Target::Timeline(1), archiving: Always },
+        Switch('D'),
+        Checkpoint('D'),
+    ];
+    for destinations in [&[Directory][..], &[Bucket], &[Directory, Bucket]] {
+        holds(Programs::Library, destinations, &steps);
+    }
+}
+
+#[test]
+fn what_lies_behind_the_fork_in_a_copied_pg_wal_is_archived_by_nobody() {
+    let steps = [
+        Backup('A'),
+        Archive { server: 'A', files: 2, look_ahead: 0 },
+        Standby { of: 'A', name: 'B', archiving: On },
+        Promote { server: 'B', archiving: On, blind: false },
+        CopyWal { of: 'B', backup: 246 },
+        Restore { backup: 133, name: 'D', snapshot: Whole, target: Target::Timeline(1), archiving: Always },
+        Switch('D'),
+        Checkpoint('D'),
+    ];
+    holds(Programs::Library, &[Bucket], &steps);
+}

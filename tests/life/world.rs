@@ -496,8 +496,9 @@ impl World {
         node.archiving = archiving;
         node.upstream = None;
         node.log = old.promoted(Timeline::new(newest.get() + 1).unwrap(), now);
-        // `RemoveNonParentXlogFiles`
-        let (size, last) = (old.size(), old.current().number(old.size()));
+        // `RemoveNonParentXlogFiles`: behind the segment of the last byte
+        let size = old.size();
+        let last = Some(old.end().0.saturating_sub(1) / size.bytes());
         let beyond: Vec<WalName> = node.files.keys().copied().collect();
         for name in beyond {
             if let WalName::Segment(segment) = name

@@ -3,7 +3,7 @@
 
 use crate::archive::Archive;
 use crate::server::{Backup, Server};
-use crate::world::World;
+use crate::world::{World, run};
 
 /// Committed one by one, so that a segment is full somewhere in the middle of them.
 const ROWS: u32 = 20_000;
@@ -188,6 +188,57 @@ fn a_server_promoted_with_archiving_off_brings_its_history_and_leaves_its_parent
     primary.destroy();
     let restored = recovered_on_timeline_1(&world, &archive, &backup);
     assert_eq!(count(&restored), (1000 + ROWS).to_string(), "{}", restored.story());
+}
+
+#[test]
+fn the_last_segment_of_a_lost_timeline_that_was_copied_into_pg_wal_leaves_its_name() {
+    let Some(world) = World::open() else { return };
+    let archive = Archive::new(&world, "archive");
+    let (mut primary, backup) = primary(&world, &archive);
+    let mut promoted = standby(&world, &backup, "promoted", &primary, "on");
+    insert(&primary, 1, 1000);
+    half_full(&primary);
+    wait_rows(&mut promoted, 1000);
+    promoted.psql("select pg_promote()");
+    promoted.wait_promoted();
+    insert(&promoted, 1001, 10);
+    let last = promoted.psql("select pg_walfile_name(pg_current_wal_lsn())");
+    insert(&primary, 1001, 1000);
+    primary.psql("select pg_create_restore_point('here')");
+    primary.archive_segment();
+    insert(&primary, 2001, 1000);
+    primary.archive_segment();
+    primary.destroy();
+
+    // Recovery goes along timeline 1, beside what was saved of timeline 2; it ends in the segment of the same number
+    // or behind it.
+    for (name, mode, target, rows) in [("inside", "on", "here", 2000), ("behind", "always", "", 3000)] {
+        let mut restored =
+            Server::restoring(&world, &backup, name, archive.fetch_command(), "recovery.signal");
+        for name in ["00000002.history", &last] {
+            run(world.command("cp").arg(promoted.pg_wal().join(name)).arg(restored.pg_wal()));
+        }
+        restored.set("recovery_target_timeline", "current");
+        restored.set("recovery_target_name", target);
+        restored.set("recovery_target_action", "promote");
+        restored.set("archive_mode", mode);
+        restored.set("archive_command", archive.push_command());
+        restored.launch();
+        restored.wait_promoted();
+        assert_eq!(count(&restored), rows.to_string(), "{}", restored.story());
+        restored.archive_segment();
+        restored.psql("checkpoint");
+        restored.wait_archived();
+        assert!(!archive.holds(&last), "{last}: {:?}\n{}", archive.names(), restored.story());
+        assert!(restored.run_log().contains("is cut"), "{}", restored.story());
+        assert_eq!(restored.psql("select failed_count from pg_stat_archiver"), "0", "{}", restored.story());
+        restored.stop();
+    }
+
+    promoted.archive_segment();
+    assert_eq!(promoted.psql("select failed_count from pg_stat_archiver"), "0", "{}", promoted.story());
+    let whole = std::fs::read(promoted.pg_wal().join(&last)).unwrap();
+    assert!(archive.read(&last) == whole, "{last}");
 }
 
 #[test]

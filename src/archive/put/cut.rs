@@ -7,9 +7,15 @@
 //! is switched on (`src/backend/access/transam/xlogarchive.c`, `XLogArchiveCheckDone`). The parent
 //! may live on and complete that segment; the name is for the complete one.
 //!
-//! Only where a child timeline forks in or before a segment can it be cut, and pg_wal then holds
-//! the child's history: the receiver fetches it before it finishes the segment. So only there the
-//! records are walked.
+//! Where that happens, a child timeline forks in or before the segment, and pg_wal holds the child's
+//! history: the receiver fetches it before it finishes the segment.
+//!
+//! A server may also hold segments of a timeline that it never was on: the manual has the unarchived
+//! ones of a lost server copied into the pg_wal of the one that is restored, and that one may be
+//! recovered along another timeline. Its next checkpoint marks all of them ready, the one that was
+//! being written, too (`src/backend/access/transam/xlog.c`, `RemoveOldXlogFiles`).
+//!
+//! Only in these two cases can a segment be cut, so only there the records are walked.
 
 use super::{Result, failed};
 use crate::archive::intake::{Cause, Intake, Source};
@@ -38,6 +44,8 @@ enum Fork {
     Of(Timeline, Lsn),
     /// A history file that tells nothing, and the reason.
     Unreadable(PathBuf, String),
+    /// Nothing shows its timeline to lead to the server's own, which is this one.
+    Elsewhere(Timeline),
 }
 
 impl Source {
@@ -50,7 +58,8 @@ impl Source {
             return Ok(Shape::Cut("wal-fetch --partial made it of a partial segment".to_owned()));
         }
         let end = segment.start(size).map_or(u64::MAX, |start| start.0.saturating_add(size.bytes()));
-        let Some(fork) = fork_before(self.folder(), segment.timeline(), Lsn(end))? else {
+        let own = intake.data_directory.as_ref().and_then(|directory| directory.timeline().ok()?);
+        let Some(fork) = fork_before(self.folder(), segment.timeline(), Lsn(end), own)? else {
             return Ok(Shape::Whole);
         };
         let walk = self.walk(segment, intake)?;
@@ -60,11 +69,17 @@ impl Source {
         // What another version of PostgreSQL, or a fork of it, wrote breaks off for this program only.
         let known = self.page.as_ref().is_some_and(|page| page.version().is_some());
         match (walk, fork) {
-            (Some(walk), Fork::Of(child, at)) if known => Ok(Shape::Cut(format!(
-                "its records break off{}, and timeline {child} forks off at {at}",
-                end_of(&walk).map_or_else(String::new, |end| format!(" at {end}"))
+            (Some(walk), Fork::Of(child, at)) if known => {
+                Ok(Shape::Cut(format!("{}, and timeline {child} forks off at {at}", break_off(&walk))))
+            }
+            (Some(walk), Fork::Elsewhere(own)) if known => Ok(Shape::Cut(format!(
+                "{}, and nothing shows timeline {} to lead to timeline {own}, which this server is on",
+                break_off(&walk),
+                segment.timeline()
             ))),
             (_, Fork::Unreadable(path, reason)) => Err(self.hidden(&path, &reason)),
+            // A standby gets whole ones of a timeline before its control file names it.
+            (_, Fork::Elsewhere(_)) => Ok(Shape::Whole),
             (_, Fork::Of(child, at)) => match &intake.data_directory {
                 Some(directory) if !directory.is_in_archive_recovery() => Ok(Shape::Whole),
                 _ => Err(self.untold(child, at)),
@@ -154,8 +169,13 @@ fn end_of(walk: &Walk) -> Option<Lsn> {
     walk.end.or(walk.stop.position())
 }
 
-/// A child that forks off from the timeline before `end`, by the histories in a folder.
-fn fork_before(folder: &Path, timeline: Timeline, end: Lsn) -> Result<Option<Fork>> {
+fn break_off(walk: &Walk) -> String {
+    format!("its records break off{}", end_of(walk).map_or_else(String::new, |end| format!(" at {end}")))
+}
+
+/// A child that forks off from the timeline before `end`, by the histories in a folder; else whether it
+/// leads to the server's `own`, where that is known.
+fn fork_before(folder: &Path, timeline: Timeline, end: Lsn, own: Option<Timeline>) -> Result<Option<Fork>> {
     let unreadable = |error: io::Error| {
         let what = format!("cannot look for history files in \"{}\": {error}", folder.display());
         Failure::new(Cause::Source, what)
@@ -170,6 +190,7 @@ fn fork_before(folder: &Path, timeline: Timeline, end: Lsn) -> Result<Option<For
         }
     }
     children.sort();
+    let mut elsewhere = own.filter(|own| *own != timeline);
     let mut hidden = None;
     for (child, path) in children {
         let history = match fs::read(&path) {
@@ -183,11 +204,12 @@ fn fork_before(folder: &Path, timeline: Timeline, end: Lsn) -> Result<Option<For
                 if let Some(ancestor) = left.filter(|ancestor| ancestor.switch < end) {
                     return Ok(Some(Fork::Of(child, ancestor.switch)));
                 }
+                elsewhere = elsewhere.filter(|own| left.is_none() || *own != child);
             }
             Err(reason) => hidden = hidden.or(Some(Fork::Unreadable(path, reason))),
         }
     }
-    Ok(hidden)
+    Ok(hidden.or(elsewhere.map(Fork::Elsewhere)))
 }
 
 /// The sum of the first bytes that are written.
@@ -224,11 +246,20 @@ mod tests {
     use super::*;
 
     fn fork(histories: &[(&str, &str)], timeline: u32, end: u64) -> Option<Fork> {
+        fork_beside(histories, timeline, end, None)
+    }
+
+    fn fork_beside(
+        histories: &[(&str, &str)],
+        timeline: u32,
+        end: u64,
+        own: Option<Timeline>,
+    ) -> Option<Fork> {
         let folder = tempfile::tempdir().unwrap();
         for (name, content) in histories {
             fs::write(folder.path().join(name), content).unwrap();
         }
-        fork_before(folder.path(), Timeline::new(timeline).unwrap(), Lsn(end)).unwrap()
+        fork_before(folder.path(), Timeline::new(timeline).unwrap(), Lsn(end), own).unwrap()
     }
 
     #[test]
@@ -245,6 +276,22 @@ mod tests {
         assert_eq!(fork(&[three], 2, 0x40_0000), None);
         assert_eq!(fork(&[], 1, u64::MAX), None);
         assert_eq!(fork(&[("00000002.history.tmp", "1\t0/1\tx\n")], 1, u64::MAX), None);
+    }
+
+    #[test]
+    fn a_timeline_leads_to_the_servers_only_by_the_history_of_that_one() {
+        let two = ("00000002.history", "1\t0/250000\tx\n");
+        let three = ("00000003.history", "1\t0/450000\tx\n");
+        let histories = [two, three];
+        let fork = |timeline, end, own| fork_beside(&histories, timeline, end, Timeline::new(own));
+        let elsewhere = |own| Timeline::new(own).map(Fork::Elsewhere);
+        assert_eq!(fork(2, 0x30_0000, 3), elsewhere(3), "a sister");
+        assert_eq!(fork(2, 0x30_0000, 2), None, "its own");
+        assert_eq!(fork(2, 0x30_0000, 1), elsewhere(1), "a child");
+        assert_eq!(fork(1, 0x20_0000, 3), None, "an ancestor, which it shares to the end");
+        assert_eq!(fork(1, 0x20_0000, 4), elsewhere(4), "of which no history is there");
+        assert!(matches!(fork(1, 0x50_0000, 3), Some(Fork::Of(..))), "an ancestor that was left before");
+        assert_eq!(fork(2, 0x30_0000, 0), None, "nothing is known of the server");
     }
 
     #[test]
