@@ -3,13 +3,50 @@
 
 use super::Count;
 use crate::archive::backups::{self, FetchError, Held, State, missing_wal};
-use crate::archive::inventory::Inventory;
+use crate::archive::inventory::{self, Inventory};
 use crate::base_backup::manifest::ManifestError;
 use crate::base_backup::part::Proof;
 use crate::base_backup::sums::Sums;
 use crate::base_backup::{Record, Stored, tar};
 use crate::finding::{Finding, FindingKind};
-use crate::storage::{Shared, Storage};
+use crate::storage::{self, Shared, Storage};
+use crate::wal::BackupHistory;
+
+/// Counts our own backups among those that tell which WAL must be there: a backup of a standby leaves no
+/// `.backup` file. Not one whose last segment may be on its way.
+pub fn add_own(inventory: &mut Inventory, storage: &dyn Storage) -> storage::Result<()> {
+    for held in backups::all(storage)? {
+        let Some(record) = held.known() else { continue };
+        let last = |files: &inventory::TimelineFiles| files.segments.last();
+        if inventory.timelines.values().filter_map(last).max() < Some(record.segments().1) {
+            continue;
+        }
+        let own = of_record(record);
+        if !inventory.backups.iter().any(|known| known.name() == own.name()) {
+            inventory.backups.push(own);
+        }
+    }
+    inventory.backups.sort_by_key(inventory::Backup::name);
+    Ok(())
+}
+
+/// The backup history file that a primary would have written.
+fn of_record(record: &Record) -> inventory::Backup {
+    let time = |time| humantime::format_rfc3339_seconds(time).to_string();
+    inventory::Backup {
+        start_segment: record.start_segment(),
+        offset: u32::try_from(record.id.start.0 % record.segment_size.bytes()).unwrap_or(u32::MAX),
+        content: Ok(BackupHistory {
+            start: record.id.start,
+            start_segment: record.start_segment(),
+            stop: record.stop,
+            stop_segment: record.stop_segment(),
+            label: record.label.clone(),
+            start_time: time(record.id.started()),
+            stop_time: time(record.finished),
+        }),
+    }
+}
 
 /// What is wrong with the backups of all destinations that were listed; one that has no record is none,
 /// and no finding.

@@ -104,6 +104,11 @@ pub fn verify(
         return Err(no_destination());
     }
     let (mut inventories, storages, mut findings) = list(storages);
+    for (inventory, storage) in inventories.iter_mut().zip(&storages) {
+        if let Err(error) = backups::add_own(inventory, storage.as_ref()) {
+            findings.push(Finding::new(FindingKind::NotRead, "backups/", storage.place(), error.to_string()));
+        }
+    }
     let mut mixed = names::two_clusters(&inventories);
     if inventories.is_empty() || !mixed.is_empty() {
         mixed.append(&mut findings);

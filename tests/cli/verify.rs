@@ -131,6 +131,22 @@ fn what_is_older_than_every_backup_may_be_missing() {
 }
 
 #[test]
+fn a_backup_of_ours_needs_its_wal_though_it_left_no_backup_file_as_that_of_a_standby() {
+    let segment = |number: u32| format!("0000000100000000{number:08X}");
+    let sandbox = made_up(&[3, 4, 6, 7, 8].map(segment).each_ref().map(String::as_str));
+    crate::terminal::backup(&sandbox, 0x0030_0028);
+    let (file, content) = (format!("{}.00000028.backup", segment(7)), backup_of(&segment(7)));
+    sandbox.wal(&file, content.as_bytes());
+    sandbox.push(&file, &[]).succeeds();
+    assert_eq!(findings(&sandbox, &[]), [format!("missing {}", segment(5))]);
+    put(&sandbox, &segment(5), 1);
+    sound(&sandbox, &[]);
+    // The last segment that it needs is still on its way.
+    crate::terminal::backup(&sandbox, 0x0090_0028);
+    sound(&sandbox, &[]);
+}
+
+#[test]
 fn since_begins_later_and_says_nothing_of_backups_before() {
     let sandbox = Sandbox::new();
     sandbox.archive_real();
