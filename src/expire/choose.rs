@@ -1,9 +1,10 @@
 //! Which backups are kept: a pure choice among those that are named.
 //!
-//! The rules hold three times: of all destinations together, of each alone, since a destination must
-//! recover the cluster when the others are lost, and of the backups that lead to the timeline that is
-//! written now: the newest by their time may be of one that a point-in-time recovery left behind. What
-//! any of the three keeps is kept.
+//! The rules hold several times: of all backups together; of our own, since a `.backup` file does not
+//! say that its backup is still anywhere; of each destination alone, since it must recover the cluster
+//! when the others are lost; and of the backups that lead to the timeline that is written now, since the
+//! newest by their time may be of one that a point-in-time recovery left behind. What any of these keeps
+//! is kept.
 
 use super::backups::Backup;
 use super::plan::{Facts, History, Place, Rules};
@@ -56,6 +57,8 @@ pub(super) fn choose(
     keep_in_doubt(&mut candidates, rules, begin);
     let together: Vec<bool> = candidates.iter().map(|one| one.complete).collect();
     keep_of(&mut candidates, &together, rules, begin, "");
+    let own: Vec<bool> = candidates.iter().map(|one| one.complete && one.backup.whole_at.is_some()).collect();
+    keep_of(&mut candidates, &own, rules, begin, " of \"wal-archive backup\"");
     for (number, place) in places.iter().enumerate() {
         let alone = candidates.iter().map(|one| is_complete_at(place, number, &one.backup));
         let alone = alone.collect::<Result<Vec<_>>>()?;

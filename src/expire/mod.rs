@@ -14,12 +14,12 @@ pub mod own;
 pub mod plan;
 mod record;
 
-use crate::archive::inventory::{self, Content, Inventory, Item, Runs, TimelineFiles};
+use crate::archive::inventory::{self, Content, Inventory, Item, TimelineFiles};
 use crate::archive::quarantine;
 use crate::failure::Failure;
 use crate::object::{Key, Stored};
 use crate::storage::{DeletionFailed, Result, Shared, Storage};
-use crate::wal::{BackupHistory, Branch, SegmentName, SystemId, Timeline, WalName};
+use crate::wal::{BackupHistory, SegmentName, SystemId, Timeline, WalName};
 use backups::Backup;
 use plan::{Facts, History, Line, Place, Plan, Why};
 use std::collections::BTreeMap;
@@ -58,59 +58,42 @@ pub fn together(inventories: Vec<Inventory>) -> std::result::Result<Archive, Fai
         Failure::new((), format!("nothing in \"{}\" tells the size of a segment", first.place))
             .hint("\"wal-archive verify\" says what is wrong there")
     })?;
-    let facts = Facts { size, timelines: BTreeMap::new() };
-    let system_id = first.system_id;
-    let mut archive = Archive { system_id, facts, places: Vec::new(), histories: BTreeMap::new(), unread: 0 };
-    inventories.iter().for_each(|inventory| archive.add(inventory));
-    if inventories.len() > 1 {
-        archive.places = inventories.iter().map(|inventory| archive.place(inventory)).collect();
+    let mut union = first.clone();
+    inventories.iter().skip(1).for_each(|other| union.absorb(other));
+    let line = |(timeline, files): (&Timeline, &TimelineFiles)| {
+        let history = match (union.branch(*timeline), &files.history) {
+            (Err(unreadable), _) => {
+                History::Unreadable(format!("\"{}\": {}", unreadable.key, unreadable.reason))
+            }
+            (Ok(_), None) if *timeline != Timeline::FIRST => History::Missing,
+            (Ok(branch), _) => History::Known(branch),
+        };
+        let times = inventories.iter().filter_map(|one| one.timelines.get(timeline)?.times);
+        let stored = times.map(|(_, newest)| newest).max();
+        (*timeline, Line { history, segments: readable(files).collect(), stored })
+    };
+    let facts = Facts { size, timelines: union.timelines.iter().map(line).collect() };
+    let places = inventories.iter().filter(|_| inventories.len() > 1).map(|one| place(&facts, one));
+    Ok(Archive {
+        system_id: first.system_id,
+        places: places.collect(),
+        histories: union.backups.into_iter().map(|backup| (backup.name(), backup.content)).collect(),
+        unread: inventories.iter().map(|one| one.unknown_total.objects).sum(),
+        facts,
+    })
+}
+
+/// One of the destinations whose facts together these are.
+fn place(together: &Facts, inventory: &Inventory) -> Place {
+    let mut facts = together.clone();
+    for (timeline, line) in &mut facts.timelines {
+        let files = inventory.timelines.get(timeline);
+        line.segments = files.map(|files| readable(files).collect()).unwrap_or_default();
     }
-    Ok(archive)
+    Place { name: inventory.place.clone(), facts }
 }
 
 impl Archive {
-    fn add(&mut self, inventory: &Inventory) {
-        self.unread += inventory.unknown_total.objects;
-        for (timeline, files) in &inventory.timelines {
-            let line = self.facts.timelines.entry(*timeline).or_insert_with(|| Line {
-                history: match *timeline {
-                    Timeline::FIRST => History::Known(Branch::without_history(*timeline)),
-                    _ => History::Missing,
-                },
-                segments: Runs::default(),
-                stored: None,
-            });
-            readable(files).for_each(|number| line.segments.insert(number));
-            line.stored = line.stored.max(files.times.map(|(_, newest)| newest));
-            match (&files.history, &line.history) {
-                (Some(Ok(history)), _) => line.history = History::Known(Branch::of(history)),
-                (Some(Err(unreadable)), History::Missing) => {
-                    line.history = History::Unreadable(format!(
-                        "\"{}/{}\": {}",
-                        inventory.place, unreadable.key, unreadable.reason
-                    ));
-                }
-                _ => {}
-            }
-        }
-        for backup in &inventory.backups {
-            let known = self.histories.get(&backup.name()).is_some_and(std::result::Result::is_ok);
-            if !known {
-                self.histories.insert(backup.name(), backup.content.clone());
-            }
-        }
-    }
-
-    /// One of the destinations that were added.
-    fn place(&self, inventory: &Inventory) -> Place {
-        let mut facts = self.facts.clone();
-        for (timeline, line) in &mut facts.timelines {
-            let files = inventory.timelines.get(timeline);
-            line.segments = files.map(|files| readable(files).collect()).unwrap_or_default();
-        }
-        Place { name: inventory.place.clone(), facts }
-    }
-
     /// The backups of which the label fits one of the patterns. One that cannot be read might.
     pub fn labelled(&self, patterns: &[String]) -> std::result::Result<Vec<Backup>, Failure> {
         let mut found = Vec::new();

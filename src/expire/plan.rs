@@ -202,6 +202,7 @@ fn kept_ranges(
     }
     let mut stays: BTreeMap<Timeline, Vec<(u64, u64)>> =
         facts.timelines.keys().map(|timeline| (*timeline, ranges.clone())).collect();
+    let is_newest = |timeline| facts.timelines.keys().next_back() == Some(timeline);
     let older: BTreeSet<Timeline> = kept.iter().map(|one| one.backup.timeline).collect();
     for (timeline, line) in &facts.timelines {
         if matches!(line.history, History::Missing) && older.iter().any(|kept| kept < timeline) {
@@ -222,6 +223,10 @@ fn kept_ranges(
             complete.max_by_key(|backup| backup.start)
         });
         let Some(start) = together.into_iter().chain(alone).map(|backup| backup.start).min() else {
+            // What is written now stays: the first backup of it may be on its way.
+            if let Some(ranges) = stays.get_mut(timeline).filter(|_| is_newest(timeline)) {
+                ranges.push((0, u64::MAX));
+            }
             continue;
         };
         let mut last = u64::MAX;

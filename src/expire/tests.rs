@@ -4,7 +4,7 @@ use crate::object::encode;
 use crate::storage::Body;
 use crate::storage::faulty::{Fault, Faulty, Request};
 use crate::storage::memory::Memory;
-use crate::wal::{Lsn, SegmentSize, TimelineHistory};
+use crate::wal::{Branch, Lsn, SegmentSize, TimelineHistory};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestCaseError, TestRunner};
 use std::cell::Cell;
@@ -504,6 +504,50 @@ fn a_backup_whose_first_segment_only_its_parent_has_is_incomplete() {
 }
 
 #[test]
+fn our_own_backups_and_named_ones_are_counted_apart() {
+    let own = |start, hours| Backup { whole_at: Some(BTreeSet::from([0])), ..backup(start, start, 1, hours) };
+    let named =
+        [own(10, 0), own(20, 24), backup(30, 31, 1, 48), backup(40, 41, 1, 72), backup(50, 50, 1, 96)];
+    let rules = |count| Rules { keep_backups: Some(count), ..Rules::default() };
+    assert_eq!(gone(&straight(), &named, &rules(1)).last(), Some(&19));
+    assert_eq!(gone(&straight(), &named, &rules(2)).last(), Some(&9));
+    assert_eq!(gone(&straight(), &named[2..], &rules(2)).last(), Some(&39));
+}
+
+#[test]
+fn between_backups_all_of_the_newest_timeline_stays_where_no_backup_leads_to_it() {
+    let mut facts = straight();
+    for (id, at) in [(2, "0/500000"), (3, "0/600000")] {
+        let history = TimelineHistory::parse(tli(id), format!("1\t{at}\tx\n").as_bytes()).unwrap();
+        let history = History::Known(Branch::of(&history));
+        facts.timelines.insert(tli(id), Line { history, segments: (5..60).collect(), stored: None });
+    }
+    let rules = Rules { between_backups: true, ..Rules::default() };
+    let made =
+        plan(&facts, &[], vec![backup(10, 11, 1, 0), backup(30, 30, 1, 9)], &rules, hour(2000)).unwrap();
+    assert_eq!(made.deletes(name(&(1, 15))), Some(Why::Between));
+    assert_eq!(made.deletes(name(&(2, 15))), Some(Why::Between));
+    assert_eq!(made.deletes(name(&(3, 15))), None);
+}
+
+#[test]
+fn days_count_on_every_timeline_that_was_archived_to_in_them() {
+    let mut facts = straight();
+    let history = |id, text: &str| {
+        History::Known(Branch::of(&TimelineHistory::parse(tli(id), text.as_bytes()).unwrap()))
+    };
+    let line = |history, stored| Line { history, segments: (5..60).collect(), stored: Some(hour(stored)) };
+    // Timeline 2 left timeline 1 in segment 15, timeline 3 in segment 45.
+    for (stored, kept) in [(1000 + 239, 10), (1000 + 10, 40)] {
+        facts.timelines.insert(tli(2), line(history(2, "1\t0/F80000\tx\n"), stored));
+        facts.timelines.insert(tli(3), line(history(3, "1\t0/2D80000\tx\n"), 1000 + 240));
+        let named = [backup(10, 11, 1, 0), backup(20, 21, 1, 24), backup(40, 41, 1, 48)];
+        let rules = Rules { keep_days: Some(2), ..Rules::default() };
+        assert_eq!(gone(&facts, &named, &rules).last(), Some(&(kept - 1)), "stored {stored}");
+    }
+}
+
+#[test]
 fn without_a_named_backup_or_a_known_stop_nothing_may_be_deleted() {
     let rules =
         Rules { before: Some(Before::Address(Lsn(50 * MIB))), between_backups: true, ..Rules::default() };
@@ -530,6 +574,18 @@ fn a_missing_or_unreadable_history_is_never_guessed_at() {
         // Where only what is older goes, no timeline's ancestors matter.
         assert!(plan(&facts, &[], vec![backup(10, 11, 1, 0)], &Rules::default(), hour(2000)).is_ok());
     }
+}
+
+#[test]
+fn the_newest_timeline_without_its_history_needs_a_backup_of_its_own() {
+    let mut facts = straight();
+    facts
+        .timelines
+        .insert(tli(2), Line { history: History::Missing, segments: (50..60).collect(), stored: None });
+    let rules = Rules { keep_backups: Some(1), ..Rules::default() };
+    let refused = plan(&facts, &[], vec![backup(10, 11, 1, 0)], &rules, hour(2000)).unwrap_err();
+    assert!(refused.message.contains("history file of timeline 2 is missing"), "{refused}");
+    assert!(plan(&facts, &[], vec![backup(10, 11, 1, 0), backup(52, 53, 2, 9)], &rules, hour(2000)).is_ok());
 }
 
 #[test]

@@ -35,11 +35,17 @@ pub(super) fn read_text<T>(
             Ok(None) => (false, "it is not there any more".to_owned()),
             Err(error) => (false, Error::from(error).to_string()),
         };
-        failed.get_or_insert(Unreadable { key: key.as_str().to_owned(), damaged, shut, reason });
+        failed.get_or_insert(Unreadable {
+            key: key.as_str().to_owned(),
+            damaged,
+            shut,
+            conflict: false,
+            reason,
+        });
     }
     Err(failed.unwrap_or_else(|| {
         let key = copies.first().map(|copy| copy.key.clone()).unwrap_or_default();
         let reason = format!("it is {}", lookup::unread(&key).0);
-        Unreadable { key, damaged: false, shut: false, reason }
+        Unreadable { key, damaged: false, shut: false, conflict: false, reason }
     }))
 }

@@ -50,8 +50,13 @@ impl Inventory {
     /// Reads every record. One that cannot be read is kept as such: what it names looks lost then.
     pub(super) fn read_expired(&mut self, storage: &dyn Storage) -> Result<()> {
         for key in records(storage)? {
-            let unreadable =
-                |damaged, reason| Unreadable { key: key.to_string(), damaged, shut: false, reason };
+            let unreadable = |damaged, reason| Unreadable {
+                key: key.to_string(),
+                damaged,
+                shut: false,
+                conflict: false,
+                reason,
+            };
             match record(storage, &key).map(|bytes| bytes.map(|bytes| Expired::read(&bytes))) {
                 Ok(None) => {}
                 Ok(Some(Ok(record))) => {

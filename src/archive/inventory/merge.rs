@@ -1,6 +1,12 @@
 //! Two inventories as one: of two destinations, or of one at two moments.
 
-use super::{Backup, Inventory, TimelineFiles};
+use super::{Backup, Inventory, TimelineFiles, Unreadable};
+use crate::wal::{Lsn, Timeline, TimelineHistory, WalName};
+
+/// Where the ancestors were left.
+fn way(history: &TimelineHistory) -> Vec<(Timeline, Lsn)> {
+    history.ancestors.iter().map(|ancestor| (ancestor.timeline, ancestor.switch)).collect()
+}
 
 impl Inventory {
     /// Adds what another destination of the same archive holds, as fetch sees both: a file that
@@ -9,8 +15,20 @@ impl Inventory {
         self.segment_size = self.segment_size.or(other.segment_size);
         for (timeline, theirs) in &other.timelines {
             let ours = self.timelines.entry(*timeline).or_default();
-            if !matches!(ours.history, Some(Ok(_))) && theirs.history.is_some() {
-                ours.history.clone_from(&theirs.history);
+            match (&ours.history, &theirs.history) {
+                // Recovery goes another way by the one than by the other.
+                (Some(Ok(one)), Some(Ok(other_one))) if way(one) != way(other_one) => {
+                    ours.history = Some(Err(Unreadable {
+                        key: WalName::TimelineHistory(*timeline).to_string(),
+                        damaged: true,
+                        shut: false,
+                        conflict: true,
+                        reason: format!("\"{}\" and \"{}\" hold different ones", self.place, other.place),
+                    }));
+                }
+                (Some(Ok(_)), _) | (_, None) => {}
+                (Some(Err(unreadable)), _) if unreadable.conflict => {}
+                (_, history) => ours.history.clone_from(history),
             }
             let unread: Vec<_> = ours.unread.ranges().chain(theirs.unread.ranges()).collect();
             let readable = |files: &TimelineFiles, number| {

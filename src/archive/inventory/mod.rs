@@ -145,6 +145,8 @@ pub struct Unreadable {
     pub damaged: bool,
     /// Whether it is whole, and no identity here decrypts it.
     pub shut: bool,
+    /// Whether two destinations hold different ones.
+    pub conflict: bool,
     pub reason: String,
 }
 

@@ -253,3 +253,22 @@ fn a_history_alone_requires_what_leads_to_its_timeline() {
     assert_eq!(last("0/500200", true), [], "nor is then the end of the backup");
     assert_eq!(last("0/500000", true), [], "it left while the backup was taken");
 }
+
+#[test]
+fn of_two_different_histories_none_is_believed() {
+    let history = |switch: &str| format!("1\t0/{switch}\tno recovery target specified\n");
+    let inventory = |place: &str, text: &str| {
+        let memory = archive(&[], &[("00000002.history", text)]);
+        Inventory { place: place.to_owned(), ..Inventory::read(&memory).unwrap() }
+    };
+    let (one, another) = (inventory("one", &history("900000")), inventory("another", &history("A00000")));
+    let is_known = |union: &Inventory| union.branch(tli(2)).is_ok();
+    let mut union = one.clone();
+    union.absorb(&one);
+    assert!(is_known(&union));
+    union.absorb(&another);
+    let said = union.branch(tli(2)).unwrap_err();
+    assert_eq!(said.reason, "\"one\" and \"another\" hold different ones");
+    union.absorb(&one);
+    assert!(!is_known(&union), "not by a majority");
+}
