@@ -16,17 +16,18 @@ mod histories;
 mod names;
 mod object;
 mod one;
+mod records;
 
 use crate::archive::forms::Forms;
 use crate::archive::identity::{self, Claimant, Owner, Refusal};
-use crate::archive::inventory::{self, STRANGERS_KEPT};
+use crate::archive::inventory::STRANGERS_KEPT;
 use crate::archive::object::{Opener, SHUT_HINT};
 use crate::failure::Failure;
 use crate::finding::Finding;
 use crate::host::side_by_side::by_many;
-use crate::object::{Checks, Encryption, Expired, Identity};
+use crate::object::{Checks, Encryption, Identity};
 use crate::storage::giving_up::FAILED_OBJECTS;
-use crate::storage::{Body, Error, Kind, Shared, Storage};
+use crate::storage::{Error, Shared, Storage};
 use crate::wal::{Timeline, WalName};
 use histories::HeldBack;
 use names::{Item, Named};
@@ -162,7 +163,7 @@ pub fn copy(request: &Request<'_>) -> Result<Copied, Failure> {
     }
     if !in_place
         && state.goes_on()
-        && let Err(error) = carry_records(from, to)
+        && let Err(error) = records::carry(from, to)
     {
         state.report().failures.push(failed(&error));
     }
@@ -216,23 +217,6 @@ fn refuse_to_convert(request: &Request<'_>, encryption: (Encryption, Encryption)
 
 fn failed(error: &Error) -> Failure {
     Failure::from_storage((), error)
-}
-
-/// Brings the records of what was expired on purpose, which is as little at the destination.
-fn carry_records(from: &dyn Storage, to: &dyn Storage) -> crate::storage::Result<()> {
-    for key in inventory::records(from)? {
-        let Some(bytes) = inventory::record(from, &key)? else { continue };
-        if let Err(reason) = Expired::read(&bytes) {
-            let what = format!("\"{}/{key}\" cannot be understood: {reason}", from.place());
-            return Err(Error::new(Kind::Damaged, what).hint("restore the object from another destination"));
-        }
-        match to.create(&key, &Body::from(bytes)) {
-            // Its time is in its name, to the microsecond.
-            Err(error) if error.kind() == Kind::AlreadyExists => {}
-            other => other?,
-        }
-    }
-    Ok(())
 }
 
 fn is_history(named: &Named) -> bool {

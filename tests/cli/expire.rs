@@ -138,6 +138,35 @@ fn what_was_expired_between_backups_is_known_and_no_loss() {
 }
 
 #[test]
+fn what_is_recorded_as_expired_and_still_there_can_be_lost() {
+    let sandbox = archive();
+    let second = sandbox.make_archive("second");
+    let copy = || {
+        let copied = Run::of(sandbox.program("wal-archive").arg("copy").arg(sandbox.archive()).arg(&second));
+        assert_eq!(copied.code, Some(0), "{copied:?}");
+    };
+    copy();
+    expire(&sandbox, &["--label", "nightly*", "--between-backups", "--yes"]).says(0, &["deleted"]);
+    copy();
+    let verify = || Run::of(sandbox.program("wal-archive").arg("verify").arg("--archive").arg(&second));
+    let remove = |number| fs::remove_file(second.join(format!("wal_005/{}.zst", name(number)))).unwrap();
+    assert_eq!(verify().code, Some(0));
+    remove(4);
+    verify().says(1, &["missing", &name(4)]);
+    // A record of a run that failed.
+    let records = || names(&second.join("expired"));
+    assert!(records().is_empty(), "the second destination keeps longer: {:?}", records());
+    let record = names(&sandbox.archive().join("expired")).remove(0);
+    fs::create_dir(second.join("expired")).unwrap();
+    fs::copy(sandbox.archive().join("expired").join(&record), second.join("expired").join(&record)).unwrap();
+    verify().says(0, &["to what was expired"]);
+    remove(6);
+    verify().says(1, &["missing", &name(6)]);
+    remove(5);
+    verify().says(0, &["to what was expired"]);
+}
+
+#[test]
 fn a_kept_segment_that_is_missing_is_not_recorded_as_expired() {
     let sandbox = archive();
     let list = sandbox.path("backups");

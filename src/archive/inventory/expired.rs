@@ -47,7 +47,7 @@ pub struct Gaps {
 }
 
 impl Inventory {
-    /// Reads every record. One that cannot be read is kept as such: what it names looks lost then.
+    /// Reads every record, once it is known what is there. One that cannot be read is kept as such: what it names looks lost then.
     pub(super) fn read_expired(&mut self, storage: &dyn Storage) -> Result<()> {
         for key in records(storage)? {
             let unreadable = |damaged, reason| Unreadable {
@@ -71,9 +71,15 @@ impl Inventory {
         Ok(())
     }
 
+    /// What is gone is deleted in the order of the names: behind one that is still there nothing was, as where
+    /// the run failed, or where a copy brought the record of another destination.
     fn insert_expired(&mut self, first: SegmentName, last: SegmentName) {
-        if let Some((from, to)) = self.number(first).zip(self.number(last)) {
-            self.expired.entry(first.timeline()).or_default().insert_range(from, to);
+        let Some((from, to)) = self.number(first).zip(self.number(last)) else { return };
+        let files = self.timelines.get(&first.timeline());
+        let there = files.and_then(|files| files.segments.within(from, to).next());
+        let end = there.map_or(to.saturating_add(1), |(there, _)| there);
+        if from < end {
+            self.expired.entry(first.timeline()).or_default().insert_range(from, end - 1);
         }
     }
 

@@ -223,7 +223,7 @@ fn what_expire_recorded_is_no_loss() {
     let record = |first: &str, last: &str| {
         crate::object::Expired { ranges: vec![(first.parse().unwrap(), last.parse().unwrap())] }.write()
     };
-    create(&memory, "expired/1.json", &record("000000010000000000000003", "000000010000000000000005"));
+    create(&memory, "expired/1.json", &record("000000010000000000000004", "000000010000000000000005"));
     create(&memory, "expired/2.json", &record("000000010000000000000007", "000000010000000000000007"));
     create(&memory, "expired/3.json", b"junk");
     let inventory = Inventory::read(&memory).unwrap();
