@@ -7,6 +7,7 @@ mod line;
 mod marks;
 mod page;
 mod picture;
+mod rows;
 mod tables;
 
 use super::super::exit::AdminExit;

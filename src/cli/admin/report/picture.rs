@@ -6,13 +6,10 @@ use super::html::escape;
 use super::line::{Line, Scale, WIDTH};
 use super::marks::{Mark, names, together};
 use super::{Report, Retention};
-use crate::archive::backups::State;
 use crate::archive::inventory::{Inventory, Runs};
 use crate::archive::rehearsals::Verdict;
-use crate::expire::backups::Backup;
 use crate::failure::time;
 use crate::finding::{Finding, FindingKind};
-use crate::restore::window::Window;
 use crate::wal::{Timeline, WalName};
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
@@ -22,16 +19,16 @@ const LANES: usize = 12;
 const BACKUPS: usize = 36;
 const MARKS: usize = 120;
 
-const ROW: f64 = 14.0;
+pub(super) const ROW: f64 = 14.0;
 
-struct Picture<'a> {
-    report: &'a Report,
-    union: &'a Inventory,
+pub(super) struct Picture<'a> {
+    pub(super) report: &'a Report,
+    pub(super) union: &'a Inventory,
     scale: Scale,
     lines: BTreeMap<Timeline, Line>,
     /// Of the lanes that are drawn, where each is.
     lanes: BTreeMap<Timeline, f64>,
-    y: f64,
+    pub(super) y: f64,
     svg: String,
 }
 
@@ -89,12 +86,12 @@ impl Picture<'_> {
         left
     }
 
-    fn text(&mut self, class: &str, text: &str) {
+    pub(super) fn text(&mut self, class: &str, text: &str) {
         self.svg +=
             &format!("<text class=\"{class}\" x=\"4\" y=\"{:.1}\">{}</text>\n", self.y + 11.0, escape(text));
     }
 
-    fn bar(
+    pub(super) fn bar(
         &mut self,
         class: &str,
         from: SystemTime,
@@ -112,7 +109,7 @@ impl Picture<'_> {
     }
 
     /// A shape at a time; its path begins there, in the middle of the row.
-    fn shape(&mut self, class: &str, at: SystemTime, path: &str, title: &str) {
+    pub(super) fn shape(&mut self, class: &str, at: SystemTime, path: &str, title: &str) {
         self.svg += &format!(
             "<path class=\"{class}\" d=\"M{:.1} {:.1}{path}\"><title>{}</title></path>\n",
             self.scale.x(at),
@@ -240,88 +237,6 @@ impl Picture<'_> {
         runs.filter_map(|range| self.mark("doomed", "expire would delete", timeline, range)).collect()
     }
 
-    /// The newest backups that lead along the timeline; how many others do.
-    fn windows(&mut self, timeline: Timeline, most: usize) -> usize {
-        let here: Vec<&Window> =
-            self.report.windows_once().filter(|window| window.timeline == timeline).collect();
-        let left = here.len().saturating_sub(most);
-        for window in here.into_iter().skip(left) {
-            let (id, started) = (window.backup, window.backup.started());
-            let drops = self.report.drops(window);
-            let note = if drops { "; expire would delete it" } else { "" };
-            let reach = match window.before {
-                Some(before) => format!("from {} to before {}", moment_behind(window.from), moment(before)),
-                None => format!("to {}: nothing was committed since", moment(window.from)),
-            };
-            let end = window.before.or(window.last_commit).unwrap_or(window.from).max(window.from);
-            let title = format!("base backup {id} recovers along timeline {timeline} {reach}{note}");
-            self.text("small", &format!("backup {}", minute(started)));
-            self.bar("reach", window.from, end, (4.0, 6.0), &title);
-            if drops {
-                self.bar("doomed", window.from, end, (4.0, 6.0), &title);
-            }
-            self.shape("backup", started, "m-5 0a5 5 0 1 0 10 0a5 5 0 1 0 -10 0", &title);
-            self.y += ROW;
-        }
-        left
-    }
-
-    /// The newest backups of the timeline from which nothing recovers, or which are not finished; how many
-    /// others there are.
-    fn others(&mut self, timeline: Timeline, most: usize) -> usize {
-        let windows = self.report.windows.as_deref().unwrap_or_default();
-        let mut others = BTreeMap::new();
-        for held in self.report.listed.backups.iter().flatten() {
-            let reaches = windows.iter().any(|window| window.backup == held.id);
-            if held.id.timeline == timeline && !reaches {
-                others.insert(held.id, held);
-            }
-        }
-        let left = others.len().saturating_sub(most);
-        for (id, held) in others.into_iter().skip(left) {
-            let (class, why) = match &held.state {
-                State::Damaged(_, reason) | State::Unreadable(reason) => {
-                    ("cross", format!("damaged: {reason}"))
-                }
-                State::Complete(_) => ("cross", "its WAL is not all there".to_owned()),
-                State::Incomplete => ("unfinished", "it is not finished, or was given up".to_owned()),
-            };
-            let path = if class == "cross" { "m-5 -5l10 10m0 -10l-10 10" } else { "m-5 -5h10v10h-10z" };
-            self.text("small", &format!("backup {}", minute(id.started())));
-            self.shape(class, id.started(), path, &format!("base backup {id} recovers nothing: {why}"));
-            self.y += ROW;
-        }
-        left
-    }
-
-    /// Backups of other tools, by their history files: whether they still exist nobody here knows.
-    fn foreign(&mut self, timeline: Timeline, most: usize) -> usize {
-        let union = self.union;
-        let own = |start| self.report.listed.backups.iter().flatten().any(|held| held.id.start == start);
-        let theirs: Vec<_> = union
-            .backups
-            .iter()
-            .filter(|backup| backup.start_segment.timeline() == timeline)
-            .filter_map(|backup| Some((backup, backup.content.as_ref().ok()?)))
-            .filter(|(_, history)| !own(history.start))
-            .filter_map(|(backup, history)| Some((backup, Backup::of(history).ok()?)))
-            .collect();
-        let left = theirs.len().saturating_sub(most);
-        for (backup, named) in theirs.into_iter().skip(left) {
-            let missing = union.missing_of(backup).map_or(1, |gaps| gaps.len());
-            let (class, note) = match missing {
-                0 => ("foreign", "its WAL is there; whether it still exists is not known"),
-                _ => ("cross", "the WAL that it needs is not all there"),
-            };
-            let path = if missing == 0 { "m-5 -5h10v10h-10z" } else { "m-5 -5l10 10m0 -10l-10 10" };
-            let title = format!("backup \"{}\" of another tool, {}: {note}", named.label, backup.name());
-            self.text("small", &format!("other {}", minute(named.finished)));
-            self.shape(class, named.finished, path, &title);
-            self.y += ROW;
-        }
-        left
-    }
-
     fn rehearsals(&mut self) {
         if self.report.rehearsals.0.is_empty() {
             return;
@@ -375,7 +290,7 @@ pub(super) fn moment_behind(at: SystemTime) -> String {
     moment(at.checked_add(Duration::from_nanos(999_999_999)).unwrap_or(at))
 }
 
-fn minute(at: SystemTime) -> String {
+pub(super) fn minute(at: SystemTime) -> String {
     let text = time(at).unwrap_or_default().replace('T', " ");
     text.get(..16).unwrap_or_default().to_owned()
 }
