@@ -5,21 +5,22 @@
 //! the root is held open from the first request on, which keeps a plain `umount` from succeeding
 //! in between, and every request ends by proving that the path still leads to that directory.
 
+mod listing;
+mod names;
+mod root;
+
 use super::{Body, DeletionFailed, Entry, Error, Kind, Listing, Nature, Object, Range, Result, Storage};
 use crate::host::durable;
 use crate::host::stamp::Stamp;
 use crate::object::Key;
 use crate::object::age::{Keyring, NO_KEYS};
-use std::collections::{BTreeSet, BinaryHeap};
+use listing::{ROOM, Sorted};
+use root::{Root, failed};
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom};
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime};
-
-/// Names held at once while a directory is listed in order; a larger directory is read again.
-const NAMES_PER_PASS: usize = 200_000;
 
 /// Unfinished files older than this belong to nobody any more.
 const SWEEP_AGE: Duration = Duration::from_secs(24 * 3600);
@@ -32,21 +33,10 @@ pub struct Local {
     root: Root,
 }
 
-/// The directory, and the proof that it stays the same one. Shared with listings.
-#[derive(Clone)]
-struct Root(Arc<Held>);
-
-struct Held {
-    path: PathBuf,
-    place: String,
-    handle: OnceLock<File>,
-}
-
 impl Local {
     /// The root must be an absolute path; it is first looked at by the first request.
     pub fn new(root: PathBuf) -> Self {
-        let place = root.display().to_string();
-        Local { root: Root(Arc::new(Held { path: root, place, handle: OnceLock::new() })) }
+        Local { root: Root::new(root) }
     }
 
     fn path(&self, key: &Key) -> PathBuf {
@@ -95,134 +85,9 @@ impl Local {
     }
 }
 
-/// An I/O error as a storage error.
-fn failed(verb: &str, path: &Path, error: io::Error) -> Error {
-    use io::ErrorKind as Io;
-    let (kind, hint) = match error.kind() {
-        Io::PermissionDenied if error.raw_os_error() == Some(rustix::io::Errno::PERM.raw_os_error()) => (
-            Kind::Denied,
-            Some("the system forbids it to everybody: look for the attribute \"immutable\" (lsattr)"),
-        ),
-        Io::NotFound => (Kind::NotFound, None),
-        Io::AlreadyExists => (Kind::AlreadyExists, None),
-        Io::PermissionDenied => (
-            Kind::Denied,
-            Some("give the user that PostgreSQL runs as read and write permission on the archive's root"),
-        ),
-        Io::ReadOnlyFilesystem => (Kind::Denied, Some("mount the file system read-write")),
-        Io::StorageFull | Io::QuotaExceeded => {
-            (Kind::Unavailable, Some("make room on it; PostgreSQL asks again by itself"))
-        }
-        Io::Unsupported => (
-            Kind::Invalid,
-            Some("nothing can be published there without the risk of replacing: use another file system"),
-        ),
-        _ => (Kind::Unavailable, None),
-    };
-    let error = Error::new(kind, format!("{verb} \"{}\"", path.display())).caused_by(error);
-    match hint {
-        Some(hint) => error.hint(hint),
-        None => error,
-    }
-}
-
-impl Root {
-    fn path(&self) -> &Path {
-        &self.0.path
-    }
-
-    /// Opens the root, once.
-    fn hold(&self) -> Result<&File> {
-        if let Some(handle) = self.0.handle.get() {
-            return Ok(handle);
-        }
-        let opened = File::open(self.path()).and_then(|file| match file.metadata()?.is_dir() {
-            true => Ok(file),
-            false => Err(io::ErrorKind::NotADirectory.into()),
-        });
-        let handle = opened.map_err(|error| match error.kind() {
-            io::ErrorKind::PermissionDenied => failed("cannot open the archive's root", self.path(), error),
-            _ => Error::new(Kind::NoPlace, format!("cannot open the archive's root \"{}\"", self.0.place))
-                .caused_by(error)
-                .hint(format!(
-                    "mount its disk or correct the path; for a new archive make the directory first: install -d -o postgres \
-                     -m 0750 {}",
-                    self.0.place
-                )),
-        })?;
-        Ok(self.0.handle.get_or_init(|| handle))
-    }
-
-    /// Fails where nothing was found because a link leads nowhere, the one of a folder whose disk is
-    /// not mounted, say: that is no answer about a key.
-    fn leads_somewhere(&self, key: &str, error: &io::Error) -> Result<()> {
-        if error.kind() != io::ErrorKind::NotFound {
-            return Ok(());
-        }
-        let slashes = key.match_indices('/').filter_map(|(slash, _)| key.get(..slash));
-        let dangling = slashes
-            .chain([key])
-            .map(|part| self.path().join(part))
-            .find(|path| fs::symlink_metadata(path).is_ok_and(|found| found.is_symlink()) && !path.exists());
-        match dangling {
-            None => Ok(()),
-            Some(link) => Err(Error::new(
-                Kind::NoPlace,
-                format!("\"{}\" is a symbolic link that leads nowhere", link.display()),
-            )
-            .hint("mount the disk that it leads to, or correct it")),
-        }
-    }
-
-    /// Fails where another directory stands at the path now: a disk was mounted or unmounted.
-    fn still_the_same(&self) -> Result<()> {
-        let held = self.hold()?.metadata();
-        let same = held.and_then(|held| {
-            let now = fs::metadata(self.path())?;
-            Ok((held.dev(), held.ino()) == (now.dev(), now.ino()))
-        });
-        match same {
-            Ok(true) => Ok(()),
-            _ => Err(Error::new(
-                Kind::Unavailable,
-                format!(
-                    "the archive's root \"{}\" was mounted, unmounted or replaced during the request",
-                    self.0.place
-                ),
-            )
-            .hint("nothing to do if that was intended: the next request uses what is there now")),
-        }
-    }
-
-    /// An object of a directory that was listed; `None` for what is no file.
-    fn entry(&self, folder: &str, name: &str) -> Result<Option<Entry>> {
-        let key = format!("{folder}{name}");
-        let path = self.path().join(&key);
-        let entry = |metadata: &fs::Metadata| Entry {
-            key,
-            size: metadata.len(),
-            modified: metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH),
-        };
-        match fs::metadata(&path) {
-            Ok(metadata) if metadata.is_file() => Ok(Some(entry(&metadata))),
-            Ok(_) => Ok(None),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                self.still_the_same()?;
-                match fs::symlink_metadata(&path) {
-                    // The name is taken, and whoever reads it is told that the link leads nowhere.
-                    Ok(link) if link.is_symlink() => Ok(Some(entry(&link))),
-                    // Deleted since the directory was read.
-                    _ => Ok(None),
-                }
-            }
-            Err(error) => Err(failed("cannot list", &path, error)),
-        }
-    }
-}
-
 impl Storage for Local {
     fn place(&self) -> &str {
-        &self.root.0.place
+        self.root.place()
     }
 
     fn create(&self, key: &Key, body: &Body) -> Result<()> {
@@ -294,30 +159,13 @@ impl Storage for Local {
             None if after < folder => String::new(),
             None => return Ok(Box::new(std::iter::empty())),
         };
-        let mut names = SortedNames {
-            root: self.root.clone(),
-            folder: folder.to_owned(),
-            start: start.to_owned(),
-            after,
-            found: Vec::new().into_iter(),
-            more: true,
-        };
-        names.read()?;
-        Ok(Box::new(names))
+        Ok(Box::new(Sorted::read(&self.root, (folder, start), after, ROOM)?))
     }
 
     fn list_unordered(&self, prefix: &str) -> Result<Listing> {
-        self.root.hold()?;
         let (folder, start) = split(prefix);
+        let Some(entries) = self.root.read_folder(folder)? else { return Ok(Box::new(std::iter::empty())) };
         let path = self.root.path().join(folder);
-        let entries = match fs::read_dir(&path) {
-            Ok(entries) => entries,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                self.root.still_the_same()?;
-                return Ok(Box::new(std::iter::empty()));
-            }
-            Err(error) => return Err(failed("cannot list", &path, error)),
-        };
         self.root.still_the_same()?;
         let (root, folder, start) = (self.root.clone(), folder.to_owned(), start.to_owned());
         Ok(Box::new(entries.filter_map(move |entry| {
@@ -331,20 +179,11 @@ impl Storage for Local {
     }
 
     fn folders(&self, prefix: &str) -> Result<Vec<String>> {
-        self.root.hold()?;
-        let path = self.root.path().join(prefix);
-        let entries = match fs::read_dir(&path) {
-            Ok(entries) => entries,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                self.root.still_the_same()?;
-                self.root.leads_somewhere(prefix.trim_end_matches('/'), &error)?;
-                return Ok(Vec::new());
-            }
-            Err(error) => return Err(failed("cannot list", &path, error)),
-        };
+        let Some(entries) = self.root.read_folder(prefix)? else { return Ok(Vec::new()) };
         let mut names = Vec::new();
         for entry in entries {
-            let entry = entry.map_err(|error| failed("cannot list", &path, error))?;
+            let entry =
+                entry.map_err(|error| failed("cannot list", &self.root.path().join(prefix), error))?;
             let Ok(name) = entry.file_name().into_string() else { continue };
             // A link may lead to one.
             if !name.starts_with('.') && entry.path().is_dir() {
@@ -432,83 +271,5 @@ fn split(prefix: &str) -> (&str, &str) {
     match prefix.rfind('/') {
         Some(slash) => prefix.split_at(slash + 1),
         None => ("", prefix),
-    }
-}
-
-/// The names of a directory in order, a bounded number at a time: PostgreSQL's archives reach
-/// millions of files, and a directory has no order of its own.
-struct SortedNames {
-    root: Root,
-    folder: String,
-    start: String,
-    after: String,
-    found: std::vec::IntoIter<String>,
-    more: bool,
-}
-
-impl SortedNames {
-    /// The smallest names beyond `after`.
-    fn read(&mut self) -> Result<()> {
-        let path = self.root.path().join(&self.folder);
-        let entries = match fs::read_dir(&path) {
-            Ok(entries) => entries,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                self.more = false;
-                self.root.still_the_same()?;
-                return self.root.leads_somewhere(self.folder.trim_end_matches('/'), &error);
-            }
-            Err(error) => return Err(failed("cannot list", &path, error)),
-        };
-        let mut smallest = BinaryHeap::new();
-        let mut left_out = false;
-        for entry in entries {
-            let entry = entry.map_err(|error| failed("cannot list", &path, error))?;
-            // A name that is not UTF-8 cannot be a key of ours.
-            let Ok(name) = entry.file_name().into_string() else { continue };
-            if name.starts_with('.') || !name.starts_with(&self.start) || name <= self.after {
-                continue;
-            }
-            smallest.push(name);
-            if smallest.len() > NAMES_PER_PASS {
-                smallest.pop();
-                left_out = true;
-            }
-        }
-        self.root.still_the_same()?;
-        self.more = left_out;
-        let names = smallest.into_sorted_vec();
-        if let Some(last) = names.last() {
-            self.after.clone_from(last);
-        }
-        self.found = names.into_iter();
-        Ok(())
-    }
-}
-
-impl Iterator for SortedNames {
-    type Item = Result<Entry>;
-
-    fn next(&mut self) -> Option<Result<Entry>> {
-        loop {
-            if let Some(name) = self.found.next() {
-                match self.root.entry(&self.folder, &name) {
-                    Ok(None) => continue,
-                    Ok(Some(entry)) => return Some(Ok(entry)),
-                    Err(error) => {
-                        // An error ends the listing.
-                        self.found = Vec::new().into_iter();
-                        self.more = false;
-                        return Some(Err(error));
-                    }
-                }
-            }
-            if !self.more {
-                return None;
-            }
-            if let Err(error) = self.read() {
-                self.more = false;
-                return Some(Err(error));
-            }
-        }
     }
 }
