@@ -19,6 +19,9 @@ use std::time::{Duration, Instant, SystemTime};
 /// Bytes handed over at once.
 const BLOCK: usize = 64 * 1024;
 
+/// Entries of a listing that come within this time may be handed over at once.
+const AT_ONCE: Duration = Duration::from_millis(10);
+
 pub struct Deadline {
     inner: Shared,
     limit: Limit,
@@ -115,49 +118,67 @@ impl Deadline {
         })
     }
 
-    /// A listing, entry by entry.
+    /// A listing. The longer it is the more entries are handed over at once: handing over costs more than listing.
     fn pass_on(
         &self,
         list: impl FnOnce(&dyn Storage) -> Result<Listing> + Clone + Send + 'static,
     ) -> Result<Listing> {
         let here = list.clone();
-        let receive = self.spawn(1000, move |inner, hand_over| {
-            match list(inner) {
-                Ok(entries) => {
-                    if !entries.map(Some).all(hand_over) {
-                        return; // nobody listens any more
-                    }
-                }
+        let receive = self.spawn(16, move |inner, hand_over| {
+            let mut entries = match list(inner) {
+                Ok(entries) => entries.fuse(),
                 Err(error) => {
-                    hand_over(Some(Err(error)));
+                    hand_over(vec![Err(error)]);
+                    return;
+                }
+            };
+            let mut count = 0;
+            loop {
+                let some = at_once(&mut entries, (count / 16 + 1).min(64));
+                count += some.len();
+                // None are the end.
+                let end = some.is_empty();
+                if !hand_over(some) || end {
+                    return; // or nobody listens any more
                 }
             }
-            hand_over(None);
         })?;
         let Some(receive) = receive else { return here(self.inner.as_ref()) };
         // The first answer says whether the listing could be had at all.
-        let first = self.wait(&receive)?;
-        let (limit, late) = (self.limit, self.timed_out());
-        let mut next = match first {
-            Some(Some(Err(error))) => return Err(error),
-            Some(item) => Some(item),
-            None => Some(Some(Err(Error::new(Kind::Unavailable, "a listing panicked")))),
-        };
-        let mut late = Some(late);
+        let panicked = || vec![Err(Error::new(Kind::Unavailable, "a listing panicked"))];
+        let first = self.wait(&receive)?.unwrap_or_else(panicked);
+        let first: Vec<_> = first.into_iter().collect::<Result<_>>()?;
+        let mut some = first.into_iter().map(Ok).collect::<Vec<_>>().into_iter();
+        let limit = self.limit;
+        let mut late = Some(self.timed_out());
         Ok(Box::new(std::iter::from_fn(move || {
-            let item = next.take()?;
-            if matches!(item, Some(Ok(_))) {
-                next = match wait(&receive, limit.moment()) {
-                    Ok(Some(item)) => Some(item),
+            let item = some.next()?;
+            if item.is_err() {
+                some = Vec::new().into_iter();
+            } else if some.as_slice().is_empty() {
+                let next = match wait(&receive, limit.moment()) {
+                    Ok(Some(next)) => next,
                     Ok(None) => {
-                        Some(Some(Err(Error::new(Kind::Unavailable, "a listing ended without an end"))))
+                        vec![Err(Error::new(Kind::Unavailable, "a listing ended without an end"))]
                     }
-                    Err(()) => late.take().map(|late| Some(Err(late))),
+                    Err(()) => late.take().map(Err).into_iter().collect(),
                 };
+                some = next.into_iter();
             }
-            item
+            Some(item)
         })))
     }
+}
+
+/// The next entries, as far as they come without delay; at least one, unless it was the last.
+fn at_once<T>(entries: &mut impl Iterator<Item = T>, most: usize) -> Vec<T> {
+    let begun = Instant::now();
+    let mut some: Vec<T> = entries.next().into_iter().collect();
+    while !some.is_empty() && some.len() < most && begun.elapsed() < AT_ONCE {
+        let Some(entry) = entries.next() else { break };
+        some.push(entry);
+    }
+    some
 }
 
 /// What a place that gave no answer in time is.
@@ -310,6 +331,22 @@ mod tests {
 
     fn key(text: &str) -> Key {
         Key::parse(text).unwrap()
+    }
+
+    #[test]
+    fn an_entry_that_comes_late_keeps_few_others_back() {
+        let mut entries = (0..9).inspect(|entry| {
+            if *entry == 2 {
+                std::thread::sleep(2 * AT_ONCE);
+            }
+        });
+        let mut some = Vec::new();
+        while some.len() < 3 {
+            some.extend(at_once(&mut entries, 64));
+        }
+        assert_eq!(some, [0, 1, 2]);
+        assert_eq!(at_once(&mut entries, 1), [3]);
+        assert!(at_once(&mut [0; 0].iter(), 64).is_empty());
     }
 
     #[test]
