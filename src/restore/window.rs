@@ -54,21 +54,15 @@ fn way<'a>(
     Ok(Way { inventory: &archive.inventory, branch, timeline, wish, evidence: archive })
 }
 
-/// Every window, by backup and timeline. What cannot become consistent has none. An error, too, where one of them
-/// cannot be told.
-pub fn windows(archive: &Archive) -> Result<Vec<Window>> {
-    let Known { windows, refused } = known_windows(archive)?;
-    refused.into_iter().next().map_or(Ok(windows), Err)
-}
-
-/// What can be told of each window.
+/// What is known of windows.
 pub struct Known {
+    /// By backup and timeline.
     pub windows: Vec<Window>,
-    /// Why others cannot be told: WAL at their ends is damaged. Each reason once.
+    /// Why others are not known: WAL at their ends is damaged. Each reason once.
     pub refused: Vec<Failure<Cause>>,
 }
 
-/// The same, where damage on one timeline hides no window along another.
+/// Every window. What cannot become consistent has none; damage on one timeline hides no window along another.
 pub fn known_windows(archive: &Archive) -> Result<Known> {
     let mut known = Known { windows: Vec::new(), refused: Vec::new() };
     let mut ends = Ends::new();

@@ -161,6 +161,19 @@ fn damage_on_one_timeline_hides_no_window_along_another() {
         "{run:?}"
     );
     assert!(sandbox.admin("window", &[]).stdout.contains(whole));
+    // Nor in the report.
+    let page = sandbox.path("report.html");
+    sandbox.admin("report", &[page.to_str().unwrap()]).says(1, &["the report is in"]);
+    let html = fs::read_to_string(&page).unwrap();
+    for words in [
+        "Recoverable to any moment from 2026-11-20 21:05:46 UTC to before 2026-11-20 21:05:53 UTC on timeline 2, ",
+        "Not known is how far recovery goes along timeline 3: ",
+    ] {
+        assert!(html.contains(words), "{words:?} is not in {html}");
+    }
+    for backup in [whole, "20261120T210530Z-0000000001500028-1"] {
+        assert!(html.contains(&format!("<title>base backup {backup} recovers along timeline ")), "{html}");
+    }
 }
 
 #[test]

@@ -25,8 +25,8 @@ use crate::expire::plan::{Fate, Plan};
 use crate::failure::Failure;
 use crate::finding::{Finding, FindingKind};
 use crate::host::durable;
-use crate::restore::together;
-use crate::restore::window::{Window, windows};
+use crate::restore;
+use crate::restore::window::{Known, Window, known_windows};
 use crate::storage::Shared;
 use crate::wal::{SegmentName, Timeline, WalName};
 use clap::{Arg, ArgAction, ArgMatches, Command};
@@ -74,6 +74,8 @@ struct Report {
     looked_at: Option<u64>,
     /// Or why they are not known.
     windows: Result<Vec<Window>, Failure>,
+    /// Why others than these are not known: WAL at their ends is damaged.
+    refused: Vec<Failure>,
     /// Newest first, each with where it is recorded; and how many older ones there are.
     rehearsals: (Vec<(String, Rehearsal)>, usize),
     retention: Retention,
@@ -102,11 +104,12 @@ pub(super) fn run(matches: &ArgMatches) -> Result<AdminExit, Failure> {
     write(&file, &page::html(&report))?;
     show(&format!("the report is in \"{}\"\n", file.display()));
     let untold = report.windows.is_err() || matches!(report.retention, Retention::Unknown(..));
-    // Known to be wrong counts more.
-    Ok(match findings::exit(&report.findings) {
-        AdminExit::Fine if untold => AdminExit::CouldNotTell,
-        exit => exit,
-    })
+    let unless = |fine, otherwise| if fine { AdminExit::Fine } else { otherwise };
+    Ok(AdminExit::of_all(&[
+        findings::exit(&report.findings),
+        unless(report.refused.is_empty(), AdminExit::Findings),
+        unless(!untold, AdminExit::CouldNotTell),
+    ]))
 }
 
 fn write(file: &Path, text: &str) -> Result<(), Failure> {
@@ -129,13 +132,18 @@ impl Report {
             false => (listed.all_findings().cloned().collect(), None),
         };
         found.extend(damaged_backups(&listed));
+        let (windows, refused) = match recoverable(&storages, &listed) {
+            Ok(Known { windows, refused }) => (Ok(windows), refused.iter().map(Failure::remark).collect()),
+            Err(failure) => (Err(failure.remark()), Vec::new()),
+        };
         Ok(Report {
             made: SystemTime::now(),
             cluster: layers.cluster().map(|chosen| chosen.name.clone()),
             union: union(&listed.inventories),
             findings: found,
             looked_at,
-            windows: recoverable(&storages, &listed),
+            windows,
+            refused,
             rehearsals: rehearsals(&listed),
             retention: retention(matches, &storages, &listed),
             settings: config::rows(layers)?,
@@ -189,13 +197,12 @@ fn damaged_backups(listed: &Listed) -> Vec<Finding> {
     findings
 }
 
-fn recoverable(storages: &[Shared], listed: &Listed) -> Result<Vec<Window>, Failure> {
+fn recoverable(storages: &[Shared], listed: &Listed) -> restore::Result<Known> {
     let held = listed.inventories.iter().zip(&listed.backups).filter_map(|(inventory, backups)| {
         let storage = storages.iter().find(|storage| storage.place() == inventory.place)?;
         Some((storage, Ok((inventory.clone(), backups.clone()))))
     });
-    let known = together(held).and_then(|archive| windows(&archive));
-    known.map_err(|failure| Failure { kind: (), message: failure.message, hint: failure.hint })
+    known_windows(&restore::together(held)?)
 }
 
 /// Those of all destinations; one that is recorded in several is shown once.

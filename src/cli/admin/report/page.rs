@@ -1,9 +1,10 @@
 //! The page: no script, everything inline.
 
-use super::html::{escape, scrolled, section};
+use super::html::{escape, rest, scrolled, section, within};
 use super::picture::{moment, moment_behind};
 use super::{Report, days, picture, tables};
 use crate::cli::admin::table::counted;
+use crate::failure::Failure;
 use std::time::SystemTime;
 
 const STYLE: &str = "
@@ -41,7 +42,10 @@ const LEGEND: [(&str, &str); 10] = [
         "base backup, and what it recovers",
     ),
     ("<path class=\"foreign\" d=\"M9 2h10v10h-10z\"/>", "another tool's backup"),
-    ("<path class=\"unfinished\" d=\"M9 2h10v10h-10z\"/>", "unfinished backup"),
+    (
+        "<path class=\"unfinished\" d=\"M9 2h10v10h-10z\"/>",
+        "unfinished backup, or one of which it is not known how far it recovers",
+    ),
     (
         "<path class=\"cross\" d=\"M9 2l10 10m0 -10l-10 10\"/>",
         "backup that recovers nothing; rehearsal with findings",
@@ -88,7 +92,10 @@ fn answer(report: &Report) -> String {
         Err(why) => {
             ("answer bad", format!("How far it can be recovered could not be told: {}.", why.message))
         }
-        Ok(windows) => match tables::stretches(windows) {
+        Ok(windows) => match tables::stretches(report) {
+            None if !report.refused.is_empty() => {
+                ("answer bad", "How far any base backup recovers is not known".to_owned())
+            }
             None => ("answer bad", "No base backup of wal-archive can be recovered".to_owned()),
             Some((timeline, stretches)) => {
                 let committed = windows.iter().filter(|window| window.timeline == timeline);
@@ -101,10 +108,17 @@ fn answer(report: &Report) -> String {
         None => "never rehearsed, as far as is recorded.".to_owned(),
         Some((_, last)) => format!("last rehearsed {}: {}.", moment(last.rehearsed), last.verdict.word()),
     };
+    let refused = |why: &Failure| {
+        let hint =
+            why.hint.as_ref().map_or_else(String::new, |hint| format!(" What to do: {}.", escape(hint)));
+        format!("<p class=\"answer bad\">Not known is {}.{hint}</p>\n", escape(&why.message))
+    };
+    let (refused, left) = within(4_000, report.refused.iter().map(refused));
     format!(
-        "<p class=\"{class}\">{}; {}</p>\n",
+        "<p class=\"{class}\">{}; {}</p>\n{refused}{}",
         escape(recoverable.trim_end_matches('.')),
-        escape(&rehearsed)
+        escape(&rehearsed),
+        rest(left, "timelines of which that is not known")
     )
 }
 

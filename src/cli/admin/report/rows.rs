@@ -38,6 +38,7 @@ impl Picture<'_> {
     /// others there are.
     pub(super) fn others(&mut self, timeline: Timeline, most: usize) -> usize {
         let windows = self.report.windows.as_deref().unwrap_or_default();
+        let all_known = self.report.windows.is_ok() && self.report.refused.is_empty();
         let mut others = BTreeMap::new();
         for held in self.report.listed.backups.iter().flatten() {
             let reaches = windows.iter().any(|window| window.backup == held.id);
@@ -49,14 +50,19 @@ impl Picture<'_> {
         for (id, held) in others.into_iter().skip(left) {
             let (class, why) = match &held.state {
                 State::Damaged(_, reason) | State::Unreadable(reason) => {
-                    ("cross", format!("damaged: {reason}"))
+                    ("cross", format!("recovers nothing: damaged: {reason}"))
                 }
-                State::Complete(_) => ("cross", "its WAL is not all there".to_owned()),
-                State::Incomplete => ("unfinished", "it is not finished, or was given up".to_owned()),
+                State::Complete(_) if all_known => {
+                    ("cross", "recovers nothing: its WAL is not all there".to_owned())
+                }
+                State::Complete(_) => ("unfinished", "may recover: how far is not known".to_owned()),
+                State::Incomplete => {
+                    ("unfinished", "recovers nothing: it is not finished, or was given up".to_owned())
+                }
             };
             let path = if class == "cross" { "m-5 -5l10 10m0 -10l-10 10" } else { "m-5 -5h10v10h-10z" };
             self.text("small", &format!("backup {}", minute(id.started())));
-            self.shape(class, id.started(), path, &format!("base backup {id} recovers nothing: {why}"));
+            self.shape(class, id.started(), path, &format!("base backup {id} {why}"));
             self.y += ROW;
         }
         left

@@ -210,9 +210,10 @@ pub(super) fn retention(report: &Report) -> String {
     format!("<p>{}</p>\n", escape(&text))
 }
 
-/// The stretches of time that can be recovered along the newest timeline that has any, oldest first.
-pub(super) fn stretches(windows: &[Window]) -> Option<(Timeline, Vec<(SystemTime, SystemTime)>)> {
-    let timeline = windows.iter().map(|window| window.timeline).max()?;
+/// The stretches of time that can be recovered along the newest timeline that any backup leads onto, oldest first.
+pub(super) fn stretches(report: &Report) -> Option<(Timeline, Vec<(SystemTime, SystemTime)>)> {
+    let timeline = report.windows_once().map(|window| window.timeline).max()?;
+    let windows = report.windows.as_deref().unwrap_or_default();
     let mut here: Vec<(SystemTime, SystemTime)> = windows
         .iter()
         .filter(|window| window.timeline == timeline)
