@@ -1,7 +1,7 @@
 //! What `--json` prints is what `docs/json.md` says, both ways. (Base backups: `tests/postgres/backup.rs`.)
 
 use crate::json_page::{assert_as_documented, fields_of, sections};
-use crate::util::{CLUSTER, Run, Sandbox, flip, init_arguments};
+use crate::util::{CLUSTER, MIB, Run, Sandbox, flip, init_arguments, segment};
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::fs;
@@ -38,6 +38,11 @@ fn the_json_of_list_is_as_documented() {
         fs::copy(file.path(), to.join(file.file_name())).unwrap();
     }
     fs::write(sandbox.archive().join("notes.txt"), "mine").unwrap();
+    let record = r#"{"wal-archive":1,"rehearsed":"2026-11-21T13:04:05.250000Z","verdict":"sound","backup":null,"target":null,
+        "timeline":1,"end_lsn":"0/1B000000","last_commit":null,"data_lost_seconds":null,"phases":{"restore_seconds":41.2,
+        "replay_seconds":97.0,"ready_seconds":0.4},"replayed_bytes":1,"server_major":15,"checked":[],"findings":[]}"#;
+    fs::create_dir(sandbox.archive().join("rehearsals")).unwrap();
+    fs::write(sandbox.archive().join("rehearsals/20261121T130405Z.json"), record.replace('\n', "")).unwrap();
     check(&sandbox, "list", &[&[]]);
     let run = sandbox.admin("list", &["--segments", "--json"]);
     assert_as_documented("list --segments", &run.stdout.lines().collect::<Vec<_>>());
@@ -46,7 +51,15 @@ fn the_json_of_list_is_as_documented() {
 #[test]
 fn the_json_of_verify_is_as_documented() {
     let gap = "000000010000000000000016..000000010000000000000019";
-    check(&real(), "verify", &[&[], &["--records", "--accept-gap", gap]]);
+    let sandbox = real();
+    // The last segment of timeline 2 as a dead server left it.
+    let last = "00000002000000000000001C";
+    let unfinished = format!("{last}.partial");
+    let raw = fs::read(sandbox.data().join("pg_wal").join(last)).unwrap();
+    fs::remove_file(sandbox.object(last)).unwrap();
+    sandbox.wal(&unfinished, &raw);
+    sandbox.push(&unfinished, &[]).succeeds();
+    check(&sandbox, "verify", &[&[], &["--records", "--accept-gap", gap], &["--records", "--since", A]]);
 }
 
 #[test]
@@ -66,7 +79,12 @@ fn the_json_of_check_is_as_documented() {
 #[test]
 fn the_json_of_expire_drain_copy_and_quarantine_is_as_documented() {
     let sandbox = real();
+    let old = "000000010000000000000014";
+    sandbox.wal(old, &segment(old, MIB, CLUSTER, 1));
+    sandbox.push(old, &[]).succeeds();
     check(&sandbox, "expire", &[&["--label", "*", "--before", A]]);
+    let recycled = fs::read(sandbox.data().join("pg_wal").join(A)).unwrap();
+    sandbox.wal("00000002000000000000001F", &recycled);
     check(&sandbox, "drain", &[&["--pgdata", ".", "--dry-run"], &["--pgdata", "."]]);
     let other = sandbox.make_archive("other");
     flip(&sandbox.object(A), 80_000);
