@@ -177,6 +177,22 @@ fn damage_on_one_timeline_hides_no_window_along_another() {
 }
 
 #[test]
+fn a_report_promises_nothing_behind_a_segment_that_it_found_damaged() {
+    let sandbox = rich();
+    fs::write(sandbox.object("00000002000000000000001B"), "damaged").unwrap();
+    let page = sandbox.path("report.html");
+    sandbox.admin("report", &["--quick", page.to_str().unwrap()]).says(1, &["the report is in"]);
+    let html = fs::read_to_string(&page).unwrap();
+    for words in [
+        "<title>damaged: 00000002000000000000001B</title>",
+        "<td>&quot;00000002000000000000001B&quot; is not</td>",
+    ] {
+        assert!(html.contains(words), "{words:?} is not in {html}");
+    }
+    assert!(!html.contains("to before 2026-11-20 21:05:53 UTC"), "{html}");
+}
+
+#[test]
 fn colours_are_for_terminals_that_want_them() {
     let sandbox = rich();
     let shown = |variables: &[(&str, &str)]| {

@@ -132,7 +132,7 @@ impl Report {
             false => (listed.all_findings().cloned().collect(), None),
         };
         found.extend(damaged_backups(&listed));
-        let (windows, refused) = match recoverable(&storages, &listed) {
+        let (windows, refused) = match recoverable(&storages, &listed, &found) {
             Ok(Known { windows, refused }) => (Ok(windows), refused.iter().map(Failure::remark).collect()),
             Err(failure) => (Err(failure.remark()), Vec::new()),
         };
@@ -197,12 +197,26 @@ fn damaged_backups(listed: &Listed) -> Vec<Finding> {
     findings
 }
 
-fn recoverable(storages: &[Shared], listed: &Listed) -> restore::Result<Known> {
+fn recoverable(storages: &[Shared], listed: &Listed, findings: &[Finding]) -> restore::Result<Known> {
     let held = listed.inventories.iter().zip(&listed.backups).filter_map(|(inventory, backups)| {
         let storage = storages.iter().find(|storage| storage.place() == inventory.place)?;
-        Some((storage, Ok((inventory.clone(), backups.clone()))))
+        Some((storage, Ok((without_damage(inventory, findings), backups.clone()))))
     });
     known_windows(&restore::together(held)?)
+}
+
+/// A segment that is known to be damaged ends what recovers, as one that is missing does.
+fn without_damage(inventory: &Inventory, findings: &[Finding]) -> Inventory {
+    let mut sound = inventory.clone();
+    let counts = [FindingKind::Damaged, FindingKind::OtherCluster];
+    for finding in findings.iter().filter(|one| one.place == inventory.place && counts.contains(&one.kind)) {
+        let Ok(WalName::Segment(segment)) = finding.name.parse() else { continue };
+        let files = sound.timelines.get_mut(&segment.timeline());
+        if let (Some(number), Some(files)) = (inventory.number(segment), files) {
+            files.segments.remove(number);
+        }
+    }
+    sound
 }
 
 /// Those of all destinations; one that is recorded in several is shown once.

@@ -145,8 +145,15 @@ pub(super) fn windows(report: &Report) -> String {
             },
         ]
     };
-    let heading =
-        ["backup", "#timeline", "any moment from", "to before", "last commit", "then missing", "expire"];
+    let heading = [
+        "backup",
+        "#timeline",
+        "any moment from",
+        "to before",
+        "last commit",
+        "then missing or damaged",
+        "expire",
+    ];
     let mut rows: Vec<_> = report.windows_once().map(row).collect();
     rows.reverse();
     section("How far each backup recovers", &table(("How far each backup recovers", 16_000), &heading, rows))
