@@ -70,9 +70,10 @@ pub struct Request<'a> {
 pub fn restore(request: &Request<'_>) -> Result<()> {
     let record = &request.choice.record;
     let locations = locations(record, request)?;
-    let directory = Directory::prepare(request.directory, &locations, request.force)?;
+    // First what may not be readable here: nothing is made for it.
     let manifest = fetch_manifest(request)?;
     let mut expected = expected(&manifest)?;
+    let directory = Directory::prepare(request.directory, &locations, request.force)?;
     let (total, _) = record.sizes();
     let mut done = 0;
     for (number, series) in record.series.iter().enumerate() {

@@ -13,6 +13,7 @@ mod util;
 mod wal;
 
 mod absent;
+mod base_backups;
 mod check;
 mod clusters;
 mod config;

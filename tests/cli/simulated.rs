@@ -15,15 +15,15 @@ const DAYS: f64 = 28.0;
 const HOUR: Duration = Duration::from_secs(3600);
 
 pub struct Simulated {
-    roots: [PathBuf; 2],
+    roots: Vec<PathBuf>,
     now: SystemTime,
 }
 
 /// Makes it; the second destination, beside the sandbox's archive.
 pub fn archive_with_everything(sandbox: &Sandbox, now: SystemTime) -> PathBuf {
-    let simulated = Simulated { roots: [sandbox.archive(), sandbox.make_archive("offsite")], now };
+    let simulated = Simulated { roots: vec![sandbox.archive(), sandbox.make_archive("offsite")], now };
     simulated.live();
-    simulated.harm();
+    simulated.harm(&simulated.roots[0], &simulated.roots[1]);
     simulated.rehearse();
     simulated.roots[1].clone()
 }
@@ -37,8 +37,13 @@ fn text(at: SystemTime) -> String {
 }
 
 impl Simulated {
+    /// An empty one with the sandbox's archive alone.
+    pub fn new(sandbox: &Sandbox, now: SystemTime) -> Self {
+        Simulated { roots: vec![sandbox.archive()], now }
+    }
+
     /// So many days after its beginning.
-    fn day(&self, days: f64) -> SystemTime {
+    pub fn day(&self, days: f64) -> SystemTime {
         self.now - Duration::from_secs_f64((DAYS - days) * 86400.0)
     }
 
@@ -62,7 +67,7 @@ impl Simulated {
     }
 
     /// Transactions, more of them by day.
-    fn work(&self, log: &mut Log, from: f64, to: f64) {
+    pub fn work(&self, log: &mut Log, from: f64, to: f64) {
         let mut at = self.day(from);
         while at < self.day(to) {
             let seed = log.end().0;
@@ -74,9 +79,21 @@ impl Simulated {
         }
     }
 
-    fn back_up(&self, log: &mut Log, at: SystemTime, label: &str, damaged: bool) {
+    pub fn back_up(&self, log: &mut Log, at: SystemTime, label: &str, damaged: bool) {
+        self.back_up_while(log, at, (label, damaged), |_| {});
+    }
+
+    /// With something that is written meanwhile.
+    pub fn back_up_while(
+        &self,
+        log: &mut Log,
+        at: SystemTime,
+        (label, damaged): (&str, bool),
+        write: impl FnOnce(&mut Log),
+    ) {
         log.checkpoint(at);
         let (start, finished) = (log.redo(), at + HOUR / 4);
+        write(log);
         log.commit(at + HOUR / 8);
         let stop = log.end();
         log.switch();
@@ -113,7 +130,7 @@ impl Simulated {
     }
 
     /// What the old primary had of its last segment stays as a `.partial` file.
-    fn promote(&self, log: &Log, id: u32, days: f64) -> Log {
+    pub fn promote(&self, log: &Log, id: u32, days: f64) -> Log {
         let at = self.day(days);
         let mut log = log.clone();
         log.commit(at);
@@ -158,8 +175,7 @@ impl Simulated {
         }
     }
 
-    fn harm(&self) {
-        let [main, offsite] = &self.roots;
+    fn harm(&self, main: &Path, offsite: &Path) {
         let wal = |root: &Path| -> Vec<PathBuf> {
             let entries = fs::read_dir(root.join("wal_005")).unwrap();
             let mut paths: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();

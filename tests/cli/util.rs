@@ -132,6 +132,13 @@ impl Run {
         self
     }
 
+    /// Ends with this code and says the words in one line of stderr.
+    #[track_caller]
+    pub fn says_on_stderr(self, code: i32, words: &str) {
+        let told = self.stderr.lines().any(|line| line.contains(words));
+        assert!(self.code == Some(code) && told, "expected {code} and {words:?}: {self:?}");
+    }
+
     /// A failure has its code, says all of `words` in one line, and prints nothing to stdout.
     #[track_caller]
     pub fn fails(self, code: i32, words: &[&str]) -> Run {
