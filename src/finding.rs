@@ -66,6 +66,8 @@ pub enum FindingKind {
     Differs,
     /// The records do not go on although later segments are there.
     BrokenRecords,
+    /// No base backup leads to the newest timeline.
+    NoBackup,
     /// It is of another cluster.
     OtherCluster,
     /// It is in an encoding that is not read here.
@@ -85,6 +87,7 @@ impl FindingKind {
             FindingKind::Conflict => "conflict",
             FindingKind::Differs => "differs",
             FindingKind::BrokenRecords => "broken-records",
+            FindingKind::NoBackup => "no-backup",
             FindingKind::OtherCluster => "other-cluster",
             FindingKind::UnknownEncoding => "unknown-encoding",
             FindingKind::Misplaced => "misplaced",

@@ -12,7 +12,7 @@ use crate::base_backup::{BackupId, Record, Stored, id};
 use crate::object::age::Content;
 use crate::object::{DecodeError, Encryption, Identity, Key, Sha256Sum};
 use crate::storage::{Entry, Error, Kind, Range, Result, Storage};
-use crate::wal::{Branch, Lsn, WalName};
+use crate::wal::{Branch, Lsn, Timeline, WalName};
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::time::SystemTime;
@@ -247,6 +247,20 @@ pub fn passes(branch: &Branch, record: &Record) -> bool {
     branch.passes(record.id.timeline, record.id.start) && branch.passes(record.stop_timeline, end)
 }
 
+/// The newest timeline that has WAL, where none of these backups leads to it: as after a recovery to a time
+/// before the last backup, until the next one is taken. Of a timeline whose history cannot be read nobody knows.
+pub fn newest_without_backup<'r>(
+    inventory: &Inventory,
+    backups: impl IntoIterator<Item = &'r Record>,
+) -> Option<Timeline> {
+    let newest = inventory.timelines.iter().rev().find(|(_, files)| !files.segments.is_empty());
+    let timeline = *newest?.0;
+    let branch = inventory.branch(timeline).ok()?;
+    // A backup of a timeline of which no segment has arrived yet goes further.
+    let leads = backups.into_iter().any(|record| passes(&branch, record) || record.stop_timeline > timeline);
+    (!leads).then_some(timeline)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -254,7 +268,7 @@ mod tests {
     use crate::object::Encoder;
     use crate::storage::Body;
     use crate::storage::memory::Memory;
-    use crate::wal::{SegmentSize, SystemId, Timeline};
+    use crate::wal::{SegmentSize, SystemId};
 
     const SYSTEM: SystemId = SystemId(7);
 

@@ -3,7 +3,7 @@
 
 use super::target::Target;
 use super::{Cause, Result, could_not, refused};
-use crate::archive::backups::passes;
+use crate::archive::backups::{newest_without_backup, passes};
 use crate::archive::inventory::{Gap, Inventory, Unreadable};
 use crate::base_backup::{BackupId, Record};
 use crate::failure::{Failure, exact_time};
@@ -17,6 +17,8 @@ pub struct Choice {
     /// To which recovery goes.
     pub timeline: Timeline,
     pub target: Target,
+    /// The newest timeline, where no backup that may be taken leads to it, and none was asked for.
+    pub unreached: Option<Timeline>,
 }
 
 /// What was asked for.
@@ -77,6 +79,16 @@ pub fn choose(
         return Err(refused(format!("nothing of timeline {timeline} is in the archive"))
             .hint("\"wal-archive list\" shows the timelines"));
     }
+    let unreached = match wish.timeline {
+        Some(_) => None,
+        None => newest_without_backup(inventory, named.iter().copied()),
+    };
+    if let (Some(newest), Target::End, None) = (unreached, &wish.target, wish.backup) {
+        return Err(unled(newest).hint(format!(
+            "\"wal-archive backup\" takes one of the server that is on it; \"wal-archive restore --target-timeline \
+             {timeline}\" goes along timeline {timeline} instead"
+        )));
+    }
     let branch = inventory.branch(timeline).map_err(|unreadable| unknown_way(timeline, unreadable))?;
     let way = Way { inventory, branch, timeline, wish, evidence };
     let mut why: Option<Failure<Cause>> = None;
@@ -84,7 +96,8 @@ pub fn choose(
     for record in named.iter().rev() {
         match way.leads(record)? {
             Ok(()) => {
-                return Ok(Choice { record: (*record).clone(), timeline, target: wish.target.clone() });
+                let (record, target) = ((*record).clone(), wish.target.clone());
+                return Ok(Choice { record, timeline, target, unreached });
             }
             Err(reason) => drop(why.get_or_insert(reason)),
         }
@@ -102,6 +115,12 @@ fn newest_timeline(inventory: &Inventory, backups: &[&Record]) -> Result<Timelin
     }
     let last = backups.last().map(|record| record.stop_timeline);
     last.ok_or_else(|| could_not("no backup was looked at"))
+}
+
+/// What was written on the newest timeline cannot be recovered.
+pub fn unled(newest: Timeline) -> Failure<Cause> {
+    refused(format!("no base backup leads to timeline {newest}, the newest"))
+        .hint("take one of the server that is on it with \"wal-archive backup\"")
 }
 
 /// Nobody knows whether a backup leads to a timeline.

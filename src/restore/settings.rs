@@ -152,7 +152,8 @@ mod tests {
     use crate::base_backup::record::tests::record;
 
     fn recovery(target: Target) -> Recovery {
-        let choice = Choice { record: record(), timeline: Timeline::new(3).unwrap(), target };
+        let choice =
+            Choice { record: record(), timeline: Timeline::new(3).unwrap(), target, unreached: None };
         Recovery::of(&choice, "wal-fetch --archive '/it''s' %f %p".replace("''", "'"))
     }
 

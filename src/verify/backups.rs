@@ -2,7 +2,7 @@
 //! it with the manifest, and whether its WAL is there.
 
 use super::Count;
-use crate::archive::backups::{self, FetchError, Held, State, missing_wal};
+use crate::archive::backups::{self, FetchError, Held, State, missing_wal, newest_without_backup};
 use crate::archive::inventory::{self, Inventory};
 use crate::base_backup::manifest::ManifestError;
 use crate::base_backup::part::Proof;
@@ -10,7 +10,7 @@ use crate::base_backup::sums::Sums;
 use crate::base_backup::{Record, Stored, tar};
 use crate::finding::{Finding, FindingKind};
 use crate::storage::{self, Shared, Storage};
-use crate::wal::BackupHistory;
+use crate::wal::{BackupHistory, WalName};
 
 /// Counts our own backups among those that tell which WAL must be there: a backup of a standby leaves no
 /// `.backup` file. Not one whose last segment may be on its way.
@@ -75,8 +75,24 @@ pub fn verify_backups(
             findings.extend(found);
             progress(count);
         }
+        findings.extend(inventory.and_then(|inventory| unled(inventory, &held)));
     }
     findings
+}
+
+/// Whether the newest timeline can be recovered from none of them. Nothing is said where there is no complete
+/// one: others may be another tool's.
+pub fn unled(inventory: &Inventory, held: &[Held]) -> Option<Finding> {
+    let complete: Vec<&Record> = held.iter().filter_map(Held::record).collect();
+    let newest =
+        newest_without_backup(inventory, complete.iter().copied()).filter(|_| !complete.is_empty())?;
+    let what = format!("no base backup leads to timeline {newest}, the newest");
+    let finding =
+        Finding::new(FindingKind::NoBackup, WalName::TimelineHistory(newest), &inventory.place, what);
+    Some(finding.hint(format!(
+        "take one of the server that is on it with \"wal-archive backup\"; if nobody needs the timeline, as after a \
+         rehearsal that archived: \"wal-archive quarantine --timeline {newest}\""
+    )))
 }
 
 /// The WAL without which it cannot be restored.

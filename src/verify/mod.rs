@@ -14,7 +14,7 @@ mod names;
 mod objects;
 mod recovery;
 
-pub use backups::verify_backups;
+pub use backups::{unled, verify_backups};
 pub use names::{ByNames, Scope, by_names, range};
 pub use objects::Depth;
 pub use recovery::{Recoverable, Unfinished};

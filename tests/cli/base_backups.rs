@@ -1,14 +1,75 @@
 //! What `restore`, `window`, `list`, `verify` and `check` make of base backups where no server is needed.
 
 use crate::simulated::Simulated;
-use crate::util::{CLUSTER, MIB, Sandbox};
+use crate::util::{CLUSTER, MIB, Run, Sandbox};
 use crate::wal::Log;
+use serde_json::Value;
 use std::time::SystemTime;
 use wal_archive::wal::{SegmentSize, SystemId};
 
 /// A log of segments of 1 MiB.
 fn log() -> Log {
     Log::new(SystemId(CLUSTER), SegmentSize::new(MIB as u64).unwrap())
+}
+
+fn json(run: &Run) -> Value {
+    serde_json::from_str(&run.stdout).unwrap_or_else(|_| panic!("{run:?}"))
+}
+
+/// Two backups on timeline 1, and timeline 2, which left it between them and has no backup: what a recovery to a time before the
+/// newest backup leaves once the older one is gone.
+fn only_an_abandoned_timeline_has_a_backup(sandbox: &Sandbox) -> Simulated {
+    let simulated = Simulated::new(sandbox, SystemTime::now());
+    let mut log = log();
+    simulated.work(&mut log, 1.0, 1.5);
+    let mut second = simulated.promote(&log, 2, 1.6);
+    simulated.back_up(&mut log, simulated.day(2.0), "too late", false);
+    simulated.work(&mut log, 2.1, 2.5);
+    simulated.work(&mut second, 3.0, 3.5);
+    simulated
+}
+
+#[test]
+fn a_newest_timeline_to_which_no_backup_leads_is_never_passed_over_in_silence() {
+    let sandbox = Sandbox::new();
+    let simulated = only_an_abandoned_timeline_has_a_backup(&sandbox);
+    let words = "no base backup leads to timeline 2, the newest";
+    let restore = |args: &[&str]| {
+        let directory = sandbox.path("new").display().to_string();
+        sandbox.admin("restore", &[args, &[directory.as_str()]].concat())
+    };
+    for args in [&[][..], &["--standby"]] {
+        restore(args).fails(1, &[words, "HINT: ", "wal-archive backup", "--target-timeline 1"]);
+    }
+    assert!(!sandbox.path("new").exists());
+    // Whoever names the timeline or the backup gets as far as to its parts, which hold nothing here.
+    let list = json(&sandbox.admin("list", &["--json"]));
+    let backup = list["destinations"][0]["base_backups"][0]["backup"].as_str().unwrap();
+    for args in [["--target-timeline", "1"], ["--backup", backup]] {
+        restore(&args).fails(1, &["manifest.zst\" is damaged"]);
+    }
+
+    let window = sandbox.admin("window", &["--json"]);
+    assert!(window.code == Some(1) && window.stderr.contains(words), "{window:?}");
+    let window = json(&window);
+    assert_eq!((&window["windows"][0]["timeline"], &window["unreached_timeline"]), (&1.into(), &2.into()));
+    let time = humantime::format_rfc3339(simulated.day(2.2)).to_string();
+    let at = sandbox.admin("window", &["--at", &time]);
+    assert!(at.code == Some(0) && at.stderr.contains(words), "{at:?}");
+    assert!(at.stdout.contains("timeline 1\n"), "{at:?}");
+
+    assert_eq!(list["findings"][0]["kind"], "no-backup", "{list}");
+    sandbox.admin("list", &[]).says(1, &["no-backup 00000002.history", words]);
+    sandbox.admin("verify", &["--quick", "--backups"]).says(1, &["no-backup 00000002.history", words]);
+
+    // Once there is one, all is well.
+    let mut second = log();
+    simulated.work(&mut second, 1.0, 1.5);
+    let mut second = second.promoted(wal_archive::wal::Timeline::new(2).unwrap(), simulated.day(1.6));
+    simulated.work(&mut second, 3.0, 3.5);
+    simulated.back_up(&mut second, simulated.day(4.0), "in time", false);
+    sandbox.admin("list", &[]).told(0, &sandbox);
+    assert_eq!(json(&sandbox.admin("window", &["--json"]))["unreached_timeline"], Value::Null);
 }
 
 #[test]

@@ -231,6 +231,9 @@ impl Told {
         if let Some(why) = &self.unasked {
             text += &format!("note      what only this destination holds is not recovered: {why}\n");
         }
+        if let Some(newest) = self.choice.unreached {
+            text += &format!("note      timeline {newest} is newer, and recovery does not go there\n");
+        }
         for path in &record.outside {
             text += &format!(
                 "note      \"{path}\" was not in the data directory: the server needs it, or one like it\n"
@@ -258,6 +261,7 @@ impl Told {
             "start": self.start(),
             "outside": self.choice.record.outside,
             "not_asked": self.unasked,
+            "unreached_timeline": self.choice.unreached.map(Timeline::get),
             "left_behind": self.recovery.left_behind(&self.choice.record),
         })
     }

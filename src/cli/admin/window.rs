@@ -7,13 +7,15 @@ use super::look::{Look, wide_flag};
 use super::patience;
 use super::restore::wal_fetch;
 use super::table::{Align, Table};
+use crate::archive::backups::newest_without_backup;
 use crate::failure::{Failure, exact_time};
-use crate::restore::choose::{Wish, choose};
+use crate::restore::choose::{Wish, choose, unled};
 use crate::restore::settings::Recovery;
 use crate::restore::target::{Target, time};
 use crate::restore::window::{Known, Window, known_windows, segment};
 use crate::restore::{self, Archive, Cause};
 use crate::storage::Shared;
+use crate::wal::Timeline;
 use clap::{Arg, ArgMatches, Command};
 use log::Level;
 use serde_json::json;
@@ -61,6 +63,7 @@ pub(super) fn run(matches: &ArgMatches) -> Result<AdminExit, Failure> {
 fn all(destinations: &[Shared], json: bool, look: Look) -> Result<AdminExit, Failure<Cause>> {
     let archive = restore::look(destinations)?;
     let Known { windows, refused } = known_windows(&archive)?;
+    let newest = newest_without_backup(&archive.inventory, &archive.backups);
     if json {
         let time = |time: Option<SystemTime>| time.and_then(exact_time);
         let value = |window: &Window| {
@@ -73,22 +76,34 @@ fn all(destinations: &[Shared], json: bool, look: Look) -> Result<AdminExit, Fai
                 "end_lsn": window.end.map(|end| end.to_string()),
             })
         };
-        show_json(VERSION, json!({"windows": windows.iter().map(value).collect::<Vec<_>>()}));
+        show_json(
+            VERSION,
+            json!({
+                "windows": windows.iter().map(value).collect::<Vec<_>>(),
+                "unreached_timeline": newest.map(Timeline::get),
+            }),
+        );
     } else {
         show(&text(&windows, look));
     }
+    Ok(told(&windows, refused, newest))
+}
+
+/// What is wrong, on stderr.
+fn told(windows: &[Window], mut refused: Vec<Failure<Cause>>, newest: Option<Timeline>) -> AdminExit {
+    if windows.is_empty() && refused.is_empty() {
+        let nothing = Failure::new(Cause::Refused, "no base backup can be recovered");
+        refused.push(
+            nothing.hint("take one with \"wal-archive backup\"; \"wal-archive list\" shows what is there"),
+        );
+    } else {
+        refused.extend(newest.map(unled));
+    }
     refused.iter().for_each(|failure| failure.log(Level::Error));
-    if !refused.is_empty() {
-        return Ok(AdminExit::Findings);
+    match refused.is_empty() {
+        true => AdminExit::Fine,
+        false => AdminExit::Findings,
     }
-    if windows.is_empty() {
-        let nothing = Failure::new((), "no base backup can be recovered");
-        nothing
-            .hint("take one with \"wal-archive backup\"; \"wal-archive list\" shows what is there")
-            .log(Level::Error);
-        return Ok(AdminExit::Findings);
-    }
-    Ok(AdminExit::Fine)
 }
 
 fn text(windows: &[Window], look: Look) -> String {
@@ -136,6 +151,9 @@ fn one(
     let wish = Wish { backup: None, target: Target::Time(at), exclusive: false, timeline: None };
     let choice = choose(&archive.inventory, &archive.backups, &wish, &archive)?;
     let segment = segment(&archive, &choice.record, choice.timeline, at)?;
+    if let Some(newest) = choice.unreached {
+        unled(newest).log(Level::Warn);
+    }
     let settings = Recovery::of(&choice, restore_command).target_lines();
     match json {
         true => show_json(

@@ -100,6 +100,35 @@ fn the_newest_backup_that_ends_before_the_target_is_taken_along_the_newest_timel
 }
 
 #[test]
+fn a_newest_timeline_to_which_no_backup_leads_is_refused_to_the_end_and_told_otherwise() {
+    let names = all();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let inventory = archive(&names);
+    let evidence = Known(record().finished + day(9));
+    // It left timeline 1 before the only backup.
+    let late = Record {
+        id: "20261122T130405Z-0000000033000028-1".parse().unwrap(),
+        stop: Lsn(0x3300_0100),
+        ..record()
+    };
+    let backups = [late];
+    let of = |target: Target, timeline: Option<u32>, backup| {
+        let timeline = timeline.and_then(Timeline::new);
+        let choice =
+            choose(&inventory, &backups, &Wish { backup, target, exclusive: false, timeline }, &evidence);
+        choice.map(|choice| (choice.timeline.get(), choice.unreached.map(Timeline::get)))
+    };
+    let refused = of(Target::End, None, None).unwrap_err();
+    assert_eq!(refused.kind, Cause::Refused);
+    assert_eq!(refused.message, "no base backup leads to timeline 2, the newest");
+    assert!(refused.hint.unwrap().contains("--target-timeline 1"));
+    assert_eq!(of(Target::End, Some(1), None).unwrap(), (1, None));
+    assert_eq!(of(Target::End, None, Some(backups[0].id)).unwrap(), (1, Some(2)));
+    assert_eq!(of(Target::Immediate, None, None).unwrap(), (1, Some(2)));
+    assert_eq!(chosen(&all(), Target::End, None), Ok((1, 2)));
+}
+
+#[test]
 fn what_the_wal_does_not_lead_to_is_refused_by_name() {
     let refused = |names: &[String], target, timeline, words: &str| {
         let message = chosen(names, target, timeline).unwrap_err();

@@ -18,9 +18,9 @@ use crate::cli::args;
 use crate::cli::exit::AdminExit;
 use crate::config::{Layers, Program};
 use crate::failure::Failure;
-use crate::finding::Finding;
+use crate::finding::{Finding, FindingKind};
 use crate::storage::{Error, Shared, Storage, hides_what_is_missing};
-use crate::verify::{Scope, by_names, not_listed};
+use crate::verify::{Scope, by_names, not_listed, unled};
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use log::Level;
 use serde_json::{Value, json};
@@ -146,7 +146,14 @@ impl Listed {
                 Err(error) => lost(&error),
             }
         }
-        let found = by_names(&inventories, &Scope::default()).map(|names| names.findings).unwrap_or_default();
+        let names = by_names(&inventories, &Scope::default());
+        let mut found = names.map(|names| names.findings).unwrap_or_default();
+        // Of two clusters that is all that is said.
+        if found.iter().all(|finding| finding.kind != FindingKind::OtherCluster) {
+            found.extend(
+                inventories.iter().zip(&backups).filter_map(|(inventory, held)| unled(inventory, held)),
+            );
+        }
         for lost in &unread {
             lost.message().log(Level::Error);
         }

@@ -192,7 +192,12 @@ impl Rehearsing<'_> {
                 let chosen = choose(&archive.inventory, &archive.backups, &self.wish()?, &archive)
                     .map_err(|failure| archive.undecided(failure));
                 match sorted(chosen, &place, "backup")? {
-                    Ok(choice) => Plan::Own(Box::new(choice)),
+                    Ok(choice) => {
+                        if let Some(newest) = choice.unreached {
+                            log::warn!("timeline {newest} is newer, and the rehearsal does not go there");
+                        }
+                        Plan::Own(Box::new(choice))
+                    }
                     Err(finding) => return Ok(self.record(None, Outcome::of(*finding), None)),
                 }
             }
