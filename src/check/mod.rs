@@ -5,7 +5,7 @@
 //!
 //! * `destination`: it answers, is this cluster's archive, takes a new object, refuses a second
 //!   one of the same name, gives back what it took, lets it be deleted; room and clock;
-//! * `backups`: how old the newest base backup is;
+//! * `backups`: how old the newest base backup is, and whether one leads to the newest timeline;
 //! * `rehearsals`: how old the last rehearsal is;
 //! * `directories`: an archive inside the data directory, a spool that cannot be had;
 //! * `backlog`: what waits in a data directory, and for how long;
@@ -304,6 +304,17 @@ fn within<T: Send + 'static>(at: Instant, work: impl FnOnce() -> T + Clone + Sen
         return Some(here());
     }
     receive.recv_timeout(at.saturating_duration_since(Instant::now())).ok()
+}
+
+/// A time further ahead than this is no difference between two clocks that are set.
+const AHEAD: Duration = Duration::from_secs(300);
+
+/// How long ago it was. An error: so far ahead it lies, and one of two clocks was wrong.
+fn age_of(at: SystemTime, now: SystemTime) -> Result<Duration, Duration> {
+    match at.duration_since(now) {
+        Ok(ahead) if ahead > AHEAD => Err(ahead),
+        _ => Ok(now.duration_since(at).unwrap_or_default()),
+    }
 }
 
 /// As people say it: without more digits than anybody reads.

@@ -1,7 +1,7 @@
 //! How long ago the last rehearsal was, where somebody wants to know: a backup that was never restored is
 //! a hope.
 
-use super::{Finding, Metric, Report, State, in_words};
+use super::{Finding, Metric, Report, State, age_of, in_words};
 use crate::archive::rehearsals::{Rehearsal, Verdict, newest};
 use crate::storage::Storage;
 use std::time::{Duration, SystemTime};
@@ -25,7 +25,6 @@ pub(super) fn check(storage: &dyn Storage, warning: Option<Duration>, now: Syste
 }
 
 fn found(of: &str, rehearsal: &Rehearsal, warning: Option<Duration>, now: SystemTime, report: &mut Report) {
-    let age = now.duration_since(rehearsal.rehearsed).unwrap_or_default();
     report.metrics.push(Metric::age(
         "rehearsal_age_seconds",
         "recorded_rehearsal_timestamp_seconds",
@@ -35,10 +34,17 @@ fn found(of: &str, rehearsal: &Rehearsal, warning: Option<Duration>, now: System
     ));
     let found = rehearsal.verdict == Verdict::Findings;
     let verdict = if found { "found something wrong" } else { "was sound" };
-    let what = format!("the last rehearsal of \"{of}\", {} ago, {verdict}", in_words(age));
-    report.push(match warning {
-        Some(limit) if found || age > limit => Finding::new(State::Warning, "rehearsal", of, what).hint(HINT),
-        _ => Finding::fine("rehearsal", of, what),
+    let age = age_of(rehearsal.rehearsed, now);
+    let when = match age {
+        Ok(age) => format!("{} ago", in_words(age)),
+        Err(ahead) => format!("{} from now by its own time (a clock was wrong)", in_words(ahead)),
+    };
+    let what = format!("the last rehearsal of \"{of}\", {when}, {verdict}");
+    let warn = |what| Finding::new(State::Warning, "rehearsal", of, what).hint(HINT);
+    report.push(match (age, warning) {
+        (Ok(age), Some(limit)) if found || age > limit => warn(what),
+        (Ok(_), _) => Finding::fine("rehearsal", of, what),
+        (Err(_), _) => warn(what).hint("set the clocks by NTP, and rehearse again"),
     });
 }
 
@@ -49,14 +55,15 @@ mod tests {
     use crate::archive::rehearsals::tests::rehearsal;
     use crate::storage::memory::Memory;
 
-    fn state(verdict: Option<Verdict>, days: u64, warning: Option<u64>) -> Option<State> {
+    fn state(verdict: Option<Verdict>, days: i32, warning: Option<u32>) -> Option<State> {
         let day = Duration::from_secs(24 * 3600);
         let storage = Memory::default();
         let record = verdict.map(rehearsal);
         record.iter().for_each(|record| drop(create(&storage, record).unwrap()));
-        let now = rehearsal(Verdict::Sound).rehearsed + day * u32::try_from(days).unwrap();
+        let (at, distance) = (rehearsal(Verdict::Sound).rehearsed, day * days.unsigned_abs());
+        let now = if days < 0 { at - distance } else { at + distance };
         let mut report = Report::default();
-        check(&storage, warning.map(|days| day * u32::try_from(days).unwrap()), now, &mut report);
+        check(&storage, warning.map(|days| day * days), now, &mut report);
         assert_eq!(report.metrics.len(), usize::from(verdict.is_some()));
         report.findings.first().map(|finding| finding.kind)
     }
@@ -70,5 +77,8 @@ mod tests {
         assert_eq!(state(sound, 9, Some(8)), Some(State::Warning));
         assert_eq!(state(bad, 1, Some(8)), Some(State::Warning));
         assert_eq!(state(None, 0, Some(8)), Some(State::Warning));
+        // One from the future would be young for long.
+        assert_eq!(state(sound, -3, None), Some(State::Warning));
+        assert_eq!(state(sound, -3, Some(8)), Some(State::Warning));
     }
 }

@@ -1,11 +1,14 @@
 //! What `restore`, `window`, `list`, `verify` and `check` make of base backups where no server is needed.
 
 use crate::simulated::Simulated;
-use crate::util::{CLUSTER, MIB, Run, Sandbox};
+use crate::util::{CLUSTER, MIB, Run, Sandbox, noise, says_state};
 use crate::wal::Log;
 use serde_json::Value;
-use std::time::SystemTime;
+use std::fs;
+use std::time::{Duration, SystemTime};
 use wal_archive::wal::{SegmentSize, SystemId};
+
+const DAY: Duration = Duration::from_secs(24 * 3600);
 
 /// A log of segments of 1 MiB.
 fn log() -> Log {
@@ -70,6 +73,52 @@ fn a_newest_timeline_to_which_no_backup_leads_is_never_passed_over_in_silence() 
     simulated.back_up(&mut second, simulated.day(4.0), "in time", false);
     sandbox.admin("list", &[]).told(0, &sandbox);
     assert_eq!(json(&sandbox.admin("window", &["--json"]))["unreached_timeline"], Value::Null);
+}
+
+fn check(sandbox: &Sandbox, args: &[&str]) -> Run {
+    let limits = ["--free-warning", "1MiB", "--free-critical", "1MiB"];
+    sandbox.admin("check", &[&limits, args].concat())
+}
+
+#[test]
+fn check_alarms_where_no_backup_leads_to_the_newest_timeline() {
+    let sandbox = Sandbox::new();
+    only_an_abandoned_timeline_has_a_backup(&sandbox);
+    let words = ["no base backup in", "leads to timeline 2, the newest", "HINT"];
+    says_state(&check(&sandbox, &[]), 1, &words);
+    says_state(&check(&sandbox, &["--backup-critical", "8000h"]), 2, &words);
+}
+
+#[test]
+fn check_counts_a_backup_only_with_all_its_wal_as_list_does() {
+    let sandbox = Sandbox::new();
+    let simulated = Simulated::new(&sandbox, SystemTime::now());
+    let mut log = log();
+    simulated.work(&mut log, 1.0, 1.5);
+    let ages = ["--backup-warning", "26h", "--backup-critical", "50h"];
+    let mut middle = String::new();
+    simulated.back_up_while(&mut log, simulated.day(27.5), ("long", false), |log| {
+        for seed in 0..4 {
+            middle = if seed == 2 { log.current().to_string() } else { middle.clone() };
+            log.noop_of(&noise(seed, 100_000));
+            log.switch();
+        }
+    });
+    says_state(&check(&sandbox, &ages), 0, &["the newest base backup", "11h 45m"]);
+    fs::remove_file(sandbox.object(&middle)).unwrap();
+    let listed = json(&sandbox.admin("list", &["--json"]));
+    assert_eq!(listed["destinations"][0]["base_backups"][0]["state"], "waiting", "{listed}");
+    says_state(&check(&sandbox, &ages), 2, &["no base backup in", "can be restored"]);
+    simulated.back_up(&mut log, simulated.day(27.6), "short", false);
+    let run = check(&sandbox, &ages);
+    says_state(&run, 0, &["the newest base backup", "9h 21m"]);
+    assert!(run.stdout.contains("'backups "), "{run:?}");
+    let run = json(&check(&sandbox, &["--json"]));
+    let metrics = run["metrics"].as_array().unwrap();
+    assert!(metrics.iter().any(|metric| metric["name"] == "backups" && metric["value"] == 1.0), "{run}");
+    // A clock was wrong.
+    simulated.back_up(&mut log, SystemTime::now() + 3 * DAY, "later", false);
+    says_state(&check(&sandbox, &ages), 1, &["the newest base backup", "from now by its own time"]);
 }
 
 #[test]

@@ -15,6 +15,7 @@ mod runs;
 mod shape;
 
 pub use expired::{Gaps, record, records};
+use listing::items_around;
 pub use listing::{Item, Items, items};
 pub use required::{Need, coalesce, needs};
 pub use runs::Runs;
@@ -180,12 +181,28 @@ impl Inventory {
     /// Lists a destination, then reads its history files. An error of the listing is an error:
     /// what is not complete is no inventory.
     pub fn read(storage: &dyn Storage) -> Result<Self> {
+        let mut inventory = Inventory::empty(storage)?;
+        inventory.fill(storage, items(storage)?)?;
+        inventory.read_expired(storage)?;
+        Ok(inventory)
+    }
+
+    /// Only what tells whether the segments of these numbers are there, and which timelines have any: by a few
+    /// listings.
+    pub fn read_around(storage: &dyn Storage, wanted: &Runs) -> Result<Self> {
+        let mut inventory = Inventory::empty(storage)?;
+        let (plain, size) = (inventory.root_is_read, inventory.numbering());
+        inventory.fill(storage, items_around(storage, plain, size, wanted)?.into_iter().map(Ok))?;
+        Ok(inventory)
+    }
+
+    fn empty(storage: &dyn Storage) -> Result<Self> {
         let identity = identity::identity(storage)?;
         let (system_id, segment_size) = match identity {
             Some(identity) => (Some(identity.system_id), Some(identity.segment_size)),
             None => survey::cluster(storage)?,
         };
-        let mut inventory = Inventory {
+        Ok(Inventory {
             place: storage.place().to_owned(),
             identity,
             segment_size,
@@ -203,19 +220,21 @@ impl Inventory {
             expired: BTreeMap::new(),
             unreadable_records: Vec::new(),
             total: Total::default(),
-        };
+        })
+    }
+
+    fn fill(&mut self, storage: &dyn Storage, items: impl Iterator<Item = Result<Item>>) -> Result<()> {
         // Copies of history files in the order of their names; each is read once the listing is over.
         let mut texts: BTreeMap<WalName, Vec<Item>> = BTreeMap::new();
-        for item in items(storage)? {
+        for item in items {
             let item = item?;
-            let stored = item.stored.within(inventory.encryption());
-            inventory.add(Item { stored, ..item }, &mut texts);
+            let stored = item.stored.within(self.encryption());
+            self.add(Item { stored, ..item }, &mut texts);
         }
         for (name, copies) in texts {
-            inventory.read_text(storage, name, copies);
+            self.read_text(storage, name, copies);
         }
-        inventory.read_expired(storage)?;
-        Ok(inventory)
+        Ok(())
     }
 
     /// Whether wal-fetch looks where an object stands.

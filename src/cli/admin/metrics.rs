@@ -47,7 +47,7 @@ const ROWS: &[Row] = &[
     gauge("read_seconds", "How long the probe took to be read."),
     gauge("clock_skew_seconds", "How far a destination's clock is from this machine's."),
     gauge("free_bytes", "Free room of a directory or of pg_wal."),
-    gauge("backups", "Complete base backups at a destination."),
+    gauge("backups", "Base backups at a destination that can be restored."),
     gauge("backup_timestamp_seconds", "When the newest base backup that can be restored was finished."),
     gauge("verify_state", "How the last verify ended: 0 sound, 1 findings, 2 could not tell."),
     gauge("verify_timestamp_seconds", "When the last verify ended."),
