@@ -17,7 +17,15 @@ impl Layers {
     pub fn restore_command(&self, wal_fetch: &Path) -> Result<String, Error> {
         let common = self.common(Program::Fetch)?;
         self.refuse_secrets(uses_buckets(&common))?;
-        self.fetch_command(wal_fetch, &[])
+        let command = self.fetch_command(wal_fetch, &[])?;
+        match command.contains('\n') {
+            false => Ok(command),
+            true => Err(Error::new(
+                (),
+                "a path for restore_command has a newline, which PostgreSQL's settings cannot hold",
+            )
+            .hint("rename it, or name another way to it, such as a symbolic link")),
+        }
     }
 
     /// The same for a server that this process starts and that so has its environment; with options that beat

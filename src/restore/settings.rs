@@ -89,7 +89,6 @@ impl Recovery {
                 lines.push(("archive_library", String::new()));
             }
         }
-        let line = |(name, value): &(&str, String)| format!("{name} = '{}'\n", value.replace('\'', "''"));
         let head = format!("\n# Added by wal-archive restore, of backup {}\n", record.id);
         head + &lines.iter().map(line).collect::<String>()
     }
@@ -129,6 +128,12 @@ impl Recovery {
         let archive = (!self.keep_archiving).then_some("archive_mode");
         archive.into_iter().chain(target).chain(prefetch.then_some("recovery_prefetch")).collect()
     }
+}
+
+/// A line of a configuration file, quoted as `escape_single_quotes_ascii` of PostgreSQL does it: there a backslash
+/// begins an escape. A value has no newline.
+pub fn line((name, value): &(&'static str, String)) -> String {
+    format!("{name} = '{}'\n", value.replace('\\', "\\\\").replace('\'', "''"))
 }
 
 /// With an offset in digits: abbreviations, "Z" among them, are not known yet when it is read.
@@ -183,6 +188,15 @@ mod tests {
         assert_eq!(
             recovery(Target::Time(time)).left_behind(&record()),
             ["archive_mode", "recovery_target_time", "recovery_prefetch"]
+        );
+    }
+
+    #[test]
+    fn a_value_is_read_by_postgresql_as_it_is() {
+        let value = r"wal-fetch --archive '/a '\''q\1' %f %p".to_owned();
+        assert_eq!(
+            line(&("restore_command", value)),
+            "restore_command = 'wal-fetch --archive ''/a ''\\\\''''q\\\\1'' %f %p'\n"
         );
     }
 

@@ -122,6 +122,17 @@ fn check_counts_a_backup_only_with_all_its_wal_as_list_does() {
 }
 
 #[test]
+fn what_a_setting_of_postgresql_cannot_hold_is_refused() {
+    let sandbox = Sandbox::new();
+    let directory = sandbox.path("new").display().to_string();
+    let restore = |args: &[&str]| sandbox.admin("restore", &[args, &[directory.as_str()]].concat());
+    restore(&["--target-name", "a\nb"]).fails(2, &["it has a newline"]);
+    let strange = sandbox.make_archive("a\nb");
+    restore(&["--archive", strange.to_str().unwrap()]).fails(2, &["restore_command has a newline", "HINT"]);
+    assert!(!sandbox.path("new").exists());
+}
+
+#[test]
 fn nothing_is_made_for_a_backup_whose_manifest_cannot_be_read() {
     let sandbox = Sandbox::new();
     let simulated = Simulated::new(&sandbox, SystemTime::now());

@@ -286,7 +286,8 @@ fn a_restore_point_and_a_transaction_are_targets_where_the_wal_holds_them() {
     );
     primary.archive_segment();
     primary.write(4);
-    primary.psql("select pg_create_restore_point('before the change')");
+    // Words that a setting, a shell and a path must not take for anything else.
+    primary.psql(r"select pg_create_restore_point('before \1 it''s changed')");
     primary.write(5);
     primary.archive_segment();
     primary.destroy();
@@ -296,10 +297,14 @@ fn a_restore_point_and_a_transaction_are_targets_where_the_wal_holds_them() {
     };
     refused(&["--target-name", "too early"], "no restore point \"too early\"");
     refused(&["--target-xid", "4000000000"], "no end of transaction 4000000000");
-    for (name, target, value, batches) in
-        [("by-name", "--target-name", "before the change", 4), ("by-xid", "--target-xid", xid.as_str(), 3)]
-    {
-        assert_done(&restore_into(&world, &[&archive], name, &[target, value, "--target-action", "promote"]));
+    let strange = world.path(r"it's \1 \a");
+    std::os::unix::fs::symlink(archive.root(), &strange).unwrap();
+    for (name, target, value, batches) in [
+        ("by-name", "--target-name", r"before \1 it's changed", 4),
+        ("by-xid", "--target-xid", xid.as_str(), 3),
+    ] {
+        let mut restore = wal_archive(&world, &[], &["restore", target, value, "--target-action", "promote"]);
+        assert_done(&restore.arg("--archive").arg(&strange).arg(world.path(name)).output().unwrap());
         let server = started(&world, name);
         assert_eq!(server.ledger(), lines_of(1..=batches), "{}", server.story());
         server.destroy();

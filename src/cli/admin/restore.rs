@@ -52,7 +52,7 @@ pub(super) fn command() -> Command {
             one("target-lsn", "LSN", "Recover up to this address").value_parser(|text: &str| text.parse::<Lsn>()),
             one("target-xid", "XID", "Recover up to the end of this transaction")
                 .value_parser(clap::value_parser!(u32).range(3..)),
-            one("target-name", "NAME", "Recover up to this restore point (pg_create_restore_point)"),
+            one("target-name", "NAME", "Recover up to this restore point (pg_create_restore_point)").value_parser(one_line),
             flag("immediate", "Recover no further than until the backup is consistent"),
             flag("target-exclusive", "Stop just before the target"),
             one("target-timeline", "N", "Along this timeline (default: the newest)")
@@ -77,6 +77,14 @@ pub(super) fn command() -> Command {
         .arg(jobs::arg("Parts that are read and decoded at once"))
         .arg(patience::arg())
         .arg(json_flag())
+}
+
+fn one_line(text: &str) -> Result<String, &'static str> {
+    if text.contains('\n') {
+        Err("it has a newline, which PostgreSQL's settings cannot hold")
+    } else {
+        Ok(text.to_owned())
+    }
 }
 
 fn mapping(text: &str) -> Result<(String, PathBuf), String> {

@@ -10,7 +10,7 @@ use super::table::{Align, Table};
 use crate::archive::backups::newest_without_backup;
 use crate::failure::{Failure, exact_time};
 use crate::restore::choose::{Wish, choose, unled};
-use crate::restore::settings::Recovery;
+use crate::restore::settings::{Recovery, line};
 use crate::restore::target::{Target, time};
 use crate::restore::window::{Known, Window, known_windows, segment};
 use crate::restore::{self, Archive, Cause};
@@ -167,7 +167,6 @@ fn one(
             }),
         ),
         false => {
-            let line = |(name, value): &(&str, String)| format!("{name} = '{}'\n", value.replace('\'', "''"));
             show(&format!(
                 "backup   {}\ntimeline {}\nsegment  {segment}\n\n{}",
                 choice.record.id,
