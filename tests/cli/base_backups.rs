@@ -122,6 +122,33 @@ fn check_counts_a_backup_only_with_all_its_wal_as_list_does() {
 }
 
 #[test]
+fn a_window_is_not_known_where_a_destination_was_not_asked() {
+    let sandbox = Sandbox::new();
+    let offsite = sandbox.make_archive("offsite");
+    let both = ["--archive", offsite.to_str().unwrap()];
+    let window = |args: &[&str]| sandbox.admin("window", &[&both, args].concat());
+    window(&[]).says_on_stderr(1, "no base backup can be recovered");
+    fs::rename(&offsite, sandbox.path("away")).unwrap();
+    window(&[]).says_on_stderr(2, "no base backup can be recovered; and a destination could not be asked");
+    let simulated = Simulated::new(&sandbox, SystemTime::now());
+    let mut log = log();
+    simulated.back_up(&mut log, simulated.day(1.0), "x", false);
+    simulated.work(&mut log, 1.2, 2.0);
+    let known = json(&window(&["--json"]));
+    let away = |value: &Value| value["not_asked"].as_str().is_some_and(|why| why.contains("offsite"));
+    assert!(away(&known), "{known}");
+    window(&[]).says(0, &["note: what only this destination holds is not shown", "offsite"]);
+    let inside = humantime::format_rfc3339(simulated.day(1.5)).to_string();
+    assert!(away(&json(&window(&["--at", &inside, "--json"]))));
+    window(&["--at", &inside]).says(0, &["note: what only this destination holds is not shown"]);
+    let later = humantime::format_rfc3339(simulated.day(5.0)).to_string();
+    window(&["--at", &later]).fails(2, &["cannot be reached", "and a destination could not be asked"]);
+    fs::rename(sandbox.path("away"), &offsite).unwrap();
+    window(&["--at", &later]).fails(1, &["cannot be reached"]);
+    assert_eq!(json(&window(&["--json"]))["not_asked"], Value::Null);
+}
+
+#[test]
 fn what_a_setting_of_postgresql_cannot_hold_is_refused() {
     let sandbox = Sandbox::new();
     let directory = sandbox.path("new").display().to_string();

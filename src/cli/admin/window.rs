@@ -53,10 +53,7 @@ pub(super) fn run(matches: &ArgMatches) -> Result<AdminExit, Failure> {
     };
     Ok(shown.unwrap_or_else(|failure| {
         failure.log(Level::Error);
-        match failure.kind {
-            Cause::Refused => AdminExit::Findings,
-            Cause::CouldNot => AdminExit::CouldNotTell,
-        }
+        exit(failure.kind)
     }))
 }
 
@@ -81,16 +78,27 @@ fn all(destinations: &[Shared], json: bool, look: Look) -> Result<AdminExit, Fai
             json!({
                 "windows": windows.iter().map(value).collect::<Vec<_>>(),
                 "unreached_timeline": newest.map(Timeline::get),
+                "not_asked": archive.unasked(),
             }),
         );
     } else {
-        show(&text(&windows, look));
+        show(&(text(&windows, look) + &unasked(&archive)));
     }
-    Ok(told(&windows, refused, newest))
+    Ok(told(&archive, &windows, refused, newest))
+}
+
+fn unasked(archive: &Archive) -> String {
+    let note = |why| format!("note: what only this destination holds is not shown: {why}\n");
+    archive.unasked().map_or_else(String::new, note)
 }
 
 /// What is wrong, on stderr.
-fn told(windows: &[Window], mut refused: Vec<Failure<Cause>>, newest: Option<Timeline>) -> AdminExit {
+fn told(
+    archive: &Archive,
+    windows: &[Window],
+    mut refused: Vec<Failure<Cause>>,
+    newest: Option<Timeline>,
+) -> AdminExit {
     if windows.is_empty() && refused.is_empty() {
         let nothing = Failure::new(Cause::Refused, "no base backup can be recovered");
         refused.push(
@@ -99,10 +107,15 @@ fn told(windows: &[Window], mut refused: Vec<Failure<Cause>>, newest: Option<Tim
     } else {
         refused.extend(newest.map(unled));
     }
-    refused.iter().for_each(|failure| failure.log(Level::Error));
-    match refused.is_empty() {
-        true => AdminExit::Fine,
-        false => AdminExit::Findings,
+    let failures: Vec<Failure<Cause>> = refused.into_iter().map(|one| archive.undecided(one)).collect();
+    failures.iter().for_each(|failure| failure.log(Level::Error));
+    AdminExit::of_all(&failures.iter().map(|failure| exit(failure.kind)).collect::<Vec<_>>())
+}
+
+fn exit(cause: Cause) -> AdminExit {
+    match cause {
+        Cause::Refused => AdminExit::Findings,
+        Cause::CouldNot => AdminExit::CouldNotTell,
     }
 }
 
@@ -149,7 +162,8 @@ fn one(
 ) -> Result<AdminExit, Failure<Cause>> {
     let archive: Archive = restore::look(destinations)?;
     let wish = Wish { backup: None, target: Target::Time(at), exclusive: false, timeline: None };
-    let choice = choose(&archive.inventory, &archive.backups, &wish, &archive)?;
+    let choice = choose(&archive.inventory, &archive.backups, &wish, &archive)
+        .map_err(|failure| archive.undecided(failure))?;
     let segment = segment(&archive, &choice.record, choice.timeline, at)?;
     if let Some(newest) = choice.unreached {
         unled(newest).log(Level::Warn);
@@ -162,16 +176,19 @@ fn one(
                 "backup": choice.record.id.to_string(),
                 "timeline": choice.timeline.get(),
                 "segment": segment.to_string(),
+                "not_asked": archive.unasked(),
+                "unreached_timeline": choice.unreached.map(Timeline::get),
                 "settings": settings.iter().map(|(name, value)| (*name, value.as_str()))
                     .collect::<std::collections::BTreeMap<_, _>>(),
             }),
         ),
         false => {
             show(&format!(
-                "backup   {}\ntimeline {}\nsegment  {segment}\n\n{}",
+                "backup   {}\ntimeline {}\nsegment  {segment}\n\n{}{}",
                 choice.record.id,
                 choice.timeline,
-                settings.iter().map(line).collect::<String>()
+                settings.iter().map(line).collect::<String>(),
+                unasked(&archive)
             ));
         }
     }
