@@ -34,6 +34,8 @@ pub struct Archive {
 pub struct Source {
     pub storage: Shared,
     pub record: Record,
+    /// Whether it has all of it, as far as its listing shows.
+    pub whole: bool,
 }
 
 /// Looks at every destination. One that cannot be asked is passed over, while another one can.
@@ -108,8 +110,10 @@ impl Archive {
             }
             let whole = backups::whole_together(copies.iter().map(|(_, held)| held));
             self.backups.extend(whole.cloned());
-            let source =
-                |(storage, held): (Shared, Held)| Some(Source { storage, record: held.known()?.clone() });
+            let source = |(storage, held): (Shared, Held)| {
+                let whole = matches!(held.state, State::Complete(_));
+                Some(Source { storage, record: held.known()?.clone(), whole })
+            };
             self.sources.insert(id, copies.into_iter().filter_map(source).collect());
         }
     }

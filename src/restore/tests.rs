@@ -112,7 +112,7 @@ fn a_record_of_another_cluster_is_not_believed() {
 fn where_one_copy_is_damaged_and_another_cannot_be_read_nobody_knows() {
     let (one, two) = (archive(), archive());
     let record = backup(&[&one, &two]);
-    let source = |storage: Shared| Source { storage, record: record.clone() };
+    let source = |storage: Shared| Source { storage, record: record.clone(), whole: true };
     two.delete(&key("base-00001.tar.zst")).unwrap();
     two.create(&key("base-00001.tar.zst"), &Body::from(vec![0; 9])).unwrap();
     let dead = || source(dead());

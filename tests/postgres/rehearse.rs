@@ -319,6 +319,37 @@ fn what_is_wrong_is_said_and_what_cannot_be_done_is_none_of_it() {
 }
 
 #[test]
+fn a_rehearsal_is_no_evidence_at_a_destination_that_does_not_hold_the_backup() {
+    let Some(world) = World::open() else { return };
+    let (archive, other) = (Archive::new(&world, "archive"), Archive::new(&world, "other"));
+    let stage = Stage::new(&world, &archive);
+    let push = format!("{} %p", archive.push(&format!("--archive {}", other.root().display())));
+    let mut primary = Server::archiving_by(&world, "primary", &[&archive, &other], push);
+    primary.create_ledger();
+    assert_done(&take_backup(&world, &primary, &[&archive], &[]));
+    primary.base_backup("base");
+    primary.write(2);
+    primary.archive_segment();
+    primary.wait_archived();
+    primary.stop();
+    let both = ["--json", "--archive", other.root().to_str().unwrap()];
+    let evidence = |args: &[&str]| -> Vec<String> {
+        let output = stage.ends(0, &[&both, args].concat());
+        let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+        let places = report["evidence"].as_array().unwrap().iter();
+        places.map(|at| at.as_str().unwrap().split("/rehearsals/").next().unwrap().to_owned()).collect()
+    };
+    let [here, there] = [&archive, &other].map(|one| one.root().display().to_string());
+    assert_eq!(evidence(&[]), std::slice::from_ref(&here));
+    let check = wal_archive(&world, &[&other], &["check", "--rehearsal-warning", "7d"]).output().unwrap();
+    let said = String::from_utf8_lossy(&check.stdout).into_owned();
+    assert!(said.contains("no rehearsal of"), "{said}");
+    // Of another tool's backup only the WAL is an archive's.
+    let by_hand = format!("cp -a {}/. \"$DIR\"", world.path("base").display());
+    assert_eq!(evidence(&["--base-command", &by_hand]), [here, there]);
+}
+
+#[test]
 fn a_copy_reaches_no_publisher_no_primary_and_no_archive() {
     let Some(world) = World::open() else { return };
     let archive = Archive::new(&world, "archive");

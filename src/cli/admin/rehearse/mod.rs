@@ -101,11 +101,11 @@ pub(super) fn run(matches: &ArgMatches) -> Result<AdminExit, Failure> {
         let destinations: Vec<Shared> =
             layers.admin()?.0.iter().map(|place| place.open_patiently(PATIENCE)).collect();
         let of = Rehearsing { matches, layers: &layers, destinations: &destinations, stop: &stop, began };
-        let rehearsal = of.run()?;
+        let (rehearsal, holders) = of.run()?;
         samples.extend(report::samples(&rehearsal));
         let (evidence, refused) = match matches.get_flag("no-evidence") {
             true => (Vec::new(), None),
-            false => evidence(&destinations, &rehearsal),
+            false => evidence(&holders, &rehearsal),
         };
         report::tell(&rehearsal, &evidence, matches.get_flag("json"));
         if let Some(failure) = &refused {
@@ -120,10 +120,16 @@ pub(super) fn run(matches: &ArgMatches) -> Result<AdminExit, Failure> {
     })
 }
 
-/// Into every destination: where it is, and why one of them did not take it.
-fn evidence(destinations: &[Shared], rehearsal: &Rehearsal) -> (Vec<String>, Option<Failure>) {
+/// Into these destinations: where it is, and why one of them did not take it.
+fn evidence(holders: &[Shared], rehearsal: &Rehearsal) -> (Vec<String>, Option<Failure>) {
     let (mut at, mut refused) = (Vec::new(), None);
-    for storage in destinations {
+    if holders.is_empty() {
+        let what = "the record of the rehearsal was not created: no destination holds all of the backup";
+        refused = Some(
+            Failure::new((), what).hint("\"wal-archive verify --backups\" shows what each of them lacks"),
+        );
+    }
+    for storage in holders {
         match rehearsals::create(storage.as_ref(), rehearsal) {
             Ok(key) => at.push(format!("{}/{key}", storage.place())),
             Err(error) => {
@@ -178,7 +184,9 @@ fn sorted<T>(
 }
 
 impl Rehearsing<'_> {
-    fn run(&self) -> Result<Rehearsal, Failure> {
+    /// What came of it, and the destinations of which that says something: those that hold the backup whole; all of
+    /// them where it is another tool's, or none leads there.
+    fn run(&self) -> Result<(Rehearsal, Vec<Shared>), Failure> {
         let plain =
             |failure: Failure<Cause>| Failure { kind: (), message: failure.message, hint: failure.hint };
         let archive = look(self.destinations).map_err(plain)?;
@@ -198,9 +206,19 @@ impl Rehearsing<'_> {
                         }
                         Plan::Own(Box::new(choice))
                     }
-                    Err(finding) => return Ok(self.record(None, Outcome::of(*finding), None)),
+                    Err(finding) => {
+                        let rehearsal = self.record(None, Outcome::of(*finding), None);
+                        return Ok((rehearsal, self.destinations.to_vec()));
+                    }
                 }
             }
+        };
+        let holders = match &plan {
+            Plan::Own(choice) => {
+                let whole = archive.sources(choice.record.id).iter().filter(|source| source.whole);
+                whole.map(|source| source.storage.clone()).collect()
+            }
+            Plan::Command(_) => self.destinations.to_vec(),
         };
         let around: PathBuf = args::value(self.matches, "scratch")?;
         let scratch = Scratch::make(&around)?;
@@ -220,7 +238,7 @@ impl Rehearsing<'_> {
         // Whatever happened.
         let removed = scratch.remove();
         let rehearsed = rehearsed?;
-        removed.map(|()| rehearsed)
+        removed.map(|()| (rehearsed, holders))
     }
 
     fn target(&self) -> Target {
