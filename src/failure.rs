@@ -29,6 +29,12 @@ impl<K> Failure<K> {
         self
     }
 
+    /// Says what else can be done.
+    pub fn or_else(self, also: &str) -> Self {
+        let hint = self.hint.map_or_else(|| also.to_owned(), |hint| format!("{hint}; {also}"));
+        Failure { hint: Some(hint), ..self }
+    }
+
     pub fn within(self, place: &str) -> Self {
         Failure { message: format!("{place}: {}", self.message), ..self }
     }

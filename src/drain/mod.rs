@@ -1,7 +1,8 @@
 //! `wal-archive drain`: what a server has and its archive lacks, when the server cannot bring it
 //! any more, or before it is left behind.
 //!
-//! 1. Every destination must be this cluster's archive already: a drain completes one.
+//! 1. Every destination must be this cluster's archive already: a drain completes one. Where one cannot be
+//!    reached, the others get everything: whoever drains has lost a server, and maybe more than that.
 //! 2. The [`plan`]: the records tell which segments are complete.
 //! 3. Each file is read and encoded once, its records are read again from the very bytes that are
 //!    to be stored, and it is dropped where it changed meanwhile. It is stored as wal-push does it
@@ -23,8 +24,9 @@ use crate::finding::Finding;
 use crate::host::data_directory::DataDirectory;
 use crate::spool::Spool;
 use crate::storage::deadline::Deadline;
-use crate::storage::{Error, Kind, Shared};
+use crate::storage::{Error, Kind, Shared, Storage};
 use crate::wal::{SegmentName, SystemId};
+use log::Level;
 use plan::{DrainPlan, Item, Left, TimelineEnd};
 use std::path::Path;
 use std::sync::Arc;
@@ -36,7 +38,7 @@ pub struct Drain<'a> {
     pub pg_wal: &'a Path,
     /// The cluster's, where it is known.
     pub data_directory: Option<&'a DataDirectory>,
-    /// All of them must take everything.
+    /// Each is to take everything.
     pub destinations: &'a [Shared],
     /// Whether a server may be at work there: unfinished segments are left alone.
     pub live: bool,
@@ -55,6 +57,8 @@ pub struct Drain<'a> {
 /// What was done.
 #[derive(Debug)]
 pub struct Drained {
+    /// Why a destination could not be reached: nothing was stored there.
+    pub unreached: Vec<Failure<Cause>>,
     /// The files that belong into the archive, in the order of storing.
     pub files: Vec<DrainedFile>,
     /// Those that do not.
@@ -89,7 +93,7 @@ pub enum Became {
     Refused(Vec<Failure<Cause>>),
     /// It is not stored: an archiver would not get here behind this segment, of which a destination holds another one.
     HeldBack(SegmentName),
-    /// It is not in every destination: one of them failed.
+    /// It is not in every destination: one of them failed, or cannot be reached.
     Failed(Vec<Failure<Cause>>),
 }
 
@@ -105,10 +109,19 @@ pub fn drain(request: &Drain<'_>) -> Result<Drained, Failure> {
             Failure::new((), what).hint("name a data directory, or the folder that holds its segments")
         );
     }
-    let foreign = prove(request, plan.system_id)?;
+    let reached = reach(request, plan.system_id)?;
     let DrainPlan { items, left, findings, ends, system_id } = plan;
-    let files = store::store_all(request, &foreign, items);
-    Ok(Drained { files, left, findings, ends, system_id })
+    let mut files =
+        store::store_all(&Drain { destinations: &reached.destinations, ..*request }, &reached.foreign, items);
+    let unreached = reached.failures;
+    for file in files.iter_mut().filter(|_| !unreached.is_empty()) {
+        match &mut file.became {
+            Became::Stored | Became::There => file.became = Became::Failed(unreached.clone()),
+            Became::Failed(failures) => failures.extend(unreached.iter().cloned()),
+            Became::Planned(_) | Became::Refused(_) | Became::HeldBack(_) => {}
+        }
+    }
+    Ok(Drained { unreached, files, left, findings, ends, system_id })
 }
 
 fn control_system_id(request: &Drain<'_>) -> Result<Option<SystemId>, Failure> {
@@ -126,28 +139,56 @@ fn control_system_id(request: &Drain<'_>) -> Result<Option<SystemId>, Failure> {
         .map_err(|error| Failure::new((), format!("cannot read \"{path}/global/pg_control\": {error}")))
 }
 
-/// A drain completes an archive, and begins none: a typing error would look like success. Tells
-/// of each destination whether other tools wrote to it.
-fn prove(request: &Drain<'_>, system_id: Option<SystemId>) -> Result<Vec<bool>, Failure> {
-    let prove = |destination: &Shared| {
+/// The destinations, as far as they answer.
+struct Reached {
+    destinations: Vec<Shared>,
+    /// Of each, whether other tools wrote to it.
+    foreign: Vec<bool>,
+    /// Of the others, what is the matter.
+    failures: Vec<Failure<Cause>>,
+}
+
+/// A failure: one of them is set up for something else, or none can be reached.
+fn reach(request: &Drain<'_>, system_id: Option<SystemId>) -> Result<Reached, Failure> {
+    let mut reached = Reached { destinations: Vec::new(), foreign: Vec::new(), failures: Vec::new() };
+    for destination in request.destinations {
         let storage = Deadline::new(Arc::clone(destination), Instant::now() + Duration::from_secs(60));
-        let identity = identity::identity(&storage)?;
-        match &identity {
-            Some(identity) => {
-                identity::refuse_other(&storage, identity, system_id)?;
-                identity::refuse_to_write(&storage, identity)
-                    .map_err(|(message, hint)| Error::new(Kind::Denied, message).hint(hint))?;
+        match prove(&storage, system_id)? {
+            Ok(foreign) => {
+                reached.destinations.push(Arc::clone(destination));
+                reached.foreign.push(foreign);
             }
-            None => identity::refuse_empty(&storage)?,
+            Err(error) => reached.failures.push(Failure::from_storage(Cause::Destination, &error)),
         }
-        Ok(identity.is_none_or(|identity| identity.foreign))
+    }
+    if reached.destinations.is_empty()
+        && let Some((first, others)) = reached.failures.split_first()
+    {
+        others.iter().for_each(|failure| failure.log(Level::Error));
+        return Err(first.remark());
+    }
+    let on = "the other destinations are completed; repeat the drain when this one answers, or name the others \
+              alone with --archive";
+    reached.failures = reached.failures.into_iter().map(|failure| failure.or_else(on)).collect();
+    Ok(reached)
+}
+
+/// A drain completes an archive, and begins none: a typing error would look like success. Tells
+/// whether other tools wrote to it, or why it cannot be reached; what is set up for something else is a failure.
+fn prove(
+    storage: &dyn Storage,
+    system_id: Option<SystemId>,
+) -> Result<std::result::Result<bool, Error>, Failure> {
+    let identity = match identity::identity(storage) {
+        Ok(Some(identity)) => identity,
+        Ok(None) => return Ok(identity::refuse_empty(storage).map(|()| true)),
+        Err(error) if error.kind() == Kind::Invalid => return Err(Failure::from_storage((), &error)),
+        Err(error) => return Ok(Err(error)),
     };
-    let failed = |error: Error| {
-        let failure = Failure::from_storage((), &error);
-        match error.kind() {
-            Kind::Invalid => failure.hint("name the archive of the cluster that this pg_wal is of"),
-            _ => failure,
-        }
-    };
-    request.destinations.iter().map(|destination| prove(destination).map_err(failed)).collect()
+    identity::refuse_other(storage, &identity, system_id).map_err(|error| {
+        Failure::from_storage((), &error).hint("name the archive of the cluster that this pg_wal is of")
+    })?;
+    identity::refuse_to_write(storage, &identity)
+        .map_err(|(message, hint)| Failure::new((), message).hint(hint))?;
+    Ok(Ok(identity.foreign))
 }

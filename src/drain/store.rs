@@ -146,14 +146,15 @@ fn drain_file(
     }
 }
 
-/// Without the right to list, S3 does not tell: nothing, then.
+/// Without the right to list, S3 does not tell: nothing, then. What a destination fails to tell, it says again where
+/// the file is to be stored, and the others get it; a failure only where nothing is to be stored.
 fn held(
     request: &Drain<'_>,
     foreign: &[bool],
     item: &Item,
     deadline: Instant,
 ) -> Result<Held, Failure<Cause>> {
-    let mut having = 0;
+    let (mut having, mut failed) = (0, None);
     for (destination, foreign) in request.destinations.iter().zip(foreign) {
         let storage = Deadline::new(Arc::clone(destination), deadline);
         let found = match storage.head(&Key::of(item.name, storage.keys().writes())) {
@@ -165,13 +166,17 @@ fn held(
             Err(error) if hides_what_is_missing(&storage, &error) => Ok(false),
             Err(error) => Err(error),
         };
-        having += usize::from(found.map_err(|error| Failure::from_storage(Cause::Destination, &error))?);
+        match found {
+            Ok(there) => having += usize::from(there),
+            Err(error) => failed = Some(Failure::from_storage(Cause::Destination, &error)),
+        }
     }
-    Ok(match having {
-        0 => Held::Nowhere,
-        all if all == request.destinations.len() => Held::Everywhere,
-        _ => Held::Somewhere,
-    })
+    match (having, failed) {
+        (_, Some(failure)) if request.dry_run => Err(failure),
+        (0, _) => Ok(Held::Nowhere),
+        (all, _) if all == request.destinations.len() => Ok(Held::Everywhere),
+        _ => Ok(Held::Somewhere),
+    }
 }
 
 /// Reads it, and its records from what is to be stored.

@@ -206,6 +206,31 @@ fn a_destination_that_fails_is_told_for_each_file_and_the_other_one_gets_them() 
 }
 
 #[test]
+fn a_destination_that_cannot_be_reached_or_asked_for_a_file_keeps_nothing_from_the_other_one() {
+    for (asked, of) in [(Request::Get, "archive.json"), (Request::Head, "wal_005")] {
+        let (folder, good) = (two_segments(), archive());
+        let plan = move |request, key: &str| match (request == asked, key.contains(of)) {
+            (true, true) => Fault::Before(Kind::Unavailable),
+            _ => Fault::None,
+        };
+        let dead: Shared = Arc::new(Faulty::new(archive(), Box::new(plan)));
+        let lost = of == "archive.json";
+        let both = [dead.clone(), good.clone() as Shared];
+        let planned = run(folder.path(), &both, true).unwrap();
+        assert_eq!(planned.unreached.len(), usize::from(lost), "{planned:?}");
+        let report = run(folder.path(), &both, false).unwrap();
+        assert_eq!(report.unreached.len(), usize::from(lost), "{report:?}");
+        for name in [WalName::Segment(A.parse().unwrap()), WalName::Partial(B.parse().unwrap())] {
+            assert!(good.head(&Key::of(name, Encryption::None)).is_ok(), "{name} {report:?}");
+        }
+        if lost {
+            assert!(report.files.iter().all(|file| matches!(file.became, Became::Failed(_))), "{report:?}");
+            assert!(run(folder.path(), &[dead], false).is_err(), "there is nothing to drain to");
+        }
+    }
+}
+
+#[test]
 fn only_the_archive_of_the_same_cluster_is_completed() {
     let folder = two_segments();
     let empty: Shared = Arc::new(Memory::default());
@@ -215,8 +240,10 @@ fn only_the_archive_of_the_same_cluster_is_completed() {
     let identity =
         Identity { system_id: SystemId(7), segment_size, foreign: false, encryption: Encryption::None };
     other.create(&Key::identity(), &Body::from(identity.write())).unwrap();
-    let refused = run(folder.path(), &[Arc::new(other)], false).unwrap_err();
+    let good = archive();
+    let refused = run(folder.path(), &[good.clone(), Arc::new(other)], false).unwrap_err();
     assert!(refused.message.contains("system identifier 7,"), "{refused}");
+    assert!(good.head(&Key::of(A.parse().unwrap(), Encryption::None)).is_err(), "nothing is done at all");
 }
 
 #[test]

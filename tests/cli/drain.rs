@@ -89,8 +89,8 @@ fn a_drain_that_cannot_be_done_is_code_2_and_stores_nothing() {
     let empty = sandbox.path("empty");
     fs::create_dir(&empty).unwrap();
     drain(&sandbox, &["--wal-dir", empty.to_str().unwrap()]).fails(2, &["holds no WAL file"]);
-    let other = ["--pgdata", ".", "--archive", empty.to_str().unwrap()];
-    drain(&sandbox, &other).fails(2, &["is not an archive", "HINT:"]);
+    let only = ["drain", "--pgdata", ".", "--archive", empty.to_str().unwrap()];
+    Run::of(sandbox.program("wal-archive").args(only)).fails(2, &["is not an archive", "HINT:"]);
     fs::write(sandbox.data().join("postmaster.pid"), format!("{}\n", std::process::id())).unwrap();
     drain(&sandbox, &["--pgdata", "."]).fails(2, &["a server runs in", "HINT:", "--live", "postmaster.pid"]);
     // The folder alone knows its data directory, too.
@@ -102,6 +102,53 @@ fn a_drain_that_cannot_be_done_is_code_2_and_stores_nothing() {
     assert_eq!(sandbox.objects(), before);
     let run = drain(&sandbox, &["--pgdata", ".", "--live"]);
     assert!(run.code == Some(0) && run.stdout.contains("it is being written"), "{run:?}");
+    assert_eq!(sandbox.objects(), before);
+}
+
+#[test]
+fn a_destination_that_is_lost_with_the_server_keeps_nothing_from_the_other_one() {
+    let sandbox = dead();
+    // A disk that is not mounted, or not even its mount point; an archive that comes back.
+    let (unmounted, gone, back) =
+        (sandbox.path("unmounted"), sandbox.path("gone"), sandbox.make_archive("back"));
+    fs::create_dir(&unmounted).unwrap();
+    fs::rename(&back, sandbox.path("aside")).unwrap();
+    let others = [&unmounted, &gone, &back].map(|path| path.to_str().unwrap());
+    let args = ["--pgdata", ".", "--archive", others[0], "--archive", others[1], "--archive", others[2]];
+    let plan = drain(&sandbox, &[&args[..], &["--dry-run"]].concat());
+    assert!(
+        plan.code == Some(2) && plan.stdout.contains(&format!("to be stored    {B}.partial")),
+        "{plan:?}"
+    );
+    let run = drain(&sandbox, &args);
+    assert_eq!(run.code, Some(2), "{run:?}");
+    assert_eq!(sandbox.objects(), [format!("{A}.zst"), format!("{B}.partial.zst")]);
+    for place in others {
+        assert_eq!(
+            run.stderr.lines().filter(|line| line.contains(&format!("\"{place}"))).count(),
+            1,
+            "{run:?}"
+        );
+    }
+    assert_eq!(run.stderr.matches("name the others alone with --archive").count(), 3, "{run:?}");
+    assert!(run.stdout.contains(&format!("failed  {B}.partial")), "{run:?}");
+    fs::rename(sandbox.path("aside"), &back).unwrap();
+    let run = drain(&sandbox, &["--pgdata", ".", "--archive", others[2]]);
+    assert_eq!(run.code, Some(0), "{run:?}");
+    assert_eq!(names(&back.join("wal_005")), [format!("{A}.zst"), format!("{B}.partial.zst")]);
+}
+
+#[test]
+fn a_conflict_is_found_where_another_destination_is_lost_too() {
+    let sandbox = dead();
+    let mut other = real(A);
+    *other.last_mut().unwrap() = 1;
+    sandbox.wal(A, &other);
+    let before = sandbox.objects();
+    let lost = sandbox.path("lost");
+    let run = drain(&sandbox, &["--pgdata", ".", "--archive", lost.to_str().unwrap()]);
+    assert!(run.code == Some(2) && run.stdout.contains(&format!("refused    {A}")), "{run:?}");
+    assert!(run.stdout.contains(&format!("held back  {B}.partial")), "{run:?}");
     assert_eq!(sandbox.objects(), before);
 }
 

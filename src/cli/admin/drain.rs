@@ -86,7 +86,9 @@ pub(super) fn run(matches: &ArgMatches) -> Result<AdminExit, Failure> {
         jobs: settings.jobs,
         timeout: matches.get_one::<Duration>(TIMEOUT).copied().or(settings.common.timeout),
     })?;
-    for failure in report.files.iter().flat_map(|file| failures(&file.became)) {
+    let of_files = report.files.iter().flat_map(|file| failures(&file.became));
+    // Said once, and not again of each file.
+    for failure in report.unreached.iter().chain(of_files.filter(|one| !report.unreached.contains(one))) {
         failure.log(log::Level::Error);
     }
     let recipe = recipe(&report, live);
@@ -124,7 +126,7 @@ fn failures(became: &Became) -> &[Failure<Cause>] {
 
 fn exit(report: &Drained) -> AdminExit {
     let any = |wanted: fn(&DrainedFile) -> bool| report.files.iter().any(wanted);
-    if any(|file| matches!(file.became, Became::Failed(_))) {
+    if !report.unreached.is_empty() || any(|file| matches!(file.became, Became::Failed(_))) {
         AdminExit::CouldNotTell
     } else if any(|file| matches!(file.became, Became::Refused(_) | Became::HeldBack(_)))
         || !report.findings.is_empty()
