@@ -608,6 +608,43 @@ fn copy_encrypts_a_plain_archive_passes_on_encrypts_anew_and_decrypts() {
     assert!(vault.sandbox.fetched() == content);
 }
 
+#[test]
+fn an_encrypted_and_two_plain_destinations_of_one_configuration_get_what_they_lack_of_each_other() {
+    let vault = Vault::new();
+    let sealed = vault.sandbox.archive();
+    let plain = ["own-disk", "own-mirror"].map(|name| vault.sandbox.make_archive(name));
+    let mut text = format!("[[destination]]\nurl = \"{}\"\n", sealed.display());
+    for place in &plain {
+        text += &format!("[[destination]]\nurl = \"{}\"\nencryption = \"none\"\n", place.display());
+    }
+    let key = vault.sandbox.path("key");
+    text += &format!(
+        "[encryption]\nrecipients = [\"{}\"]\nidentity_file = \"{}\"\n",
+        vault.recipient,
+        key.display()
+    );
+    fs::write(vault.config("mixed"), text).unwrap();
+    vault.store(ONE);
+    vault.sandbox.segment(TWO);
+    let mut push = vault.program("plain", "wal-push");
+    Run::of(push.arg("--archive").arg(&plain[0]).arg(format!("pg_wal/{TWO}"))).succeeds();
+    let copy = |args: &[&str]| Run::of(vault.program("mixed", "wal-archive").arg("copy").args(args));
+    let refused = copy(&[]);
+    assert!(refused.code == Some(2) && refused.stderr.contains("--decrypt"), "{refused:?}");
+    for _ in 0..2 {
+        let run = copy(&["--decrypt"]);
+        assert!(run.code == Some(0) && run.stderr.is_empty(), "{run:?}");
+    }
+    assert_eq!(vault.sandbox.objects(), [format!("{ONE}.age"), format!("{TWO}.age")]);
+    for place in &plain {
+        assert_eq!(names(&place.join("wal_005")), [format!("{ONE}.zst"), format!("{TWO}.zst")]);
+    }
+    // From all of them into a plain one.
+    let another = vault.sandbox.make_archive("another");
+    assert_eq!(copy(&["--decrypt", another.to_str().unwrap()]).code, Some(0));
+    assert_eq!(names(&another.join("wal_005")), [format!("{ONE}.zst"), format!("{TWO}.zst")]);
+}
+
 /// What `verify` finds wrong, of all configurations the same.
 fn is_sound(vault: &Vault, root: &str, hosts: &[&str]) {
     for host in hosts {

@@ -10,6 +10,7 @@ use super::progress::Progress;
 use crate::config::{ArchiveBy, Layers};
 use crate::copy::{Copied, Encrypted, Request, copy};
 use crate::failure::Failure;
+use crate::object::Encryption;
 use crate::storage::Destination;
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use log::Level;
@@ -65,9 +66,10 @@ pub(super) fn run(matches: &ArgMatches) -> Result<AdminExit, Failure> {
     let mut outcome = AdminExit::Fine;
     let (mut tables, mut copies) = (Vec::new(), Vec::new());
     for (from, mut to) in pairs {
-        if encrypted == Encrypted::Decrypted {
-            to.keys = None; // it is to be a plain one, whatever the others are
-        }
+        let encrypted = match encrypted {
+            Encrypted::Decrypted => decrypted(urls.len(), &from, &mut to),
+            other => other,
+        };
         let progress = Progress::new("listing");
         let made = copy(&Request {
             from: &patience::open(&from, matches)?,
@@ -102,6 +104,16 @@ pub(super) fn run(matches: &ArgMatches) -> Result<AdminExit, Failure> {
         false => show(&tables.join("\n")),
     }
     Ok(outcome)
+}
+
+/// What `--decrypt` means between these two: of destinations that are not named it is for those alone that go from an
+/// encrypted one into a plain one.
+fn decrypted(named: usize, from: &Destination, to: &mut Destination) -> Encrypted {
+    if named == 0 && to.keys.as_ref().is_some_and(|keys| keys.writes() == Encryption::Age) {
+        return Encrypted::PassOn;
+    }
+    to.keys = None; // it is to be a plain one, whatever the others are
+    if named < 2 && from.keys.is_none() { Encrypted::PassOn } else { Encrypted::Decrypted }
 }
 
 /// From where to where.
