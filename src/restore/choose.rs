@@ -8,7 +8,7 @@ use crate::archive::inventory::{Gap, Inventory, Unreadable};
 use crate::base_backup::{BackupId, Record};
 use crate::failure::{Failure, exact_time};
 use crate::wal::{Branch, Lsn, Mark, Timeline};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 /// What is restored.
 #[derive(Clone, Debug)]
@@ -91,18 +91,23 @@ pub fn choose(
     }
     let branch = inventory.branch(timeline).map_err(|unreadable| unknown_way(timeline, unreadable))?;
     let way = Way { inventory, branch, timeline, wish, evidence };
-    let mut why: Option<Failure<Cause>> = None;
-    // The newest one first; why that does not lead there is said.
+    let mut why: Option<(Failure<Cause>, bool)> = None;
+    // The newest one first; why the newest does not lead there that is on the way is said.
     for record in named.iter().rev() {
         match way.leads(record)? {
             Ok(()) => {
                 let (record, target) = ((*record).clone(), wish.target.clone());
                 return Ok(Choice { record, timeline, target, unreached });
             }
-            Err(reason) => drop(why.get_or_insert(reason)),
+            Err(reason) => {
+                let passes = passes(&way.branch, record);
+                if why.as_ref().is_none_or(|(_, passed)| passes && !passed) {
+                    why = Some((reason, passes));
+                }
+            }
         }
     }
-    Err(why.unwrap_or_else(|| could_not("no backup was looked at")))
+    Err(why.map_or_else(|| could_not("no backup was looked at"), |(reason, _)| reason))
 }
 
 /// The newest timeline that any of the backups leads to; that of the newest one where none has a child.
@@ -248,7 +253,9 @@ impl Way<'_> {
         }
         let first = record.segments().0;
         let (last, gap) = self.contiguous(record);
-        let last_end = match self.evidence.ended_after(&self.branch, (first, last), time)? {
+        // Without the target itself it stops before the first that ended then or later.
+        let after = if self.wish.exclusive { time - Duration::from_micros(1) } else { time };
+        let last_end = match self.evidence.ended_after(&self.branch, (first, last), after)? {
             Ok(()) => return Ok(Ok(())),
             Err(last_end) => last_end,
         };

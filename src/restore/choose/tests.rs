@@ -129,6 +129,31 @@ fn a_newest_timeline_to_which_no_backup_leads_is_refused_to_the_end_and_told_oth
 }
 
 #[test]
+fn without_the_target_itself_the_time_of_the_last_commit_is_reached() {
+    let names = all();
+    let inventory = archive(&names.iter().map(String::as_str).collect::<Vec<_>>());
+    let last = record().finished + day(9);
+    let reaches = |time, exclusive| {
+        let wish = Wish { backup: None, target: Target::Time(time), exclusive, timeline: None };
+        choose(&inventory, &backups(), &wish, &Known(last)).is_ok()
+    };
+    assert!(reaches(last, true) && !reaches(last, false));
+    assert!(!reaches(last + Duration::from_micros(1), true));
+}
+
+#[test]
+fn the_reason_that_is_said_is_that_of_a_backup_on_the_way() {
+    let names: Vec<String> = all().into_iter().filter(|name| name != "000000020000000000000033").collect();
+    let inventory = archive(&names.iter().map(String::as_str).collect::<Vec<_>>());
+    let late = "20261123T130405Z-0000000033000028-1".parse().unwrap();
+    let late = Record { id: late, stop: Lsn(0x3300_0100), ..record() };
+    let known = [backups(), vec![late]].concat();
+    let wish = Wish { backup: None, target: Target::End, exclusive: false, timeline: None };
+    let refused = choose(&inventory, &known, &wish, &Known(record().finished + day(9))).unwrap_err();
+    assert!(refused.message.contains("\"000000020000000000000033\" is not"), "{}", refused.message);
+}
+
+#[test]
 fn what_the_wal_does_not_lead_to_is_refused_by_name() {
     let refused = |names: &[String], target, timeline, words: &str| {
         let message = chosen(names, target, timeline).unwrap_err();
