@@ -4,7 +4,7 @@ use super::Result;
 use super::scratch::Scratch;
 use crate::failure::Failure;
 use crate::host::data_directory::DataDirectory;
-use crate::wal::{Limits, Lsn, Timeline, TimelineHistory};
+use crate::wal::{Limits, Lsn, SegmentSize, Timeline, TimelineHistory};
 use std::fs::{self, DirBuilder, File, Permissions};
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
@@ -133,6 +133,7 @@ fn places(map: &str) -> Vec<PathBuf> {
 pub(super) struct Control {
     pub(super) major: u32,
     pub(super) has_checksums: bool,
+    pub(super) segment_size: SegmentSize,
     limits: Limits,
 }
 
@@ -151,6 +152,7 @@ impl Control {
         Ok(Control {
             major: major.ok_or_else(odd)?,
             has_checksums: control.has_checksums.ok_or_else(odd)?,
+            segment_size: control.segment_size.ok_or_else(odd)?,
             limits: control.limits.ok_or_else(odd)?,
         })
     }

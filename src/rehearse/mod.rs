@@ -25,7 +25,7 @@ mod story;
 use crate::archive::rehearsals::Flaw;
 use crate::failure::Failure;
 use crate::finding::Finding;
-use crate::wal::{Lsn, Timeline};
+use crate::wal::{Lsn, SegmentSize, Timeline};
 use copy::Control;
 use programs::Programs;
 use scratch::Scratch;
@@ -39,6 +39,13 @@ type Result<T> = std::result::Result<T, Failure>;
 
 /// Where findings of the server itself are.
 const PLACE: &str = "server";
+
+/// How much WAL the copy keeps at least and at most: two segments are the least that PostgreSQL takes for either
+/// (`src/backend/access/transam/xlog.c`).
+pub fn wal_kept(segment_size: SegmentSize) -> (u64, u64) {
+    let least = 2 * segment_size.bytes();
+    (least, least.max(1 << 30))
+}
 
 /// What is recovered, and what is looked at.
 pub struct Request<'a> {

@@ -7,7 +7,7 @@ use super::copy::Control;
 use super::scratch::Scratch;
 use super::stop::{PAUSE, Stop};
 use super::story::Story;
-use super::{Request, Result};
+use super::{Request, Result, wal_kept};
 use crate::archive::rehearsals::Flaw;
 use crate::failure::Failure;
 use crate::finding::Finding;
@@ -207,6 +207,11 @@ fn settings(request: &Request<'_>, control: &Control) -> Vec<(&'static str, Stri
         ("log_timezone", "UTC".to_owned()),
     ];
     settings.extend(control.least().map(|(name, value)| (name, value.to_string())));
+    let (least, most) = wal_kept(control.segment_size);
+    settings.extend([
+        ("min_wal_size", format!("{}MB", least >> 20)),
+        ("max_wal_size", format!("{}MB", most >> 20)),
+    ]);
     if control.major >= 15 {
         settings.push(("archive_library", String::new()));
         if request.has_target {

@@ -350,6 +350,27 @@ fn a_rehearsal_is_no_evidence_at_a_destination_that_does_not_hold_the_backup() {
 }
 
 #[test]
+fn a_cluster_with_segments_of_64_mib_is_rehearsed() {
+    let Some(world) = World::open() else { return };
+    let archive = Archive::new(&world, "archive");
+    let stage = Stage::new(&world, &archive);
+    let mut primary = Server::init_with_segments(&world, "primary", 64);
+    archive.init(&primary);
+    primary.set("archive_command", archive.push_command());
+    primary.start();
+    primary.create_ledger();
+    primary.write(1);
+    assert_done(&take_backup(&world, &primary, &[&archive], &[]));
+    primary.write(2);
+    primary.archive_segment();
+    primary.wait_archived();
+    primary.destroy();
+    let checks = world.path("checks.sql");
+    fs::write(&checks, "select count(*) = 1000 from ledger;\n").unwrap();
+    stage.ends(0, &["--sql", checks.to_str().unwrap()]);
+}
+
+#[test]
 fn a_copy_reaches_no_publisher_no_primary_and_no_archive() {
     let Some(world) = World::open() else { return };
     let archive = Archive::new(&world, "archive");

@@ -17,7 +17,6 @@ fsync = off
 shared_buffers = '16MB'
 max_connections = 30
 autovacuum = off
-min_wal_size = '4MB'
 wal_retrieve_retry_interval = '500ms'
 archive_mode = on
 log_line_prefix = '%m [%p] '
@@ -40,21 +39,17 @@ pub struct Backup {
 impl<'w> Server<'w> {
     /// A new cluster with segments of 1 MiB, not started.
     pub fn init(world: &'w World, name: &str) -> Self {
+        Server::init_with_segments(world, name, 1)
+    }
+
+    /// With segments of so many MiB.
+    pub fn init_with_segments(world: &'w World, name: &str, mebibytes: u32) -> Self {
         let server = Server::named(world, name);
         let mut initdb = world.command("initdb");
-        initdb.args([
-            "-U",
-            "postgres",
-            "-A",
-            "trust",
-            "-E",
-            "UTF8",
-            "--locale=C",
-            "--no-sync",
-            "--wal-segsize=1",
-        ]);
-        run(initdb.arg("-D").arg(server.data()));
+        initdb.args(["-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync"]);
+        run(initdb.arg(format!("--wal-segsize={mebibytes}")).arg("-D").arg(server.data()));
         server.append("postgresql.conf", SETTINGS);
+        server.append("postgresql.conf", &format!("min_wal_size = '{}MB'\n", 4 * mebibytes));
         server
     }
 

@@ -19,7 +19,7 @@ use crate::rehearse::copy::Brought;
 use crate::rehearse::programs::{self, Programs};
 use crate::rehearse::scratch::Scratch;
 use crate::rehearse::stop::Stop;
-use crate::rehearse::{Outcome, Request, rehearse};
+use crate::rehearse::{Outcome, Request, rehearse, wal_kept};
 use crate::restore::choose::{Choice, Wish, choose};
 use crate::restore::settings::Recovery;
 use crate::restore::target::{Target, time};
@@ -37,9 +37,6 @@ const TIMEOUT: &str = "rehearse-timeout";
 
 /// The longest that a destination may take for one answer.
 const PATIENCE: Duration = Duration::from_secs(120);
-
-/// The server keeps no more WAL than this (its `max_wal_size`).
-const WAL_KEPT: u64 = 1 << 30;
 
 pub(super) fn command() -> Command {
     let one = |name: &'static str, value: &'static str, help: &'static str| {
@@ -283,7 +280,8 @@ impl Rehearsing<'_> {
         let major = record.server_version / 10_000;
         let programs = self.programs(major).map_err(could_not)?;
         let wal = (record.segments().1 + 1 - record.segments().0).saturating_mul(record.segment_size.bytes());
-        scratch.require(record.sizes().0.saturating_add(wal.min(WAL_KEPT))).map_err(could_not)?;
+        let (least, most) = wal_kept(record.segment_size);
+        scratch.require(record.sizes().0.saturating_add(wal.clamp(least, most))).map_err(could_not)?;
         let restore_command = self.restore_command(scratch).map_err(could_not)?;
         let recovery = Recovery::of(choice, restore_command);
         let tablespaces: BTreeMap<String, PathBuf> = record
