@@ -59,6 +59,8 @@ pub struct Request<'a> {
     /// Libraries that the replay needs.
     pub preload: &'a str,
     pub stop: &'a Stop,
+    /// The exit codes of wal-fetch that tell something of the archive; after any other one nobody knows.
+    pub telling: &'a [u8],
     pub amcheck: bool,
     pub sql: Option<&'a Path>,
     /// The superuser that clients connect as.
@@ -99,7 +101,7 @@ pub fn rehearse(request: &Request<'_>) -> Result<Outcome> {
     let control = Control::read(request.scratch)?;
     let started = Instant::now();
     let mut server = Server::start(request, &control)?;
-    let end = server.recover(request.stop)?;
+    let end = server.recover(request)?;
     let story = server.story();
     outcome.last_completed = story.last_completed();
     outcome.replayed_bytes = story.replayed();

@@ -64,7 +64,8 @@ impl Server {
     }
 
     /// Waits until it is open for writing, or has ended.
-    pub(super) fn recover(&mut self, stop: &Stop) -> Result<Ended> {
+    pub(super) fn recover(&mut self, request: &Request<'_>) -> Result<Ended> {
+        let stop = request.stop;
         loop {
             let ended = self.process.try_wait().map_err(unknown)?;
             self.listen()?;
@@ -75,7 +76,7 @@ impl Server {
                 // It may have been told to end together with this process.
                 std::thread::sleep(PAUSE);
                 stop.check()?;
-                return match self.story.why_ended() {
+                return match self.story.why_ended(request.telling)? {
                     Some(finding) => Ok(Ended::WithoutRecovery(Box::new(finding))),
                     None => {
                         let said = self.story.fatal().unwrap_or("it says no reason");

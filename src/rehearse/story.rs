@@ -3,7 +3,9 @@
 //! The messages are PostgreSQL's untranslated ones (`src/backend/access/transam/xlogrecovery.c`, up to 14
 //! `xlog.c`, and `postmaster.c`); those of wal-fetch are its JSON.
 
+use super::Result;
 use crate::archive::rehearsals::Flaw;
+use crate::failure::Failure;
 use crate::finding::Finding;
 use crate::wal::{Lsn, Timeline};
 use std::time::{Instant, SystemTime};
@@ -87,25 +89,26 @@ impl Story {
         Some(self.done?.0.0.saturating_sub(self.from?.0))
     }
 
-    /// Why the server ended, where that tells something of the backup or the archive.
-    pub(super) fn why_ended(&self) -> Option<Finding<Flaw>> {
-        let fatal = self.fatal.as_ref()?;
+    /// Why the server ended, where that tells something of the backup or the archive. An error: wal-fetch ended with
+    /// another code than the `telling` ones.
+    pub(super) fn why_ended(&self, telling: &[u8]) -> Result<Option<Finding<Flaw>>> {
+        let Some(fatal) = &self.fatal else { return Ok(None) };
         if let Some((file, code)) = refused_file(fatal) {
             let (said, hint) = self.fetch.clone().unwrap_or_default();
             let said = if said.is_empty() { said } else { format!(": {said}") };
             let what = format!("recovery asked for \"{file}\", and wal-fetch ended with {code}{said}");
-            let finding = Finding::new(Flaw::RestoreCommand, file, super::PLACE, what);
-            return Some(match hint {
-                Some(hint) => finding.hint(hint),
-                None => finding,
-            });
+            let failure = Failure { kind: (), message: what, hint };
+            return match telling.contains(&code) {
+                true => Ok(Some(Finding::of_failure(Flaw::RestoreCommand, file, super::PLACE, &failure))),
+                false => Err(failure),
+            };
         }
         if !self.begun || fatal.contains(NO_ROOM) {
-            return None;
+            return Ok(None);
         }
         let what = format!("PostgreSQL ended the recovery: {fatal}");
         let finding = Finding::new(Flaw::Recovery, "recovery", super::PLACE, what);
-        Some(finding.hint("\"wal-archive verify --records --backups\" tells what is damaged"))
+        Ok(Some(finding.hint("\"wal-archive verify --records --backups\" tells what is damaged")))
     }
 
     /// Why it ended, where that tells nothing of them.
@@ -153,7 +156,7 @@ mod tests {
         assert!(story.is_ready() && story.redone_at().is_some());
         assert_eq!((story.replayed(), story.new_timeline()), (Some(0x100_00E8), Timeline::new(2)));
         let time = humantime::parse_rfc3339("2026-11-21T13:04:05.123456Z").unwrap();
-        assert_eq!((story.last_completed(), story.why_ended()), (Some(time), None));
+        assert_eq!((story.last_completed(), story.why_ended(&[])), (Some(time), Ok(None)));
     }
 
     #[test]
@@ -164,24 +167,26 @@ mod tests {
             "FATAL:  could not restore file \"000000010000000000000004\" from archive: child process exited with exit code 221",
             "FATAL:  another",
         ]);
-        let finding = story.why_ended().unwrap();
+        let finding = story.why_ended(&[221, 224]).unwrap().unwrap();
         assert_eq!((finding.kind, finding.name.as_str()), (Flaw::RestoreCommand, "000000010000000000000004"));
         assert_eq!(
             finding.reason,
             "recovery asked for \"000000010000000000000004\", and wal-fetch ended with 221: it is damaged"
         );
         assert_eq!(finding.hint.as_deref(), Some("look"));
+        let unknown = story.why_ended(&[224]).unwrap_err();
+        assert_eq!((unknown.message, unknown.hint.as_deref()), (finding.reason, Some("look")));
     }
 
     #[test]
     fn what_goes_wrong_before_recovery_begins_or_for_want_of_room_is_no_finding() {
         let fatal = "FATAL:  could not map anonymous shared memory: Cannot allocate memory";
         let early = story(&["LOG:  starting PostgreSQL 15.14", fatal]);
-        assert_eq!((early.why_ended(), early.fatal().is_some()), (None, true));
+        assert_eq!((early.why_ended(&[]), early.fatal().is_some()), (Ok(None), true));
         let full = "PANIC:  could not write to file \"pg_wal/xlogtemp.7\": No space left on device";
         let full = story(&["LOG:  starting archive recovery", full]);
-        assert_eq!((full.why_ended(), full.fatal().is_some()), (None, true));
+        assert_eq!((full.why_ended(&[]), full.fatal().is_some()), (Ok(None), true));
         let late = story(&["LOG:  starting archive recovery", fatal]);
-        assert_eq!(late.why_ended().unwrap().kind, Flaw::Recovery);
+        assert_eq!(late.why_ended(&[]).unwrap().unwrap().kind, Flaw::Recovery);
     }
 }

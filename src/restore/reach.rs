@@ -9,7 +9,7 @@ use crate::archive::lookup;
 use crate::archive::object::{OpenError, Opener, SHUT_HINT, Verdict};
 use crate::base_backup::{BackupId, Record};
 use crate::failure::Failure;
-use crate::object::Checks;
+use crate::object::{Checks, Encryption};
 use crate::storage::{self, Shared};
 use crate::wal::{Branch, Lsn, Mark, SegmentName, SegmentSize, Start, WalName, Walk, Walker};
 use log::Level;
@@ -27,6 +27,8 @@ pub struct Archive {
     sources: BTreeMap<BackupId, Vec<Source>>,
     /// Why a destination could not be asked.
     unasked: Option<Failure<Cause>>,
+    /// Why one that was asked answers no wal-fetch of this host.
+    sealed: Option<Failure<Cause>>,
 }
 
 /// A destination with its own record of a backup.
@@ -50,7 +52,7 @@ pub fn look(destinations: &[Shared]) -> Result<Archive> {
 pub fn together<'s>(
     destinations: impl IntoIterator<Item = (&'s Shared, storage::Result<(Inventory, Vec<Held>)>)>,
 ) -> Result<Archive> {
-    let (mut archive, mut unasked): (Option<Archive>, _) = (None, None);
+    let (mut archive, mut unasked, mut sealed): (Option<Archive>, _, _) = (None, None, None);
     let mut held: BTreeMap<BackupId, Vec<(Shared, Held)>> = BTreeMap::new();
     for (storage, listed) in destinations {
         let looked = listed.and_then(|listed| {
@@ -66,6 +68,12 @@ pub fn together<'s>(
                 continue;
             }
         };
+        let encryption = inventory.identity.map_or(Encryption::None, |identity| identity.encryption);
+        if encryption == Encryption::Age && storage.keys().identities.is_empty() {
+            let what =
+                format!("\"{}\" is encrypted, and there is no identity to decrypt it", storage.place());
+            sealed.get_or_insert(could_not(what).hint(SHUT_HINT));
+        }
         match &mut archive {
             None => {
                 archive = Some(Archive {
@@ -74,6 +82,7 @@ pub fn together<'s>(
                     destinations: vec![storage.clone()],
                     sources: BTreeMap::new(),
                     unasked: None,
+                    sealed: None,
                 });
             }
             Some(archive) => {
@@ -95,7 +104,7 @@ pub fn together<'s>(
     let Some(mut archive) = archive else {
         return Err(unasked.unwrap_or_else(|| could_not("no archive is named")));
     };
-    archive.unasked = unasked;
+    (archive.unasked, archive.sealed) = (unasked, sealed);
     archive.take(held);
     Ok(archive)
 }
@@ -126,6 +135,11 @@ impl Archive {
     /// Why a destination could not be asked, whose WAL may lead further.
     pub fn unasked(&self) -> Option<&str> {
         self.unasked.as_ref().map(|failure| failure.message.as_str())
+    }
+
+    /// Why wal-fetch on this host never gets to say that a file is nowhere, which ends every recovery.
+    pub fn silent(&self) -> Option<&Failure<Cause>> {
+        self.unasked.as_ref().or(self.sealed.as_ref())
     }
 
     /// A refusal, which is none where somebody who was not asked might have what is missing.

@@ -708,7 +708,8 @@ fn one_destination_that_fails_does_not_keep_the_other_from_its_backup() {
     let both = restore_into(&world, &[&first, &second], "of-one-of-two", &[]);
     assert_done(&both);
     let text = told(&Command::new("restore"), &both);
-    assert!(text.contains("what only this destination holds is not recovered"), "{text}");
+    assert!(text.contains("recovery stops with 220 until this destination gives it WAL: "), "{text}");
+    assert!(text.contains("restore again with --archive OTHER"), "{text}");
     let lost = restore_into(&world, &[&first, &second], "lost", &["--target-lsn", "FFFF/0"]);
     assert_eq!(lost.status.code(), Some(2), "{}", told(&Command::new("restore"), &lost));
     assert_refused(

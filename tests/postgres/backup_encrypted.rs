@@ -158,6 +158,24 @@ fn a_plain_destination_beside_an_encrypted_one_gets_its_own_form_and_serves_wher
     assert!(theirs.join("manifest.zst").exists() && !theirs.join("manifest.age").exists());
     let verified = |args: &[&str]| wal_archive(&world, &[], args).args(both).output().unwrap();
     assert_done(&verified(&["verify", "--backups"]));
+    // Of a host without the private key wal-fetch never says that the WAL ends.
+    let public = world.path("public.toml");
+    let text = fs::read_to_string(&path).unwrap();
+    let text: String = text
+        .lines()
+        .filter(|line| !line.starts_with("identity_file"))
+        .flat_map(|line| [line, "\n"])
+        .collect();
+    fs::write(&public, text).unwrap();
+    let public = config(&public);
+    let output = restore_into(&world, &[], "without-the-key", &public);
+    assert_done(&output);
+    let text = told(&Command::new("restore"), &output);
+    assert!(text.contains("recovery stops with 220") && text.contains("no identity to decrypt it"), "{text}");
+    let scratch = world.make_directory("scratch");
+    let mut rehearse = wal_archive(&world, &[], &["rehearse", "--scratch", scratch.to_str().unwrap()]);
+    assert_could_not(&rehearse.args(public).output().unwrap(), "there is no identity to decrypt it");
+    assert!(!plain.root().join("rehearsals").exists() && !sealed.root().join("rehearsals").exists());
     let part = ours.join("base-00001.tar.age");
     let len = fs::metadata(&part).unwrap().len();
     fs::write(&part, vec![0; usize::try_from(len).unwrap()]).unwrap();

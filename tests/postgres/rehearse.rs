@@ -371,6 +371,31 @@ fn a_cluster_with_segments_of_64_mib_is_rehearsed() {
 }
 
 #[test]
+fn a_destination_that_does_not_answer_makes_it_impossible_and_is_no_finding() {
+    let Some(world) = World::open() else { return };
+    let (archive, second) = (Archive::new(&world, "archive"), Archive::new(&world, "second"));
+    let stage = Stage::new(&world, &archive);
+    let mut primary = Server::archiving(&world, "primary", &archive);
+    second.init(&primary);
+    primary.create_ledger();
+    primary.write(1);
+    assert_done(&take_backup(&world, &primary, &[&archive], &[]));
+    primary.base_backup("base");
+    primary.archive_segment();
+    primary.wait_archived();
+    primary.destroy();
+    let both = ["--archive", second.root().to_str().unwrap()];
+    let (gone, _) = second.outage();
+    // In the middle of it, and before.
+    let by_hand = format!("cp -a {}/. \"$DIR\"; {gone}", world.path("base").display());
+    let place = format!("\"{}", second.root().display());
+    stage.cannot(&[&both[..], &["--base-command", &by_hand]].concat(), &place);
+    stage.cannot(&both, &place);
+    stage.cannot(&both, "name the others with --archive");
+    stage.ends(0, &["--no-evidence"]);
+}
+
+#[test]
 fn a_copy_reaches_no_publisher_no_primary_and_no_archive() {
     let Some(world) = World::open() else { return };
     let archive = Archive::new(&world, "archive");

@@ -1,7 +1,7 @@
 //! `wal-archive restore`: arguments in, how to go on out.
 
 use super::super::args;
-use super::super::exit::AdminExit;
+use super::super::exit::{AdminExit, FetchExit, Form};
 use super::answer::{VERSION, json_flag, show, show_json};
 use super::jobs;
 use super::patience;
@@ -179,8 +179,8 @@ fn restored(
         },
     })?;
     drop(progress);
-    let unasked = archive.unasked().map(ToOwned::to_owned);
-    Ok(Told { choice, recovery, directory, unasked })
+    let silent = archive.silent().map(|failure| failure.message.clone());
+    Ok(Told { choice, recovery, directory, silent })
 }
 
 /// The wal-fetch beside this program.
@@ -200,8 +200,8 @@ struct Told {
     choice: Choice,
     recovery: Recovery,
     directory: PathBuf,
-    /// Why a destination could not be asked.
-    unasked: Option<String>,
+    /// Why a destination answers no wal-fetch.
+    silent: Option<String>,
 }
 
 impl Told {
@@ -236,8 +236,13 @@ impl Told {
             self.target(),
             self.start()
         );
-        if let Some(why) = &self.unasked {
-            text += &format!("note      what only this destination holds is not recovered: {why}\n");
+        if let Some(why) = &self.silent {
+            let stops = match self.recovery.standby {
+                true => "the standby waits at the end of the WAL".to_owned(),
+                false => format!("recovery stops with {}", FetchExit::Unreachable.code(Form::Abort)),
+            };
+            text += &format!("note      {stops} until this destination gives it WAL: {why}\n");
+            text += "          to go on without it and what only it holds, restore again with --archive OTHER, and each other one\n";
         }
         if let Some(newest) = self.choice.unreached {
             text += &format!("note      timeline {newest} is newer, and recovery does not go there\n");
@@ -268,7 +273,7 @@ impl Told {
             "target": self.target(),
             "start": self.start(),
             "outside": self.choice.record.outside,
-            "not_asked": self.unasked,
+            "not_asked": self.silent,
             "unreached_timeline": self.choice.unreached.map(Timeline::get),
             "left_behind": self.recovery.left_behind(&self.choice.record),
         })

@@ -4,7 +4,7 @@ mod compare;
 mod report;
 
 use super::super::args;
-use super::super::exit::AdminExit;
+use super::super::exit::{AdminExit, FetchExit, Form};
 use super::answer::json_flag;
 use super::jobs;
 use super::metrics::{self, OfRun};
@@ -187,8 +187,9 @@ impl Rehearsing<'_> {
         let plain =
             |failure: Failure<Cause>| Failure { kind: (), message: failure.message, hint: failure.hint };
         let archive = look(self.destinations).map_err(plain)?;
-        if let Some(why) = archive.unasked() {
-            log::warn!("what only this destination holds is not rehearsed: {why}");
+        if let Some(silent) = archive.silent() {
+            let without = "to rehearse without this destination, name the others with --archive";
+            return Err(plain(silent.clone()).within("recovery would end here").or_else(without));
         }
         let place = archive.inventory.place.clone();
         let plan = match self.matches.get_one::<String>("base-command") {
@@ -363,6 +364,7 @@ impl Rehearsing<'_> {
             has_target: self.target() != Target::End,
             preload: &args::value::<String>(self.matches, "preload")?,
             stop: self.stop,
+            telling: &[FetchExit::Damaged, FetchExit::Hole].map(|exit| exit.code(Form::Abort)),
             amcheck: self.matches.get_flag("amcheck"),
             sql: sql.as_deref(),
             role: &args::value::<String>(self.matches, "role")?,
