@@ -202,6 +202,16 @@ impl Layers {
         .hint("write a [cluster.NAME] with pgdata for each, or name another file with --config"))
     }
 
+    /// Refuses a server in another directory than the settings at the top are for. Where they do not name
+    /// destinations in tables, which no argument can, such a server is given the archive itself.
+    pub fn refuse_elsewhere(&self, server: &Path) -> Result<(), Error> {
+        let Some(file) = self.file.as_ref().filter(|_| self.cluster().is_none()) else { return Ok(()) };
+        if !self.has_destination_tables() || self.pgdata()?.as_deref() == Some(server) {
+            return Ok(());
+        }
+        self.check_top(file, Caller { data_directory: Some(server), archive_by: ArchiveBy::Settings })
+    }
+
     fn file_in_words(&self) -> String {
         self.file_in_use().map_or_else(String::new, |path| format!("\"{}\"", path.display()))
     }

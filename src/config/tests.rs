@@ -344,3 +344,16 @@ fn a_restore_command_works_in_another_directory_than_the_one_that_the_file_is_bo
     let bound = command("archive = [\"/a\"]\npgdata = \"/data\"\n");
     assert!(bound.contains(" --archive /a --spool-dir "), "{bound}");
 }
+
+#[test]
+fn no_argument_takes_destination_tables_to_another_directory_than_the_one_that_the_file_is_bound_to() {
+    let elsewhere =
+        |file: &str, server: &str| layers(&[], &[], Some(file)).refuse_elsewhere(Path::new(server));
+    let bound = "pgdata = \"/data\"\n[[destination]]\nurl = \"/a\"\n";
+    let refused = elsewhere(bound, "/other").unwrap_err();
+    assert!(refused.message.contains("for the data directory \"/data\" and not for \"/other\""), "{refused}");
+    assert!(refused.hint.unwrap().contains("[cluster.NAME]"));
+    assert!(elsewhere(bound, "/data").is_ok());
+    assert!(elsewhere("[[destination]]\nurl = \"/a\"\n", "/other").is_ok());
+    assert!(elsewhere("archive = [\"/a\"]\npgdata = \"/data\"\n", "/other").is_ok());
+}

@@ -98,6 +98,9 @@ pub(super) fn run(matches: &ArgMatches) -> Result<AdminExit, Failure> {
     let layers = super::layers(matches)?;
     let destinations = patience::open_all(&layers.admin()?.0, matches)?;
     let restore_command = layers.restore_command(&wal_fetch()?)?;
+    if let Some(directory) = matches.get_one::<PathBuf>("directory") {
+        layers.refuse_elsewhere(&std::path::absolute(directory).unwrap_or_else(|_| directory.clone()))?;
+    }
     let wish = wish(matches)?;
     match restored(matches, &destinations, restore_command, &wish) {
         Ok(told) => {

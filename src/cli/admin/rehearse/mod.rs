@@ -266,6 +266,7 @@ impl Rehearsing<'_> {
 
     /// wal-fetch with a spool of its own; it says why it fails so that it can be read here.
     fn restore_command(&self, scratch: &Scratch) -> Result<String, Failure> {
+        self.layers.refuse_elsewhere(&scratch.data())?;
         let spool = scratch.spool().display().to_string();
         let options = [("spool-dir", spool.as_str()), ("on-error", "abort"), ("log-format", "json")];
         self.layers.fetch_command(&wal_fetch()?, &options)
