@@ -60,7 +60,9 @@ pub(super) fn choose(
     let own: Vec<bool> = candidates.iter().map(|one| one.complete && one.backup.whole_at.is_some()).collect();
     keep_of(&mut candidates, &own, rules, begin, " of \"wal-archive backup\"");
     for (number, place) in places.iter().enumerate() {
-        let alone = candidates.iter().map(|one| is_complete_at(place, number, &one.backup));
+        let alone = candidates
+            .iter()
+            .map(|one| Ok(one.backup.is_whole_at(number) && is_complete(&place.facts, &one.backup)?));
         let alone = alone.collect::<Result<Vec<_>>>()?;
         keep_of(&mut candidates, &alone, rules, begin, &format!(" at \"{}\"", place.name));
     }
@@ -164,8 +166,7 @@ fn leading(
     timeline: Timeline,
 ) -> Result<Vec<(Vec<bool>, String)>> {
     let branch = branch(facts, timeline)?;
-    let lead =
-        |one: &Candidate| leads(&one.backup, &branch) && is_complete_along(facts, &one.backup, &branch);
+    let lead = |one: &Candidate| recovers(facts, &one.backup, &branch);
     let together: Vec<bool> = candidates.iter().map(lead).collect();
     let lost = facts.timelines.get(&timeline).is_some_and(|line| matches!(line.history, History::Missing));
     if lost && !together.contains(&true) {
@@ -177,19 +178,10 @@ fn leading(
         )));
     }
     let alone = places.iter().enumerate().map(|(number, place)| {
-        let lead = |one: &Candidate| {
-            one.backup.is_whole_at(number)
-                && leads(&one.backup, &branch)
-                && is_complete_along(&place.facts, &one.backup, &branch)
-        };
+        let lead = |one: &Candidate| recovers_at((number, place), &one.backup, &branch);
         (candidates.iter().map(lead).collect(), format!(" at \"{}\"", place.name))
     });
     Ok([(together, String::new())].into_iter().chain(alone).collect())
-}
-
-/// The same of one destination alone.
-pub(super) fn is_complete_at(place: &Place, number: usize, backup: &Backup) -> Result<bool> {
-    Ok(backup.is_whole_at(number) && is_complete(&place.facts, backup)?)
 }
 
 impl Candidate {
@@ -202,12 +194,20 @@ impl Candidate {
 /// timeline or one that leads on from it.
 fn is_complete(facts: &Facts, backup: &Backup) -> Result<bool> {
     let own = branch(facts, backup.timeline)?;
-    let finds = |branch: &Branch| is_complete_along(facts, backup, branch);
-    let children = facts.timelines.values().filter_map(|line| match &line.history {
-        History::Known(branch) if leads(backup, branch) => Some(branch),
-        _ => None,
-    });
-    Ok(finds(&own) || children.into_iter().any(finds))
+    let by_child =
+        |history: &History| matches!(history, History::Known(child) if recovers(facts, backup, child));
+    let mut lines = facts.timelines.values();
+    Ok(is_complete_along(facts, backup, &own) || lines.any(|line| by_child(&line.history)))
+}
+
+/// Whether the backup can be recovered along the branch, and all is there that it needs to become consistent.
+fn recovers(facts: &Facts, backup: &Backup, branch: &Branch) -> bool {
+    leads(backup, branch) && is_complete_along(facts, backup, branch)
+}
+
+/// The same by this destination alone, with its number.
+pub(super) fn recovers_at((number, place): (usize, &Place), backup: &Backup, branch: &Branch) -> bool {
+    backup.is_whole_at(number) && recovers(&place.facts, backup, branch)
 }
 
 pub(super) fn is_complete_along(facts: &Facts, backup: &Backup, branch: &Branch) -> bool {

@@ -45,8 +45,8 @@ pub fn read(destinations: &[Shared]) -> std::result::Result<Vec<Own>, Failure> {
     }
     let own = |(id, copies): (BackupId, Vec<(usize, Held)>)| {
         let whole = backups::whole_together(copies.iter().map(|(_, held)| held)).cloned();
-        let is_whole = |(_, held): &&(usize, Held)| matches!(held.state, State::Complete(_));
-        Own { id, whole, whole_at: copies.iter().filter(is_whole).map(|(place, _)| *place).collect() }
+        let complete = copies.iter().filter(|(_, held)| held.record().is_some());
+        Own { id, whole, whole_at: complete.map(|(place, _)| *place).collect() }
     };
     Ok(found.into_iter().map(own).collect())
 }

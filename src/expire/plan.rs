@@ -14,7 +14,7 @@
 //! timeline that the plan does not know is not touched, and what cannot be told is an error.
 
 use super::backups::Backup;
-use super::choose::{Candidate, branch, choose, is_complete_along, leads};
+use super::choose::{Candidate, branch, choose, is_complete_along, leads, recovers_at};
 use crate::archive::inventory::Runs;
 use crate::failure::Failure;
 use crate::wal::{Branch, Lsn, SegmentName, SegmentSize, Timeline, WalName};
@@ -212,14 +212,12 @@ fn kept_ranges(
             return Err(Failure::new((), what).hint("bring the file, or do without --between-backups"));
         }
         let branch = branch(facts, *timeline)?;
-        let leading = || kept.iter().map(|one| &one.backup).filter(|backup| leads(backup, &branch));
+        let backups = || kept.iter().map(|one| &one.backup);
+        let leading = backups().filter(|backup| leads(backup, &branch));
         // The newest that is complete on this way; without one the newest of the others.
-        let together =
-            leading().max_by_key(|backup| (is_complete_along(facts, backup, &branch), backup.start));
-        let alone = places.iter().enumerate().filter_map(|(number, place)| {
-            let complete = leading().filter(|backup| {
-                backup.is_whole_at(number) && is_complete_along(&place.facts, backup, &branch)
-            });
+        let together = leading.max_by_key(|backup| (is_complete_along(facts, backup, &branch), backup.start));
+        let alone = places.iter().enumerate().filter_map(|place| {
+            let complete = backups().filter(|backup| recovers_at(place, backup, &branch));
             complete.max_by_key(|backup| backup.start)
         });
         let Some(start) = together.into_iter().chain(alone).map(|backup| backup.start).min() else {

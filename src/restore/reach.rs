@@ -120,8 +120,7 @@ impl Archive {
             let whole = backups::whole_together(copies.iter().map(|(_, held)| held));
             self.backups.extend(whole.cloned());
             let source = |(storage, held): (Shared, Held)| {
-                let whole = matches!(held.state, State::Complete(_));
-                Some(Source { storage, record: held.known()?.clone(), whole })
+                Some(Source { storage, record: held.known()?.clone(), whole: held.record().is_some() })
             };
             self.sources.insert(id, copies.into_iter().filter_map(source).collect());
         }
