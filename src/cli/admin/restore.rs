@@ -110,13 +110,16 @@ pub(super) fn run(matches: &ArgMatches) -> Result<AdminExit, Failure> {
             }
             Ok(AdminExit::Fine)
         }
-        Err(failure) => {
-            failure.log(Level::Error);
-            Ok(match failure.kind {
-                Cause::Refused => AdminExit::Findings,
-                Cause::CouldNot => AdminExit::CouldNotTell,
-            })
-        }
+        Err(failure) => Ok(failed(&failure)),
+    }
+}
+
+/// Says why nothing can be restored, or not that far; the exit code.
+pub(super) fn failed(failure: &Failure<Cause>) -> AdminExit {
+    failure.log(Level::Error);
+    match failure.kind {
+        Cause::Refused => AdminExit::Findings,
+        Cause::CouldNot => AdminExit::CouldNotTell,
     }
 }
 

@@ -5,7 +5,7 @@ use super::answer::{VERSION, json_flag, show, show_json};
 use super::clock::{exact, zone};
 use super::look::{Look, wide_flag};
 use super::patience;
-use super::restore::wal_fetch;
+use super::restore::{failed, wal_fetch};
 use super::table::{Align, Table};
 use crate::archive::backups::newest_without_backup;
 use crate::failure::{Failure, exact_time};
@@ -51,10 +51,7 @@ pub(super) fn run(matches: &ArgMatches) -> Result<AdminExit, Failure> {
             one(&destinations, *at, restore_command, matches.get_flag("json"))
         }
     };
-    Ok(shown.unwrap_or_else(|failure| {
-        failure.log(Level::Error);
-        exit(failure.kind)
-    }))
+    Ok(shown.unwrap_or_else(|failure| failed(&failure)))
 }
 
 fn all(destinations: &[Shared], json: bool, look: Look) -> Result<AdminExit, Failure<Cause>> {
@@ -107,16 +104,8 @@ fn told(
     } else {
         refused.extend(newest.map(unled));
     }
-    let failures: Vec<Failure<Cause>> = refused.into_iter().map(|one| archive.undecided(one)).collect();
-    failures.iter().for_each(|failure| failure.log(Level::Error));
-    AdminExit::of_all(&failures.iter().map(|failure| exit(failure.kind)).collect::<Vec<_>>())
-}
-
-fn exit(cause: Cause) -> AdminExit {
-    match cause {
-        Cause::Refused => AdminExit::Findings,
-        Cause::CouldNot => AdminExit::CouldNotTell,
-    }
+    let exits = refused.into_iter().map(|one| failed(&archive.undecided(one)));
+    AdminExit::of_all(&exits.collect::<Vec<_>>())
 }
 
 fn text(windows: &[Window], look: Look) -> String {
