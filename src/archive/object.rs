@@ -270,7 +270,8 @@ pub fn label(storage: &dyn Storage, key: &Key) -> Result<Label> {
     })
 }
 
-fn label_of_sealed(storage: &dyn Storage, key: &Key) -> Result<Label> {
+/// The same of an encrypted one, whatever its key says.
+pub fn label_of_sealed(storage: &dyn Storage, key: &Key) -> Result<Label> {
     let object = storage.get(key, Range::First(age::MAX_HEADER as u64))?;
     let mut head = Vec::with_capacity(age::MAX_HEADER);
     let read = object.body.take(age::MAX_HEADER as u64).read_to_end(&mut head);

@@ -2,10 +2,12 @@
 //!
 //! They may be another server's, which used the same id. Whoever gives the timeline a history then
 //! makes one id mean two things, so the files must be known as theirs first: one of them is the same as
-//! their own, or that very history was there and has been moved aside.
+//! their own, or that very history was there and has been moved aside. A damaged one that does not tell
+//! what it was may have been the other server's.
 
-use crate::archive::object::{Label, Opener, label};
+use crate::archive::object::{Label, Opener, label, label_of_sealed};
 use crate::archive::{lookup, quarantine};
+use crate::object::age::Comparison;
 use crate::object::{Encoding, Key, Sha256Sum, Stored};
 use crate::storage::{Result, Storage};
 use crate::wal::{Timeline, WalName};
@@ -20,23 +22,32 @@ pub struct Orphan {
     stored: Stored,
 }
 
-/// What the destination holds of a timeline, in the order of names; nothing where its history is
-/// there, readable or not. `plain`: directly under the prefix, too.
-pub fn orphans(storage: &dyn Storage, timeline: Timeline, plain: bool) -> Result<Vec<Orphan>> {
-    let mut found = Vec::new();
+/// What a destination holds of a timeline.
+pub enum Held {
+    /// Its history, in these encodings, readable or not.
+    History(Vec<Key>),
+    /// No history; these files, in the order of names.
+    Orphans(Vec<Orphan>),
+}
+
+/// Looks for the history of a timeline in whatever encoding, and for other files where there is none.
+/// `plain`: directly under the prefix, too.
+pub fn held(storage: &dyn Storage, timeline: Timeline, plain: bool) -> Result<Held> {
+    let (mut histories, mut orphans) = (Vec::new(), Vec::new());
     for folder in lookup::folders(plain) {
         for entry in storage.list(&format!("{folder}{:08X}", timeline.get()), "")? {
             let key = entry?.key;
             let stored = Stored::parse(key.strip_prefix(folder).unwrap_or(&key));
             match stored.name() {
                 // Of this timeline, and before all its segments in the order of names.
-                Some(WalName::TimelineHistory(_)) => return Ok(Vec::new()),
-                Some(name) => found.push(Orphan { key, name, stored }),
+                Some(WalName::TimelineHistory(_)) => histories.extend(Key::parse(&key)),
+                Some(_) if !histories.is_empty() => break,
+                Some(name) => orphans.push(Orphan { key, name, stored }),
                 None => {}
             }
         }
     }
-    Ok(found)
+    Ok(if histories.is_empty() { Held::Orphans(orphans) } else { Held::History(histories) })
 }
 
 impl Orphan {
@@ -58,13 +69,19 @@ impl Orphan {
     }
 }
 
-/// Whether a copy of this history was moved aside, by what its label says, or one that does not say
-/// what it was. `sum`: of the history, where it is known.
-pub fn was_moved_aside(storage: &dyn Storage, history: WalName, sum: Option<&Sha256Sum>) -> Result<bool> {
+/// Whether a copy of this very history, which has that sum, was moved aside, by what its label says.
+pub fn was_moved_aside(storage: &dyn Storage, history: WalName, sum: &Sha256Sum) -> Result<bool> {
     for key in quarantine::moved_before(storage, history)?.iter().filter_map(|key| Key::parse(key)) {
-        match label(storage, &key)? {
-            Label::Ours(theirs) if sum.is_some_and(|sum| theirs.sha256 != *sum) => {}
-            _ => return Ok(true),
+        let is_it = match label(storage, &key)? {
+            Label::Ours(trailer) => trailer.sha256 == *sum,
+            _ => match label_of_sealed(storage, &key)? {
+                Label::Sealed(seal, _) => seal.compare(sum, &storage.keys().known()) == Comparison::Same,
+                // A bare one is stored as it is, and moved aside under the sum of what was stored.
+                _ => key.as_str().ends_with(&sum.short()),
+            },
+        };
+        if is_it {
+            return Ok(true);
         }
     }
     Ok(false)

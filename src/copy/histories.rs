@@ -7,7 +7,7 @@ use super::one::{Done, own_seal, own_trailer};
 use super::{Copier, SharedReport};
 use crate::archive::lookup;
 use crate::archive::object::Verdict;
-use crate::archive::orphans::{COMPARED, Orphan, orphans, was_moved_aside};
+use crate::archive::orphans::{COMPARED, Held, Orphan, held, was_moved_aside};
 use crate::finding::{Finding, FindingKind};
 use crate::object::{Key, Sha256Sum};
 use crate::storage::{Error, Kind, Result};
@@ -161,18 +161,17 @@ impl Copier<'_> {
     /// source's.
     fn orphans_of_another(&self, history: WalName, content: &Content) -> Result<Option<Finding>> {
         let timeline = history.timeline();
-        let orphans = orphans(self.to, timeline, self.other_encodings)?;
+        let held = held(self.to, timeline, self.other_encodings)?;
+        let Held::Orphans(orphans) = held else { return Ok(None) };
         let Some(Orphan { key: first, .. }) = orphans.first() else { return Ok(None) };
         for orphan in orphans.iter().rev().take(COMPARED) {
             if self.source_holds(orphan)? {
                 return Ok(None);
             }
         }
-        let sum = match content {
-            Content::Read(_, sum) => Some(sum),
-            Content::Sealed => None,
-        };
-        if was_moved_aside(self.to, history, sum)? {
+        if let Content::Read(_, sum) = content
+            && was_moved_aside(self.to, history, sum)?
+        {
             return Ok(None);
         }
         let what = format!(

@@ -226,8 +226,10 @@ impl Copier<'_> {
             return Ok(());
         }
         let mut set_aside = false;
-        // Variants are in our own encoding only.
-        if self.other_encodings && *to == Key::of(name, self.encryption.1) {
+        // Variants are in our own encoding only. Whose a timeline is, a history tells that was put there by
+        // hand, too.
+        let by_hand = matches!(name, WalName::TimelineHistory(_)) && !self.in_place;
+        if (self.other_encodings || by_hand) && *to == Key::of(name, self.encryption.1) {
             match self.settle_others(name, object, to, done)? {
                 Others::Settled => return Ok(()),
                 Others::OtherPartial => {
@@ -290,14 +292,18 @@ impl Copier<'_> {
         object.seal.as_ref().is_some_and(|seal| !reads(seal))
     }
 
-    /// In an archive that other tools wrote to, the name may stand there in another encoding.
+    /// The name may stand there in another encoding.
     fn settle_others(&self, name: WalName, object: &Object, to: &Key, done: &mut Done) -> Result<Others> {
-        let around = lookup::copies(self.to, name, true)?;
+        let around = lookup::copies(self.to, name, self.other_encodings)?;
+        let known = self.to.keys().known();
         let mut repaired = false;
         for key in around.keys.iter().filter(|key| *key != to) {
             let Some(there) = self.opener.keep(self.to, key, &mut io::sink())? else { continue };
+            let is_read = Stored::of(key).encoding().is_some_and(|one| one.is_read(self.encryption.1));
+            let same = object.is_same(&there.verdict, &known);
             match &there.verdict {
-                verdict if object.is_same(verdict, &[]) == Some(true) => {
+                Verdict::Intact(_) if !is_read && same != Some(false) => {} // a sign, which is read by nobody
+                _ if same == Some(true) => {
                     self.to.make_durable(key)?;
                     done.outcomes.push(Brought::Identical);
                     return Ok(Others::Settled);

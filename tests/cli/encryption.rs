@@ -342,6 +342,9 @@ fn a_history_put_by_hand_lets_the_servers_own_one_be_archived_encrypted() {
     let stray = vault.sandbox.archive().join("wal_005").join(HISTORY);
     let words = ["none of them is this server's", "HINT", "by hand", "which stores it encrypted", "remove"];
     vault.push("primary", next).fails(12, &words);
+    // Whose the timeline is, it tells without being read as an object.
+    fs::write(&stray, b"1\t0/400000\tx\n").unwrap();
+    vault.push("primary", next).fails(12, &[HISTORY, "different content"]);
     fs::write(&stray, b"1\t0/300000\tx\n").unwrap();
     vault.push("primary", next).succeeds();
     fs::remove_file(&stray).unwrap();
@@ -349,6 +352,28 @@ fn a_history_put_by_hand_lets_the_servers_own_one_be_archived_encrypted() {
     assert_eq!(vault.sandbox.fetched(), b"1\t0/300000\tx\n");
     let verified = vault.admin("restore", &["verify"]);
     assert!(!verified.stdout.contains(HISTORY), "{verified:?}");
+}
+
+#[test]
+fn a_damaged_history_that_was_moved_aside_tells_by_its_tags_whose_it_was() {
+    let vault = Vault::new();
+    let (of_two, next) = ("000000020000000000000001", "000000020000000000000002");
+    let (own, other) = (b"1\t0/300000\tx\n", b"1\t0/400000\tx\n");
+    for name in [of_two, next] {
+        vault.sandbox.wal(name, &segment(name, MIB, CLUSTER, 1));
+    }
+    vault.sandbox.wal(HISTORY, own);
+    vault.push("primary", of_two).succeeds();
+    let end = fs::metadata(vault.object(HISTORY)).unwrap().len() as usize;
+    flip(&vault.object(HISTORY), end * 8 - 100);
+    vault.admin("restore", &["quarantine", HISTORY]).says(0, &[HISTORY]);
+    fs::remove_file(vault.sandbox.data().join("pg_wal").join(of_two)).unwrap();
+    vault.sandbox.wal(HISTORY, other);
+    vault.push("primary", HISTORY).fails(12, &["none of them is this server's"]);
+    vault.sandbox.wal(HISTORY, own);
+    vault.push("primary", next).succeeds();
+    vault.fetch("restore", HISTORY).succeeds();
+    assert_eq!(vault.sandbox.fetched(), own);
 }
 
 #[test]

@@ -115,6 +115,14 @@ fn a_history_that_conflicts_at_one_destination_is_stored_at_none() {
     let second = sandbox.make_archive("second");
     sandbox.push(OF_TWO, &["--archive", second.to_str().unwrap()]).fails(12, &["00000002.history"]);
     assert!(!second.join("wal_005").exists(), "of two servers");
+    // It would come with that of a descendant, too.
+    sandbox.wal("00000003.history", b"1\t0/200300\tx\n2\t0/400000\ty\n");
+    sandbox.segment(OF_THREE);
+    for name in ["00000003.history", OF_THREE] {
+        let run = sandbox.push(name, &["--archive", second.to_str().unwrap()]);
+        run.fails(12, &["00000002.history", "different content"]);
+        assert!(!second.join("wal_005").exists(), "{name}");
+    }
 }
 
 #[test]
@@ -179,6 +187,23 @@ fn a_damaged_history_that_was_moved_aside_is_replaced_by_that_of_pg_wal() {
 }
 
 #[test]
+fn a_history_that_was_moved_aside_and_does_not_tell_what_it_was_gives_its_timeline_to_nobody_else() {
+    let sandbox = promoted();
+    sandbox.push(OF_TWO, &[]).succeeds();
+    let object = sandbox.object("00000002.history");
+    let end = fs::metadata(&object).unwrap().len() as usize;
+    flip(&object, end * 8 - 100);
+    assert_eq!(sandbox.admin("quarantine", &["00000002.history"]).code, Some(0));
+    let words = ["files of timeline 2", "none of them is this server's"];
+    push_of_another(&sandbox, "00000002.history", OTHER).fails(12, &words);
+    // Whose they are, holds one of them.
+    sandbox.segment(NEXT_OF_TWO);
+    sandbox.push(NEXT_OF_TWO, &[]).succeeds();
+    sandbox.fetch("00000002.history", &[]).succeeds();
+    assert_eq!(sandbox.fetched(), HISTORY);
+}
+
+#[test]
 fn other_tools_histories_count_in_an_archive_that_they_wrote_to() {
     let sandbox = promoted_in(Sandbox::without_archive());
     let plain = |name: &str, content: &[u8]| fs::write(sandbox.archive().join(name), content).unwrap();
@@ -190,6 +215,47 @@ fn other_tools_histories_count_in_an_archive_that_they_wrote_to() {
     sandbox.segment(NEXT_OF_TWO);
     sandbox.push(NEXT_OF_TWO, &[]).fails(12, &["00000002.history", "different content"]);
     assert!(!Path::new(&sandbox.object(NEXT_OF_TWO)).exists());
+    // Nor does another destination store what is another server's here.
+    let second = sandbox.make_archive("second");
+    sandbox.wal(ONE, &segment(ONE, MIB, CLUSTER, 9));
+    for name in ["00000002.history", NEXT_OF_TWO, ONE] {
+        let run = sandbox.push(name, &["--archive", second.to_str().unwrap()]);
+        run.fails(12, &["different content", sandbox.archive().to_str().unwrap()]);
+        assert!(!second.join("wal_005").exists(), "{name}");
+    }
+}
+
+#[test]
+fn a_history_put_by_hand_tells_whose_the_timeline_is() {
+    let sandbox = promoted();
+    let theirs = segment(OF_TWO, MIB, CLUSTER, 5);
+    assert_eq!(push_of_another(&sandbox, OF_TWO, &theirs).code, Some(0));
+    let by_hand = sandbox.archive().join("wal_005/00000002.history");
+    fs::write(&by_hand, OTHER).unwrap();
+    // To a descendant, too, its history brings those of its ancestors.
+    sandbox.wal("00000003.history", b"1\t0/200300\tx\n2\t0/400000\ty\n");
+    for name in ["00000002.history", OF_TWO, "00000003.history"] {
+        let run = sandbox.push(name, &[]);
+        run.fails(12, &["wal_005/00000002.history\"", "different content", "HINT:"]);
+    }
+    let second = sandbox.make_archive("second");
+    let run = sandbox.push("00000002.history", &["--archive", second.to_str().unwrap()]);
+    run.fails(12, &["different content"]);
+    assert!(!second.join("wal_005").exists());
+    assert_eq!(sandbox.objects(), ["00000002.history".to_owned(), format!("{OF_TWO}.zst")]);
+    // What another archive holds of it does not come here, either.
+    let mut push = sandbox.program("wal-push");
+    Run::of(push.arg("--archive").arg(&second).arg(sandbox.data().join("pg_wal/00000002.history")))
+        .succeeds();
+    let mut copy = sandbox.program("wal-archive");
+    let copied = Run::of(copy.arg("copy").args([&second, &sandbox.archive()]));
+    copied.says(1, &["00000002.history", "differs"]);
+    assert_eq!(sandbox.objects().len(), 2);
+    // Its own one is no conflict, whose bytes it may be in another encoding.
+    fs::write(&by_hand, HISTORY).unwrap();
+    let mut copy = sandbox.program("wal-archive");
+    assert_eq!(Run::of(copy.arg("copy").args([&second, &sandbox.archive()])).code, Some(0));
+    sandbox.push("00000002.history", &[]).succeeds();
 }
 
 #[test]

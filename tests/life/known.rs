@@ -581,3 +581,25 @@ fn what_lies_behind_the_fork_in_a_copied_pg_wal_is_archived_by_nobody() {
     ];
     holds(Programs::Library, &[Bucket], &steps);
 }
+
+#[test]
+fn a_history_of_an_ancestor_that_conflicts_at_one_destination_comes_to_none() {
+    let steps = [
+        Backup('A'),
+        Write('A', 2),
+        Archive { server: 'A', files: 4, look_ahead: 0 },
+        Standby { of: 'A', name: 'B', archiving: On },
+        Standby { of: 'A', name: 'C', archiving: On },
+        Write('A', 1),
+        Stream { server: 'C', replay: true },
+        Promote { server: 'B', archiving: On, blind: false },
+        Promote { server: 'C', archiving: On, blind: false },
+        Switch('B'),
+        Archive { server: 'B', files: 4, look_ahead: 0 },
+        Standby { of: 'C', name: 'F', archiving: Off },
+        Standby { of: 'F', name: 'G', archiving: On },
+        Damage { destination: 142, object: 123 },
+        Promote { server: 'G', archiving: On, blind: false },
+    ];
+    holds(Programs::Library, &[Directory, Directory], &steps);
+}

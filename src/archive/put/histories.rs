@@ -9,11 +9,10 @@
 //! in the spool. A history that conflicts keeps out everything of its timeline: two servers use one id.
 
 use super::{Result, failed};
-use crate::archive::identity;
 use crate::archive::intake::{Cause, Intake, Source};
 use crate::archive::lookup;
 use crate::archive::object::{Opener, Verdict};
-use crate::archive::orphans::{COMPARED, Orphan, orphans, was_moved_aside};
+use crate::archive::orphans::{COMPARED, Held, Orphan, held, was_moved_aside};
 use crate::archive::put::compare::Stood;
 use crate::failure::Failure;
 use crate::object::key::WAL_FOLDER;
@@ -45,18 +44,20 @@ impl Source {
         Ok(())
     }
 
-    /// Why the history of the file's timeline may not be stored at the destination; nothing is stored. What
-    /// cannot be asked, says so when it is to be.
-    pub(super) fn refuse_history(&self, intake: &Intake, storage: &dyn Storage) -> Option<Failure<Cause>> {
+    /// Why the history of the file's timeline, or one that would come with it, may not be stored at the
+    /// destination; nothing is stored. What cannot be asked, says so when it is to be.
+    pub(super) fn refuse_history(
+        &self,
+        identity: &Identity,
+        intake: &Intake,
+        storage: &dyn Storage,
+    ) -> Option<Failure<Cause>> {
         let timeline = self.name.timeline();
         let name = WalName::TimelineHistory(timeline);
-        let now = SystemTime::now();
         if timeline == Timeline::FIRST {
             return None;
         }
-        let identity = identity::known_identity(storage, self.trailer.system_id, intake.spool.as_ref(), now);
-        let identity = identity.ok().flatten()?;
-        let histories = Histories { folder: self.folder(), identity: &identity, intake, storage };
+        let histories = Histories { folder: self.folder(), identity, intake, storage };
         let own;
         let history = if self.name == name {
             self
@@ -67,17 +68,12 @@ impl Source {
             };
             &own
         };
-        let key = Key::of(name, storage.keys().writes());
-        let refusal = match history.compare(intake, storage, &key) {
-            Ok(Some(Stood::Identical { .. })) => return None,
-            Ok(Some(Stood::Different(other))) => history.conflict(storage, &key, &other),
-            Ok(None) => {
-                let orphans = orphans(storage, timeline, identity.foreign).ok()?;
-                histories.are_ours(history, &orphans).err()?
-            }
-            Err(_) => return None,
+        let of_ancestor = |ancestor| match histories.own(ancestor) {
+            Ok(Own::Unknown(history)) => histories.refuse(&history),
+            Ok(Own::Remembered | Own::None) | Err(_) => None,
         };
-        (refusal.kind == Cause::Conflict).then_some(refusal)
+        let mut ancestors = histories.ancestors(history).into_iter();
+        histories.refuse(history).or_else(|| ancestors.find_map(of_ancestor))
     }
 
     /// Stores it as the history of this timeline.
@@ -175,6 +171,29 @@ impl Histories<'_> {
         Ok(false)
     }
 
+    /// Why this history may not be stored.
+    fn refuse(&self, history: &Source) -> Option<Failure<Cause>> {
+        let key = Key::of(history.name, self.storage.keys().writes());
+        let refusal = match history.compare(self.intake, self.storage, &key) {
+            Ok(Some(Stood::Identical { .. })) | Err(_) => return None,
+            Ok(Some(Stood::Different(other))) => history.conflict(self.storage, &key, &other),
+            Ok(None) => match held(self.storage, history.name.timeline(), self.identity.foreign).ok()? {
+                Held::History(keys) => self.another(history, &keys).ok()??,
+                Held::Orphans(orphans) => self.are_ours(history, &orphans).err()?,
+            },
+        };
+        (refusal.kind == Cause::Conflict).then_some(refusal)
+    }
+
+    /// The ancestors of its timeline that have a history.
+    fn ancestors(&self, history: &Source) -> Vec<Timeline> {
+        let mut text = Vec::new();
+        let decoded = history.objects.decode(history.name, self.intake.checks, &mut text);
+        let parsed = decoded.ok().and_then(|_| TimelineHistory::parse(history.name.timeline(), &text).ok());
+        let ancestors = parsed.into_iter().flat_map(|history| history.ancestors);
+        ancestors.map(|ancestor| ancestor.timeline).filter(|id| *id > Timeline::FIRST).collect()
+    }
+
     /// Stores a history, where no other server's files of its timeline stand; those of its ancestors
     /// go first.
     fn put(&self, timeline: Timeline, history: &Source) -> Result<Stored> {
@@ -192,11 +211,12 @@ impl Histories<'_> {
         Ok(stored)
     }
 
-    /// Refuses to give a timeline a history where another server's files of that timeline may
-    /// stand: the same id would mean two histories.
+    /// Refuses to give a timeline a history where it has another one, or another server's files of that
+    /// timeline may stand: the same id would mean two histories.
     fn may_begin(&self, timeline: Timeline, history: &Source) -> Result<()> {
-        match orphans(self.storage, timeline, self.identity.foreign) {
-            Ok(orphans) => self.are_ours(history, &orphans)?,
+        match held(self.storage, timeline, self.identity.foreign) {
+            Ok(Held::History(keys)) => self.another(history, &keys)?.map_or(Ok(()), Err)?,
+            Ok(Held::Orphans(orphans)) => self.are_ours(history, &orphans)?,
             Err(error) if hides_what_is_missing(self.storage, &error) => {
                 log::warn!(
                     "whether \"{}\" holds files of another timeline {timeline} cannot be seen: {error}; \"{}\" is stored \
@@ -207,14 +227,21 @@ impl Histories<'_> {
             }
             Err(error) => return Err(failed(&error)),
         }
-        let mut text = Vec::new();
-        let decoded = history.objects.decode(history.name, self.intake.checks, &mut text);
-        let parsed = decoded.ok().and_then(|_| TimelineHistory::parse(timeline, &text).ok());
-        let ancestors = parsed.into_iter().flat_map(|history| history.ancestors);
-        for ancestor in ancestors.map(|ancestor| ancestor.timeline).filter(|id| *id > Timeline::FIRST) {
+        for ancestor in self.ancestors(history) {
             self.bring(ancestor)?;
         }
         Ok(())
+    }
+
+    /// The conflict with what somebody put there by hand, or another tool stored, where it is not this very
+    /// history; an encrypted archive does not read it, and it tells all the same whose the timeline is.
+    fn another(&self, history: &Source, keys: &[Key]) -> Result<Option<Failure<Cause>>> {
+        for key in keys {
+            if let Some(Stood::Different(other)) = history.compare(self.intake, self.storage, key)? {
+                return Ok(Some(history.conflict(self.storage, key, &other)));
+            }
+        }
+        Ok(None)
     }
 
     /// Files without their history must be those that this pg_wal holds, too, unless this very history
@@ -228,7 +255,7 @@ impl Histories<'_> {
                 return Ok(());
             }
         }
-        let moved = was_moved_aside(self.storage, history, Some(&source.trailer.sha256));
+        let moved = was_moved_aside(self.storage, history, &source.trailer.sha256);
         if moved.map_err(|error| failed(&error))? {
             return Ok(());
         }

@@ -74,11 +74,26 @@ impl Source {
             match self.compare(intake, &storage, &key) {
                 Ok(Some(Stood::Different(other))) => Some(self.refused(intake, &storage, &key, &other)),
                 Ok(Some(Stood::Identical { .. })) => None,
-                Ok(None) | Err(_) => self.refuse_history(intake, &storage),
+                Ok(None) | Err(_) => {
+                    let identity = self.identity_of(intake, &storage)?;
+                    let foreign = identity.foreign.then(|| self.find_foreign(intake, &storage, &key));
+                    match foreign {
+                        Some(Ok(Some((key, Stood::Different(other))))) => {
+                            Some(self.refused(intake, &storage, &key, &other))
+                        }
+                        _ => self.refuse_history(&identity, intake, &storage),
+                    }
+                }
             }
         };
         let refused: Vec<_> = side_by_side(destinations, other).into_iter().flatten().collect();
         if refused.is_empty() { Ok(()) } else { Err(refused) }
+    }
+
+    /// Whose archive the destination is, where it tells.
+    fn identity_of(&self, intake: &Intake, storage: &dyn Storage) -> Option<Identity> {
+        let (id, spool) = (self.trailer.system_id, intake.spool.as_ref());
+        identity::known_identity(storage, id, spool, SystemTime::now()).ok().flatten()
     }
 
     /// Puts it into one destination.
