@@ -180,7 +180,7 @@ impl World {
         let _ = fs::remove_dir_all(&node.data);
         node.drop_spool();
         Ok(match outcome? {
-            Recovered::Ended(log, _) => Some(log.end()),
+            Recovered::Ended(log, ..) => Some(log.end()),
             Recovered::Stopped => None,
         })
     }

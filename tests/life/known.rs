@@ -583,6 +583,26 @@ fn what_lies_behind_the_fork_in_a_copied_pg_wal_is_archived_by_nobody() {
 }
 
 #[test]
+fn a_server_restored_before_the_first_segment_of_its_timeline_was_archived_goes_astray_by_postgresql_alone() {
+    let steps = [
+        Backup('A'),
+        Write('A', 1),
+        Standby { of: 'A', name: 'B', archiving: Always },
+        Switch('A'),
+        Archive { server: 'A', files: 4, look_ahead: 0 },
+        Promote { server: 'B', archiving: On, blind: false },
+        Archive { server: 'B', files: 1, look_ahead: 0 },
+        Switch('B'),
+        Restore { backup: 114, name: 'C', snapshot: Nothing, target: Latest, archiving: On },
+        Fill('C'),
+        Fill('C'),
+    ];
+    for sort in [Directory, Bucket] {
+        holds(Programs::Library, &[sort], &steps);
+    }
+}
+
+#[test]
 fn a_history_of_an_ancestor_that_conflicts_at_one_destination_comes_to_none() {
     let steps = [
         Backup('A'),

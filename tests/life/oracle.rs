@@ -39,6 +39,8 @@ pub struct Oracle {
     unasked: BTreeSet<WalName>,
     /// Files that `expire` removed.
     expired: BTreeSet<WalName>,
+    /// Timelines that begin behind records which are not of their ancestors.
+    astray: BTreeSet<Timeline>,
 }
 
 impl Oracle {
@@ -93,6 +95,14 @@ impl Oracle {
 
     pub fn is_expired(&self, name: WalName) -> bool {
         self.expired.contains(&name)
+    }
+
+    /// A server begins this timeline after a recovery that replayed, of an old timeline, what that one's server
+    /// wrote behind the fork: the segment in which the new one begins was not archived yet, and PostgreSQL
+    /// takes the whole old one (`XLogFileReadAnyTLI` compares where timelines begin, and nothing where
+    /// they end). No archive can tell that from a recovery along the old timeline.
+    pub fn goes_astray(&mut self, timeline: Timeline) {
+        self.astray.insert(timeline);
     }
 
     /// Whether two servers chose the timeline, or one of its ancestors, each for a future of its own.
@@ -267,6 +277,9 @@ impl Oracle {
         }
         // Two servers write one timeline, and others make room for the second: nothing can tell.
         let timelines: Vec<_> = branch.parts().map(|(timeline, _)| timeline).collect();
+        if timelines.iter().any(|timeline| self.astray.contains(timeline)) {
+            return Ok(());
+        }
         if !self.harmed.is_empty() && self.are_contested(&timelines) {
             return Ok(());
         }

@@ -15,8 +15,9 @@ use wal_archive::wal::{Branch, Lsn, SegmentName, Start, Timeline, TimelineHistor
 
 /// What the recovery comes to.
 pub enum Recovered {
-    /// It replayed up to here, and the server would be promoted; the newest timeline it knows.
-    Ended(Log, Timeline),
+    /// It replayed up to here, and the server would be promoted; the newest timeline it knows, and whether
+    /// it went on along an old timeline behind the fork.
+    Ended(Log, Timeline, bool),
     /// A request failed, or PostgreSQL itself refuses: the server stops and can be started again.
     Stopped,
 }
@@ -42,9 +43,12 @@ impl World {
         }
         let Some(mut node) = self.prepared(backup, name, snapshot, archiving) else { return Ok(()) };
         let recovered = self.recover(&mut node, backup, target)?;
-        if let Recovered::Ended(log, newest) = recovered {
+        if let Recovered::Ended(log, newest, astray) = recovered {
             node.log = log;
             self.promote(&mut node, newest, archiving);
+            if astray {
+                self.oracle.goes_astray(node.log.timeline());
+            }
             self.nodes.insert(name, node);
         } else {
             let _ = fs::remove_dir_all(&node.data);
@@ -147,7 +151,9 @@ impl World {
             return Ok(Recovered::Stopped);
         }
         let Some(newest) = self.newest_timeline(node, false)? else { return Ok(Recovered::Stopped) };
-        Ok(Recovered::Ended(node.log.clone(), newest))
+        let read = read.files.last().map(|(name, _)| name.timeline());
+        let astray = branch.parts().any(|(timeline, begin)| Some(timeline) > read && begin < end);
+        Ok(Recovered::Ended(node.log.clone(), newest, astray))
     }
 
     /// `readTimeLineHistory`. `None`: the server stops; `Some(None)`: the timeline has no ancestors.
