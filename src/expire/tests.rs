@@ -747,3 +747,22 @@ fn what_cannot_be_listed_or_read_ends_it_before_anything_is_deleted() {
     );
     assert!(look(&[self::archive() as Shared, Arc::new(stranger)]).is_err(), "of another cluster");
 }
+
+#[test]
+fn each_destination_keeps_a_backup_that_is_whole_there_and_leads_to_the_newest_timeline() {
+    let mut facts = straight();
+    let history = TimelineHistory::parse(tli(2), b"1\t0/2D80000\tx\n").unwrap();
+    let history = History::Known(Branch::of(&history));
+    facts.timelines.insert(tli(2), Line { history, segments: (45..60).collect(), stored: None });
+    let own = |whole_at: &[usize], start, hours| Backup {
+        whole_at: Some(whole_at.iter().copied().collect()),
+        ..backup(start, start, 1, hours)
+    };
+    // The second leads there and is whole at one of them; the third began behind the fork.
+    let backups = vec![own(&[0, 1], 10, 0), own(&[0], 20, 24), own(&[0, 1], 50, 48)];
+    let places = ["one", "other"].map(|name| Place { name: name.to_owned(), facts: facts.clone() });
+    let rules = Rules { keep_backups: Some(1), ..Rules::default() };
+    let made = plan(&facts, &places, backups, &rules, hour(1000 + 240)).unwrap();
+    assert!(made.deletes(name(&(1, 9))).is_some());
+    assert_eq!(made.deletes(name(&(1, 10))), None, "the other destination recovers from there");
+}
