@@ -593,7 +593,7 @@ fn a_server_restored_before_the_first_segment_of_its_timeline_was_archived_goes_
         Promote { server: 'B', archiving: On, blind: false },
         Archive { server: 'B', files: 1, look_ahead: 0 },
         Switch('B'),
-        Restore { backup: 114, name: 'C', snapshot: Nothing, target: Latest, archiving: On },
+        Restore { backup: 114, name: 'C', snapshot: Nothing, target: Target::Latest, archiving: On },
         Fill('C'),
         Fill('C'),
     ];
