@@ -231,7 +231,8 @@ fn the_last_segment_of_a_lost_timeline_that_was_copied_into_pg_wal_leaves_its_na
         restored.wait_archived();
         assert!(!archive.holds(&last), "{last}: {:?}\n{}", archive.names(), restored.story());
         assert!(restored.run_log().contains("is cut"), "{}", restored.story());
-        assert_eq!(restored.psql("select failed_count from pg_stat_archiver"), "0", "{}", restored.story());
+        // PostgreSQL may restore a segment once more while it is pushed, which is 10 and pushed again.
+        assert!(!restored.run_log().contains("exit code 12"), "{}", restored.story());
         restored.stop();
     }
 
