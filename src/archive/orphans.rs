@@ -77,7 +77,7 @@ pub fn was_moved_aside(storage: &dyn Storage, history: WalName, sum: &Sha256Sum)
             _ => match label_of_sealed(storage, &key)? {
                 Label::Sealed(seal, _) => seal.compare(sum, &storage.keys().known()) == Comparison::Same,
                 // A bare one is stored as it is, and moved aside under the sum of what was stored.
-                _ => key.as_str().ends_with(&sum.short()),
+                _ => key == Key::quarantine(history, sum),
             },
         };
         if is_it {

@@ -275,11 +275,11 @@ impl Oracle {
         if destinations.iter().any(Destination::looks_whole) {
             return Ok(());
         }
-        // Two servers write one timeline, and others make room for the second: nothing can tell.
         let timelines: Vec<_> = branch.parts().map(|(timeline, _)| timeline).collect();
         if timelines.iter().any(|timeline| self.astray.contains(timeline)) {
             return Ok(());
         }
+        // Two servers write one timeline, and others make room for the second: nothing can tell.
         if !self.harmed.is_empty() && self.are_contested(&timelines) {
             return Ok(());
         }
