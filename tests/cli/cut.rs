@@ -7,7 +7,7 @@ use std::fs;
 use std::time::{Duration, SystemTime};
 use wal_archive::object::Sha256Sum;
 use wal_archive::spool::Spool;
-use wal_archive::wal::{Lsn, SegmentName, SegmentSize, SystemId, Timeline};
+use wal_archive::wal::{Lsn, SegmentName, SegmentSize, SystemId, Timeline, WalName};
 
 fn second(number: u64) -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::from_secs(1_795_000_000 + number)
@@ -175,6 +175,44 @@ fn a_cut_segment_is_a_variant_at_every_destination() {
     for folder in [sandbox.archive(), second] {
         let objects = crate::util::names(&folder.join("wal_005"));
         assert_eq!(objects, [life.variant_of(&life.cut)]);
+    }
+}
+
+#[test]
+fn a_cut_segment_is_a_variant_beside_the_whole_one_at_every_destination() {
+    let life = Life::new();
+    let sandbox = life.standby();
+    let second = sandbox.make_archive("second");
+    let both = ["--archive", second.to_str().unwrap()];
+    life.push_whole(&sandbox).succeeds();
+    life.push(&sandbox, &both).fails(0, &["is cut", "second"]);
+    assert_eq!(crate::util::names(&second.join("wal_005")), [life.variant_of(&life.cut)]);
+}
+
+#[test]
+fn a_cut_or_partial_segment_of_another_servers_timeline_is_stored_at_no_destination() {
+    let mut two = Life::new().primary.promoted(timeline(2), second(3));
+    two.noop(100_000);
+    let three = two.promoted(timeline(3), second(5));
+    let (name, cut) = (two.current().to_string(), two.current_image().unwrap());
+    let sandbox = Sandbox::new();
+    for child in [&two, &three] {
+        let history = WalName::TimelineHistory(child.timeline()).to_string();
+        sandbox.wal(&history, child.history().unwrap().as_bytes());
+    }
+    let names = [format!("{name}.partial"), name];
+    names.iter().for_each(|name| drop(sandbox.wal(name, &cut.bytes())));
+    // One destination has another server's timeline 2; the other one lost it.
+    let winner = sandbox.make_data_directory("winner", CLUSTER);
+    fs::write(winner.join("pg_wal/00000002.history"), "1\t0/200000\tx\n").unwrap();
+    let mut push = sandbox.program("wal-push");
+    push.current_dir(winner).arg("--archive").arg(sandbox.archive());
+    Run::of(push.arg("pg_wal/00000002.history")).succeeds();
+    let lost = sandbox.make_archive("second");
+    for name in names {
+        let run = sandbox.push(&name, &["--archive", lost.to_str().unwrap()]);
+        run.fails(12, &["00000002.history", "different content"]);
+        assert!(!lost.join("wal_005").exists(), "of two servers: {name}");
     }
 }
 

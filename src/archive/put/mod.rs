@@ -37,8 +37,8 @@ impl Source {
         deadline: Instant,
     ) -> std::result::Result<Vec<Stored>, Vec<Failure<Cause>>> {
         let shape = self.shape(intake).map_err(|failure| vec![failure])?;
-        if shape == Shape::Whole && destinations.len() > 1 {
-            self.may_be_created(intake, destinations, deadline)?;
+        if destinations.len() > 1 {
+            self.may_be_created(&shape, intake, destinations, deadline)?;
         }
         let store = |destination: &Shared| {
             self.store(&shape, intake, &Deadline::new(Arc::clone(destination), deadline))
@@ -59,24 +59,26 @@ impl Source {
     /// of two servers.
     fn may_be_created(
         &self,
+        shape: &Shape,
         intake: &Intake,
         destinations: &[Shared],
         deadline: Instant,
     ) -> std::result::Result<(), Vec<Failure<Cause>>> {
-        if matches!(self.name, WalName::Partial(_)) {
-            return Ok(());
-        }
         let by = Instant::now() + deadline.saturating_duration_since(Instant::now()) / 4;
+        // A cut segment and a partial one leave their name to what stands there.
+        let takes_the_name = *shape == Shape::Whole && !matches!(self.name, WalName::Partial(_));
         let other = |destination: &Shared| {
             let storage = Deadline::new(Arc::clone(destination), by);
             let key = Key::of(self.name, storage.keys().writes());
             // What is damaged, or does not answer, says so when it is to be stored.
-            match self.compare(intake, &storage, &key) {
+            let found = if takes_the_name { self.compare(intake, &storage, &key) } else { Ok(None) };
+            match found {
                 Ok(Some(Stood::Different(other))) => Some(self.refused(intake, &storage, &key, &other)),
                 Ok(Some(Stood::Identical { .. })) => None,
                 Ok(None) | Err(_) => {
                     let identity = self.identity_of(intake, &storage)?;
-                    let foreign = identity.foreign.then(|| self.find_foreign(intake, &storage, &key));
+                    let by_another_tool = takes_the_name && identity.foreign;
+                    let foreign = by_another_tool.then(|| self.find_foreign(intake, &storage, &key));
                     match foreign {
                         Some(Ok(Some((key, Stood::Different(other))))) => {
                             Some(self.refused(intake, &storage, &key, &other))
