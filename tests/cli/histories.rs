@@ -141,6 +141,12 @@ fn where_pg_wal_has_no_history_the_archives_own_serves_and_without_any_the_file_
     for spool in [&[][..], &["--spool-dir", "/proc/none"]] {
         sandbox.push(OF_TWO, spool).succeeds();
     }
+    // As somebody put it there by hand.
+    let sandbox = promoted();
+    let history = sandbox.data().join("pg_wal/00000002.history");
+    fs::create_dir_all(sandbox.archive().join("wal_005")).unwrap();
+    fs::rename(history, sandbox.archive().join("wal_005/00000002.history")).unwrap();
+    sandbox.push(OF_TWO, &[]).succeeds();
 }
 
 #[test]
@@ -170,6 +176,18 @@ fn a_history_is_refused_where_another_servers_files_of_its_timeline_stand_withou
     lost(&sandbox, 1);
     sandbox.push("00000002.history", &[]).succeeds();
     assert_eq!(sandbox.objects(), objects(&["00000002.history", OF_TWO]));
+    // Or one of them stands there beside another content.
+    let sandbox = promoted();
+    let (history, partial) = (sandbox.data().join("pg_wal/00000002.history"), format!("{OF_TWO}.partial"));
+    let text = fs::read(&history).unwrap();
+    fs::remove_file(&history).unwrap();
+    for seed in [5, 1] {
+        sandbox.wal(&partial, &segment(OF_TWO, MIB, CLUSTER, seed));
+        assert_eq!(sandbox.push(&partial, &[]).code, Some(0));
+    }
+    fs::remove_file(sandbox.object(&partial)).unwrap();
+    fs::write(&history, text).unwrap();
+    sandbox.push("00000002.history", &[]).succeeds();
 }
 
 #[test]

@@ -141,34 +141,54 @@ impl Histories<'_> {
         Source::read(name, &path, self.intake, &mut encoder).map(|history| Own::Unknown(Box::new(history)))
     }
 
-    /// Whether the destination has one of its own.
+    /// Whether the destination has one, whoever stored it.
     fn is_there(&self, timeline: Timeline) -> Result<bool> {
         if self.is_remembered(timeline, None) {
             return Ok(true);
         }
         let name = WalName::TimelineHistory(timeline);
-        let copies = match self.identity.foreign {
-            true => lookup::copies(self.storage, name, true).map(|around| around.keys),
-            false => Ok(vec![Key::of(name, self.identity.encryption)]),
+        let own = Key::of(name, self.identity.encryption);
+        if self.holds(timeline, &own)? {
+            return Ok(true);
+        }
+        // What was put by hand, or by another tool, may be in another encoding.
+        let copies = match lookup::copies(self.storage, name, self.identity.foreign) {
+            Ok(copies) => copies.keys,
+            Err(error) if hides_what_is_missing(self.storage, &error) => return Ok(false),
+            Err(error) => return Err(failed(&error)),
         };
-        let opener = Opener::of_any_cluster(self.intake.checks);
-        for key in copies.map_err(|error| failed(&error))? {
-            let opened = opener.open(self.storage, &key, &mut io::sink()).map_err(Error::from);
-            match opened.map(|opened| opened.map(|opened| opened.verdict)) {
-                Ok(Some(Verdict::Intact(found))) => {
-                    self.remember(timeline, &Stored { key, created: false }, &found.sha256);
-                    return Ok(true);
-                }
-                // What it holds is not seen, and that it is whole is enough.
-                Ok(Some(Verdict::Shut(_))) => return Ok(true),
-                Ok(Some(verdict)) => log::warn!("\"{}/{key}\" is {verdict}", self.storage.place()),
-                Ok(None) => {}
-                // So a bucket answers for what is not there to whoever may not list.
-                Err(error) if hides_what_is_missing(self.storage, &error) => {}
-                Err(error) => return Err(failed(&error)),
+        let read = |key: &&Key| {
+            let encoding = crate::object::Stored::of(key).encoding();
+            encoding.is_some_and(|encoding| encoding.is_read(self.identity.encryption)) && **key != own
+        };
+        for key in copies.iter().filter(read) {
+            if self.holds(timeline, key)? {
+                return Ok(true);
             }
         }
         Ok(false)
+    }
+
+    /// Whether the destination holds the history under this key; it is remembered then.
+    fn holds(&self, timeline: Timeline, key: &Key) -> Result<bool> {
+        let opener = Opener::of_any_cluster(self.intake.checks);
+        let opened = opener.open(self.storage, key, &mut io::sink()).map_err(Error::from);
+        match opened.map(|opened| opened.map(|opened| opened.verdict)) {
+            Ok(Some(Verdict::Intact(found))) => {
+                self.remember(timeline, &Stored { key: key.clone(), created: false }, &found.sha256);
+                Ok(true)
+            }
+            // What it holds is not seen, and that it is whole is enough.
+            Ok(Some(Verdict::Shut(_))) => Ok(true),
+            Ok(Some(verdict)) => {
+                log::warn!("\"{}/{key}\" is {verdict}", self.storage.place());
+                Ok(false)
+            }
+            Ok(None) => Ok(false),
+            // So a bucket answers for what is not there to whoever may not list.
+            Err(error) if hides_what_is_missing(self.storage, &error) => Ok(false),
+            Err(error) => Err(failed(&error)),
+        }
     }
 
     /// Why this history may not be stored.
