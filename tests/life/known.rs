@@ -603,6 +603,24 @@ fn a_server_restored_before_the_first_segment_of_its_timeline_was_archived_goes_
 }
 
 #[test]
+fn a_timeline_behind_what_a_clone_on_its_parent_archived_first_goes_astray_by_postgresql_alone() {
+    let steps = [
+        Standby { of: 'A', name: 'B', archiving: On },
+        Backup('A'),
+        Clone { of: 'B', name: 'C', spool: false, standby: false },
+        Stream { server: 'B', replay: true },
+        Switch('C'),
+        Archive { server: 'C', files: 3, look_ahead: 4 },
+        Promote { server: 'B', archiving: On, blind: false },
+        Fill('B'),
+        Switch('B'),
+    ];
+    for sort in [Directory, Bucket] {
+        holds(Programs::Library, &[sort], &steps);
+    }
+}
+
+#[test]
 fn a_history_of_an_ancestor_that_conflicts_at_one_destination_comes_to_none() {
     let steps = [
         Backup('A'),

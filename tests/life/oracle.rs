@@ -114,10 +114,13 @@ impl Oracle {
     /// The same of timelines.
     pub fn are_contested(&self, timelines: &[Timeline]) -> bool {
         // Two that were promoted at the same address have the same history, and other segments.
-        let differ =
-            |contents: &[Arc<Content>]| contents.iter().filter(|content| content.complete).count() > 1;
-        let of_them = |name: &WalName| timelines.contains(&name.timeline());
-        self.produced.iter().any(|(name, contents)| of_them(name) && differ(contents))
+        self.produced.keys().any(|name| timelines.contains(&name.timeline()) && self.has_two_contents(*name))
+    }
+
+    /// Whether two servers finished the file, each with other bytes.
+    fn has_two_contents(&self, name: WalName) -> bool {
+        let contents = self.produced.get(&name).map(Vec::as_slice).unwrap_or_default();
+        contents.iter().filter(|content| content.complete).count() > 1
     }
 
     /// `wal-push` ended with 0: the file is there, now.
@@ -283,6 +286,13 @@ impl Oracle {
         if !self.harmed.is_empty() && self.are_contested(&timelines) {
             return Ok(());
         }
+        // A clone was opened without a promotion, archived first, and a newer timeline left the other server's
+        // future: PostgreSQL ends where its records do not go on from the clone's (`xl_prev`), and no archive can
+        // tell before.
+        let is_behind_another = |timeline: Timeline| {
+            read.iter()
+                .any(|(name, _)| name.timeline() < timeline && self.has_two_contents(WalName::Segment(*name)))
+        };
         let size = SegmentSize::MIN;
         for (name, contents) in &self.acknowledged {
             let WalName::Segment(segment) = name else { continue };
@@ -293,6 +303,7 @@ impl Oracle {
                 || end > start
                 || read.iter().any(|(name, _)| name == segment)
                 || !contents.iter().any(|content| content.complete)
+                || is_behind_another(segment.timeline())
             {
                 continue;
             }
