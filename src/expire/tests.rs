@@ -340,6 +340,10 @@ fn check(
         }
         prop_assert!(stays || rules.between_backups || number < oldest);
     }
+    for (backup, fate) in &made.backups {
+        let older = backup.start.0 / MIB < oldest;
+        prop_assert!(*fate != Fate::Dropped || older || rules.between_backups, "{:?}: its WAL stays", backup);
+    }
     for line in &world.lines {
         prop_assert_eq!(made.deletes(WalName::TimelineHistory(tli(line.id))), None);
     }

@@ -4,6 +4,8 @@ use crate::bucket::Bucket;
 use crate::support::proxy::{Fate, Seen};
 use crate::support::s3::{ACCESS_KEY, BUCKET, SECRET_KEY};
 use crate::util::{CLUSTER, MIB, Run, segment};
+use std::io::{Read, Write};
+use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::Duration;
 use wal_archive::object::Key;
@@ -80,6 +82,12 @@ fn a_listing_that_is_cut_anywhere_is_no_listing() {
             Ok(count) => assert_eq!(count, 4, "cut after {bytes} bytes"),
             Err(error) => assert_eq!(error.kind(), Kind::Unavailable, "{error}"),
         }
+    }
+    // Where its length was said, the connection tells.
+    for bytes in [0, 300] {
+        bucket.planned(move |seen| if is_listing(seen) { Fate::Truncate(bytes) } else { Fate::Pass });
+        let error = listed(&store).unwrap_err();
+        assert_eq!(error.kind(), Kind::Unavailable, "{error}");
     }
 }
 
@@ -165,6 +173,36 @@ fn only_an_etag_says_that_an_object_was_stored() {
     bucket.push(TWO, &[]).succeeds();
     bucket.fetch(TWO, &[]).succeeds();
     assert!(bucket.sandbox.fetched() == segment(TWO, MIB, CLUSTER, 1));
+}
+
+/// A store that closes the line on every body before it has read it, and says this of what is asked.
+fn impatient(says: &'static str) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let endpoint = format!("http://{}", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        for client in listener.incoming().map_while(std::result::Result::ok) {
+            let mut first = [0; 3];
+            if (&client).read_exact(&mut first).is_ok() && first != *b"PUT" {
+                // Unread bytes would reset the line.
+                let mut rest = [0; 4096];
+                let _ = (&client).read(&mut rest);
+                let _ = (&client).write_all(says.as_bytes());
+            }
+        }
+    });
+    endpoint
+}
+
+#[test]
+fn a_request_that_was_cut_tells_of_an_object_only_where_one_stands() {
+    let body = Body::from(vec![0; 16 * MIB]);
+    for (says, kind) in [
+        ("HTTP/1.1 404 Not Found\r\nConnection: close\r\n\r\n", Kind::Unavailable),
+        ("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 1\r\n\r\n", Kind::AlreadyExists),
+    ] {
+        let store = S3::new(BUCKET.to_owned(), String::new(), settings(impatient(says)));
+        assert_eq!(store.create(&key("wal_005/one"), &body).unwrap_err().kind(), kind);
+    }
 }
 
 #[test]

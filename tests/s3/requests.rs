@@ -309,6 +309,14 @@ fn whoever_may_not_list_a_bucket_stores_a_history_with_a_warning() {
         .fails(0, &["warning", "timeline 2", "cannot be seen", "AccessDenied"]);
     bucket.planned(|_| Fate::Pass);
     bucket.fetch("00000002.history", &[]).succeeds();
+    // S3 then answers 403 for what is not there, too; an outage is another thing.
+    let of_three = "000000030000000000000004";
+    bucket.sandbox.segment(of_three);
+    let history = |seen: &Seen| seen.path.contains("00000003.history");
+    bucket.planned(move |seen| if history(seen) { Fate::Answer(500, "InternalError") } else { Fate::Pass });
+    assert!(matches!(bucket.push(of_three, &["--timeout", "3s"]).code, Some(13 | 14)));
+    bucket.planned(move |seen| if history(seen) { Fate::Answer(403, "AccessDenied") } else { Fate::Pass });
+    bucket.push(of_three, &[]).fails(0, &["warning", "00000003.history"]);
 }
 
 #[test]

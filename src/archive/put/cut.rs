@@ -302,5 +302,12 @@ mod tests {
         let three = ("00000003.history", "1\t0/250000\tx\n");
         assert!(matches!(fork(&[junk, three], 1, 0x30_0000), Some(Fork::Of(..))));
         assert!(matches!(fork(&[junk, three], 1, 0x20_0000), Some(Fork::Unreadable(..))));
+        let folder = tempfile::tempdir().unwrap();
+        fs::create_dir(folder.path().join("00000002.history")).unwrap();
+        let found = fork_before(folder.path(), Timeline::FIRST, Lsn(1), None).unwrap();
+        assert!(
+            matches!(found, Some(Fork::Unreadable(..))),
+            "it is there, and only one that is gone tells nothing"
+        );
     }
 }

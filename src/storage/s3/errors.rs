@@ -231,6 +231,7 @@ mod tests {
     use super::*;
     use aws_credential_types::provider::error::CredentialsError;
     use aws_sdk_s3::error::ConnectorError;
+    use aws_sdk_s3::primitives::SdkBody;
 
     fn kind(status: u16, code: Option<&str>) -> Kind {
         answered("x", status, code, None).kind()
@@ -256,6 +257,59 @@ mod tests {
         assert_eq!(kind(500, None), Kind::Unavailable);
         assert_eq!(kind(501, Some("NotImplemented")), Kind::Invalid);
         assert_eq!(kind(400, None), Kind::Invalid);
+        assert!(answered("x", 400, Some("NeverHeardOf"), None).to_string().contains("NeverHeardOf"));
+    }
+
+    #[test]
+    fn a_code_says_more_than_a_status() {
+        for (status, of_status, of_code, codes) in [
+            (400, Kind::Invalid, Kind::NotFound, "NoSuchKey"),
+            (400, Kind::Invalid, Kind::NoPlace, "NoSuchBucket"),
+            (400, Kind::Invalid, Kind::AlreadyExists, "PreconditionFailed NoSuchUpload"),
+            (400, Kind::Invalid, Kind::Unavailable, "ConditionalRequestConflict OperationAborted"),
+            (400, Kind::Invalid, Kind::Unavailable, "InternalError ServiceUnavailable"),
+            (400, Kind::Invalid, Kind::Denied, "AccessDenied AllAccessDisabled InvalidObjectState"),
+            (400, Kind::Invalid, Kind::Denied, "ExpiredToken ExpiredTokenException TokenRefreshRequired"),
+            (400, Kind::Invalid, Kind::Denied, "InvalidAccessKeyId InvalidToken UnrecognizedClientException"),
+            (400, Kind::Invalid, Kind::Denied, "SignatureDoesNotMatch RequestTimeTooSkewed RequestExpired"),
+            (403, Kind::Denied, Kind::Invalid, "AuthorizationHeaderMalformed PermanentRedirect"),
+            (403, Kind::Denied, Kind::Invalid, "IllegalLocationConstraintException"),
+            (400, Kind::Invalid, Kind::Unavailable, "BadDigest InvalidDigest XAmzContentSHA256Mismatch"),
+            (400, Kind::Invalid, Kind::Unavailable, "XAmzContentChecksumMismatch RequestTimeout"),
+            (400, Kind::Invalid, Kind::Unavailable, "SlowDown Throttling RequestLimitExceeded"),
+            (400, Kind::Invalid, Kind::Unavailable, "QuotaExceeded InsufficientStorage XMinioStorageFull"),
+            (403, Kind::Denied, Kind::Invalid, "NotImplemented MethodNotAllowed"),
+        ] {
+            assert_eq!(kind(status, Some("NeverHeardOf")), of_status);
+            codes.split(' ').for_each(|code| assert_eq!(kind(status, Some(code)), of_code, "{code}"));
+        }
+    }
+
+    #[test]
+    fn each_status_says_what_to_do() {
+        for (statuses, expected, hint) in [
+            (&[301, 307][..], Kind::Invalid, ELSEWHERE),
+            (&[401, 403], Kind::Denied, RIGHTS),
+            (&[405, 501], Kind::Invalid, LACKS),
+            (&[409], Kind::Unavailable, RACE),
+            (&[429, 503], Kind::Unavailable, SLOWER),
+            (&[507], Kind::Unavailable, FULL),
+            (&[500, 502, 504, 599], Kind::Unavailable, FAULT),
+        ] {
+            statuses.iter().for_each(|status| assert_eq!(by_status(*status), (expected, hint), "{status}"));
+        }
+        assert_eq!([kind(200, None), kind(404, None)], [Kind::Unavailable; 2]);
+    }
+
+    #[test]
+    fn an_answer_that_breaks_off_is_an_outage_unless_its_status_says_more() {
+        let of = |status: u16| {
+            let raw = HttpResponse::new(status.try_into().unwrap(), SdkBody::empty());
+            classify("list", "x", Failed::response_error("closed", raw))
+        };
+        assert_eq!(of(200).kind(), Kind::Unavailable);
+        assert!(of(200).to_string().contains("broke off"), "{}", of(200));
+        assert_eq!([of(403).kind(), of(503).kind()], [Kind::Denied, Kind::Unavailable]);
     }
 
     #[test]
@@ -276,7 +330,10 @@ mod tests {
         assert_eq!(kind(Some("NeverHeardOf")), Kind::Unavailable);
         assert_eq!(kind(None), Kind::Unavailable);
         for flaw in [Flaw::Cut, Flaw::Foreign("a page".to_owned()), Flaw::OtherBytes] {
-            assert_eq!(flawed("x", &flaw).kind(), Kind::Unavailable);
+            let error = flawed("x", &flaw);
+            assert_eq!(error.kind(), Kind::Unavailable);
+            let of_a_page = matches!(flaw, Flaw::Foreign(_));
+            assert_eq!(error.hint_text().unwrap().contains("sign-in page"), of_a_page, "{error}");
         }
     }
 
@@ -295,8 +352,14 @@ mod tests {
         let kind = |error| classify("read", "x", error).kind();
         assert_eq!(kind(SdkError::timeout_error("late")), Kind::Unavailable);
         assert_eq!(kind(of_line(ConnectorError::timeout("late".into()))), Kind::Unavailable);
-        for io in [io::ErrorKind::ConnectionRefused, io::ErrorKind::InvalidData, io::ErrorKind::Other] {
-            assert_eq!(kind(of_io(io)), Kind::Unavailable, "{io}");
+        for (io, word) in [
+            (io::ErrorKind::ConnectionRefused, "nothing listens"),
+            (io::ErrorKind::InvalidData, "TLS"),
+            (io::ErrorKind::Other, "host name"),
+        ] {
+            let error = classify("read", "x", of_io(io));
+            assert_eq!(error.kind(), Kind::Unavailable, "{io}");
+            assert!(error.hint_text().unwrap().contains(word), "{io}");
         }
         let none = CredentialsError::not_loaded("no provider has any");
         assert_eq!(kind(of_line(ConnectorError::other(none.into(), None))), Kind::Denied);
