@@ -168,6 +168,30 @@ fn a_body_that_breaks_off_is_taken_up_where_it_broke() {
 }
 
 #[test]
+fn a_listing_that_breaks_off_is_taken_up_behind_its_last_key() {
+    let attempts = Attempts { count: 3, pause: Duration::from_millis(1) };
+    let names: Vec<String> = (0..10).map(|number| format!("wal_005/{number}")).collect();
+    // After so many keys each time; only where it does not go on are there too many.
+    for (breaks, keys, reads) in [(0, 2, true), (1, 2, true), (5, 2, true), (3, 0, true), (4, 0, false)] {
+        let memory: Shared = Arc::new(Memory::default());
+        for name in &names {
+            memory.create(&Key::parse(name).unwrap(), &Body::from(vec![1])).unwrap();
+        }
+        let count = AtomicUsize::new(0);
+        let plan = move |request, _: &str| match request {
+            Request::List if count.fetch_add(1, Ordering::Relaxed) < breaks => Fault::BreakAfter(keys),
+            _ => Fault::None,
+        };
+        let store = Retry::new(Arc::new(Faulty::new(memory, Box::new(plan))), attempts);
+        let listed = store.list("wal_005/", "").unwrap().map(|entry| entry.map(|entry| entry.key));
+        match listed.collect::<wal_archive::storage::Result<Vec<_>>>() {
+            Ok(listed) => assert!(reads && listed == names, "{breaks} breaks: {listed:?}"),
+            Err(error) => assert!(!reads, "{breaks} breaks: {error}"),
+        }
+    }
+}
+
+#[test]
 fn a_body_is_not_taken_up_in_another_object() {
     let key = Key::parse("wal_005/object").unwrap();
     let memory = Arc::new(Memory::default());

@@ -34,7 +34,7 @@ pub enum Fault {
     Before(Kind),
     /// It is done, and the answer is lost.
     After(Kind),
-    /// The body breaks off with an error after so many bytes (of `get`).
+    /// It breaks off with an error: the body after so many bytes (of `get`), the listing after so many keys.
     BreakAfter(u64),
     /// It takes this long.
     Slow(Duration),
@@ -119,7 +119,15 @@ impl Layer for Faulty {
     }
 
     fn entries(&self, prefix: &str, order: Order<'_>) -> Result<Listing> {
-        self.run(Request::List, prefix, || order.list(self.inner.as_ref(), prefix))
+        match (self.plan)(Request::List, prefix) {
+            Fault::BreakAfter(keys) => {
+                let keys = usize::try_from(keys).unwrap_or(usize::MAX);
+                let first = order.list(self.inner.as_ref(), prefix)?.take(keys);
+                let broken = Err(Error::new(Kind::Unavailable, "injected break of a listing"));
+                Ok(Box::new(first.chain(std::iter::once(broken))))
+            }
+            fault => self.apply(fault, prefix, || order.list(self.inner.as_ref(), prefix)),
+        }
     }
 
     fn remove(&self, keys: &[Key]) -> std::result::Result<(), DeletionFailed> {

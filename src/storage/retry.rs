@@ -78,6 +78,7 @@ struct Resumed {
     again: Retry,
     prefix: String,
     after: String,
+    /// How often it may break off without having gone on.
     left: u32,
     entries: Listing,
 }
@@ -90,12 +91,13 @@ impl Iterator for Resumed {
             match self.entries.next()? {
                 Ok(entry) => {
                     self.after.clone_from(&entry.key);
+                    self.left = self.again.attempts.count;
                     return Some(Ok(entry));
                 }
                 Err(error) if error.kind() == Kind::Unavailable && self.left > 0 => {
                     self.left -= 1;
                     log::debug!("{error}");
-                    match self.again.list(&self.prefix, &self.after) {
+                    match self.again.run(|| self.again.inner.list(&self.prefix, &self.after)) {
                         Ok(entries) => self.entries = entries,
                         Err(error) => {
                             self.entries = Box::new(std::iter::empty());
