@@ -1,5 +1,6 @@
 use super::plan::{Before, Fate, Rules, plan};
 use super::*;
+use crate::archive::inventory::Runs;
 use crate::object::encode;
 use crate::storage::Body;
 use crate::storage::faulty::{Fault, Faulty, Request};
@@ -339,6 +340,13 @@ fn check(
             prop_assert!(!stays || number >= oldest, "what is older goes, on every timeline");
         }
         prop_assert!(stays || rules.between_backups || number < oldest);
+    }
+    for line in &world.lines {
+        let of_it = |files: &BTreeSet<(u32, u64)>| -> Runs {
+            files.iter().filter(|(id, _)| *id == line.id).map(|(_, number)| *number).collect()
+        };
+        let gone: BTreeSet<_> = files.difference(&after).copied().collect();
+        prop_assert_eq!(made.of(tli(line.id), &of_it(files)), of_it(&gone));
     }
     for (backup, fate) in &made.backups {
         let older = backup.start.0 / MIB < oldest;

@@ -334,12 +334,15 @@ fn a_history_put_by_hand_lets_the_servers_own_one_be_archived_encrypted() {
     vault.store(ONE);
     vault.sandbox.wal(of_two, &segment(of_two, MIB, CLUSTER, 1));
     vault.push("primary", of_two).fails(0, &["warning", "no recovery finds its way"]);
+    let stray = vault.sandbox.archive().join("wal_005").join(HISTORY);
+    fs::write(&stray, b"1\t0/300000\tx\n").unwrap();
+    vault.push("primary", of_two).fails(0, &["warning", "no recovery finds its way"]);
+    fs::remove_file(&stray).unwrap();
     // This server has other files of that timeline, and says that they belong together.
     vault.sandbox.wal(HISTORY, b"1\t0/300000\tx\n");
     fs::remove_file(vault.sandbox.data().join("pg_wal").join(of_two)).unwrap();
     let next = "000000020000000000000002";
     vault.sandbox.wal(next, &segment(next, MIB, CLUSTER, 2));
-    let stray = vault.sandbox.archive().join("wal_005").join(HISTORY);
     let words = ["none of them is this server's", "HINT", "by hand", "which stores it encrypted", "remove"];
     vault.push("primary", next).fails(12, &words);
     // Whose the timeline is, it tells without being read as an object.

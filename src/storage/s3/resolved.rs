@@ -134,6 +134,7 @@ fn at_once<F: Future>(future: F) -> Option<F::Output> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::storage::s3::{Keys, Secret};
 
     const CONFIG: &str = "[default]\nregion = eu-1\nendpoint_url = http://all:1\n\
         [profile s3]\nservices = own\n[services own]\ns3 =\n  endpoint_url = https://s3:2\n\
@@ -195,5 +196,9 @@ mod tests {
         assert_eq!(unsupported(profile("s3"), &[]), None);
         let variables = [("AWS_PROFILE", "sso"), ("AWS_ACCESS_KEY_ID", "x")];
         assert_eq!(unsupported(S3Settings::default(), &variables), None, "the environment's keys come first");
+        let secret = |text: &str| Secret::new(text.to_owned());
+        let keys = Keys { access_key_id: secret("x"), secret_access_key: secret("y"), session_token: None };
+        let configured = S3Settings { keys: Some(keys), ..profile("sso") };
+        assert_eq!(unsupported(configured, &[]), None, "and those of the configuration before all");
     }
 }
