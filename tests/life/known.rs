@@ -614,6 +614,8 @@ fn a_timeline_behind_what_a_clone_on_its_parent_archived_first_goes_astray_by_po
         Promote { server: 'B', archiving: On, blind: false },
         Fill('B'),
         Switch('B'),
+        Archive { server: 'B', files: 9, look_ahead: 0 },
+        Verify,
     ];
     for sort in [Directory, Bucket] {
         holds(Programs::Library, &[sort], &steps);
