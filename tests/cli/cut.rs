@@ -167,10 +167,7 @@ fn a_cut_segment_of_another_history_under_the_name_is_a_conflict_like_any_other(
 fn a_cut_segment_is_a_variant_at_every_destination() {
     let life = Life::new();
     let sandbox = life.standby();
-    let second = sandbox.path("second");
-    fs::create_dir(&second).unwrap();
-    let made = Run::of(sandbox.program("wal-archive").arg("init").arg(&second));
-    assert_eq!(made.code, Some(0), "{made:?}");
+    let second = sandbox.make_archive("second");
     life.push(&sandbox, &["--archive", second.to_str().unwrap()]).fails(0, &["is cut", "second"]);
     for folder in [sandbox.archive(), second] {
         let objects = crate::util::names(&folder.join("wal_005"));

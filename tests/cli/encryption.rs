@@ -439,16 +439,17 @@ fn a_partial_segment_and_its_variants_are_stored_listed_and_given() {
     assert_ne!(digits, sum, "nothing derived from the content alone");
     vault.admin("restore", &["verify"]).says(0, &["objects"]);
     // Where the history of a timeline is lost, a variant tells whose the timeline is.
-    vault.sandbox.wal("00000002.history", b"1\t0/100100\tx\n");
-    let partial = partial.replacen("00000001", "00000002", 1);
+    vault.sandbox.wal(HISTORY, b"1\t0/100100\tx\n");
+    let of_two = "000000020000000000000001";
+    let partial = format!("{of_two}.partial");
     for seed in [1, 2] {
-        vault.sandbox.wal(&partial, &segment(&partial[..24], MIB, CLUSTER, seed));
+        vault.sandbox.wal(&partial, &segment(of_two, MIB, CLUSTER, seed));
         assert_eq!(vault.push("primary", &partial).code, Some(0));
     }
-    for lost in ["00000002.history", &partial] {
+    for lost in [HISTORY, &partial] {
         fs::remove_file(vault.object(lost)).unwrap();
     }
-    vault.push("primary", "00000002.history").succeeds();
+    vault.push("primary", HISTORY).succeeds();
 }
 
 #[test]

@@ -31,6 +31,8 @@ pub enum Fate {
     Pass,
     /// The connection is reset before the server sees the request.
     ResetBefore,
+    /// The line is closed before all of the body was read: a store that refuses at once.
+    Unread,
     /// The server does it, and the answer is lost.
     ResetAfter,
     /// The server never sees it; this status with this S3 error code is the answer (empty: no
@@ -140,6 +142,10 @@ fn serve(
         seen.number = all.len();
         all.push(seen.clone());
     }
+    let fate = plan(&seen);
+    if matches!(fate, Fate::Unread) {
+        return Ok(());
+    }
     let length = seen.header("content-length").and_then(|length| length.parse().ok()).unwrap_or(0usize);
     if seen.header("expect").is_some() {
         client.write_all(b"HTTP/1.1 100 Continue\r\n\r\n")?;
@@ -148,7 +154,6 @@ fn serve(
     let mut rest = vec![0; missing];
     client.read_exact(&mut rest)?;
     body.extend(rest);
-    let fate = plan(&seen);
     match &fate {
         Fate::ResetBefore => return reset(&client),
         Fate::Silence => {
