@@ -9,6 +9,7 @@ use super::{Cause, Result};
 use crate::archive::forms::{Forms, Objects};
 use crate::base_backup::{BackupId, Stored, part};
 use crate::failure::Failure;
+use crate::host::detached;
 use crate::object::{EncodeError, Encoder, Encryption, Sha256Sum};
 use crate::storage::{BodyWriter, body};
 use crate::wal::SystemId;
@@ -17,7 +18,7 @@ use std::io::{self, Read};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Mutex, PoisonError};
-use std::thread::{Builder, Scope};
+use std::thread::Scope;
 
 /// Bytes of one piece of a part.
 const PIECE: usize = 1 << 20;
@@ -86,8 +87,8 @@ impl Parts<'_> {
         stopped: &'scope AtomicBool,
     ) -> Result<()> {
         for started in 0..self.jobs {
-            match Builder::new().spawn_scoped(scope, || self.work(waiting, outcome, stopped)) {
-                Ok(_) => {}
+            match detached::spawn_scoped(scope, || self.work(waiting, outcome, stopped)) {
+                Ok(()) => {}
                 Err(error) if started > 0 => log::debug!("cannot start a thread: {error}"),
                 Err(error) => {
                     return Err(Failure::new(Cause::CouldNot, format!("cannot start a thread: {error}")));

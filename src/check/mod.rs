@@ -31,6 +31,7 @@ pub use backups::Ages;
 pub use room::Least;
 
 use crate::finding;
+use crate::host::detached;
 use crate::host::side_by_side::{Beside, beside, side_by_side};
 use crate::storage::Shared;
 use crate::wal::{SystemId, Timeline, WalName};
@@ -299,7 +300,7 @@ fn conclude(
 fn within<T: Send + 'static>(at: Instant, work: impl FnOnce() -> T + Clone + Send + 'static) -> Option<T> {
     let (send, receive) = mpsc::sync_channel(1);
     let here = work.clone();
-    if let Err(error) = std::thread::Builder::new().spawn(move || send.send(work())) {
+    if let Err(error) = detached::spawn("check", move || drop(send.send(work()))) {
         log::debug!("cannot start a thread: {error}");
         return Some(here());
     }

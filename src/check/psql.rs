@@ -2,8 +2,10 @@
 //! setting of libpq work as they do everywhere else.
 
 use crate::failure::Failure;
+use crate::host::detached;
 use std::io::{self, Read};
 use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -37,8 +39,8 @@ pub(super) fn ask(connection: &str, sql: &str, at: Instant) -> Result<String, Fa
         return Err(failed("it did not answer in time", "")
             .hint("look at the server and the network between; --timeout gives it longer"));
     };
-    let text = |thread: thread::JoinHandle<Vec<u8>>| {
-        String::from_utf8_lossy(&thread.join().unwrap_or_default()).trim().to_owned()
+    let text = |printed: Receiver<Vec<u8>>| {
+        String::from_utf8_lossy(&printed.recv().unwrap_or_default()).trim().to_owned()
     };
     match success {
         true => Ok(text(output)),
@@ -48,15 +50,17 @@ pub(super) fn ask(connection: &str, sql: &str, at: Instant) -> Result<String, Fa
 }
 
 /// Both streams are read at once, or a full pipe would hold psql up.
-fn read(stream: Option<impl Read + Send + 'static>) -> io::Result<thread::JoinHandle<Vec<u8>>> {
-    thread::Builder::new().spawn(move || {
+fn read(stream: Option<impl Read + Send + 'static>) -> io::Result<Receiver<Vec<u8>>> {
+    let (send, receive) = sync_channel(1);
+    detached::spawn("psql", move || {
         let mut bytes = Vec::new();
         if let Some(stream) = stream {
             // What was read before a fault is all there is to tell.
             let _ = stream.take(1 << 20).read_to_end(&mut bytes);
         }
-        bytes
-    })
+        let _ = send.send(bytes); // nobody waits any more
+    })?;
+    Ok(receive)
 }
 
 /// Whether it succeeded; `None` where it was ended because the time is over.

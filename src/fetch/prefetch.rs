@@ -8,6 +8,7 @@
 use super::asking::{Asked, Asker, Asking};
 use super::{Context, ahead};
 use crate::host::data_directory::{DataDirectory, RunningServer};
+use crate::host::detached;
 use crate::host::target::Target;
 use crate::object::Sha256Sum;
 use crate::spool::{Prefetched, Spool};
@@ -182,7 +183,7 @@ impl Downloads {
             let brought = std::panic::catch_unwind(bring).unwrap_or(false);
             let _ = send.send((name, brought)); // nobody listens: it is over
         };
-        thread::Builder::new().name("prefetch".to_owned()).spawn(run).is_ok()
+        detached::spawn("prefetch", run).is_ok()
     }
 
     /// Brings and seals one segment.

@@ -3,6 +3,7 @@
 //! From the moment on that one is read, this process leaves no core dump, and our copies of what was read
 //! are erased. Does not know: what is decrypted with them.
 
+use crate::host::detached;
 use crate::object::age::{Identities, KeyError};
 use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
 use std::fmt;
@@ -149,9 +150,8 @@ fn read_all(source: &mut dyn Read) -> io::Result<Zeroizing<Vec<u8>>> {
 fn printed(child: &mut Child, deadline: Instant) -> Result<Zeroizing<Vec<u8>>, Option<io::Error>> {
     let mut stdout = child.stdout.take().ok_or(None)?;
     let (give, take) = sync_channel(1);
-    let reader = thread::Builder::new().name("identity".to_owned());
     // Whatever the command started may hold the pipe open, so nobody waits for this thread.
-    reader.spawn(move || drop(give.send(read_all(&mut stdout)))).map_err(Some)?;
+    detached::spawn("identity", move || drop(give.send(read_all(&mut stdout)))).map_err(Some)?;
     match take.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
         Ok(read) => read.map_err(Some),
         Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => Err(None),

@@ -163,6 +163,8 @@ impl<'scope> Shared<'scope> {
 impl Drop for Shared<'_> {
     fn drop(&mut self) {
         self.work.close();
+        // Whoever drops it has another error to tell, and the scope would wait, too.
+        let _ = self.thread.take().map(ScopedJoinHandle::join);
     }
 }
 

@@ -18,6 +18,7 @@ use super::Push;
 use crate::archive::intake::{Cause, Intake, Source};
 use crate::failure::Failure;
 use crate::host::data_directory::{DataDirectory, RunningServer};
+use crate::host::detached;
 use crate::object::Encoder;
 use crate::spool::Marks;
 use crate::storage::Shared;
@@ -137,7 +138,7 @@ impl LookAhead {
 
 /// Runs it beside everything else.
 fn start(work: impl FnOnce() + Send + 'static) {
-    if let Err(error) = std::thread::Builder::new().name("look-ahead".to_owned()).spawn(work) {
+    if let Err(error) = detached::spawn("look-ahead", work) {
         log::debug!("cannot start a thread to look ahead: {error}");
     }
 }

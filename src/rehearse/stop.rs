@@ -2,10 +2,10 @@
 
 use super::Result;
 use crate::failure::Failure;
+use crate::host::detached;
 use nix::sys::signal::{SigSet, Signal};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
 use std::time::{Duration, Instant};
 
 /// Between two looks.
@@ -26,14 +26,12 @@ impl Stop {
         let failed = |error: String| Failure::new((), format!("cannot wait for signals: {error}"));
         signals.thread_block().map_err(|error| failed(error.to_string()))?;
         let tell = Arc::clone(&told);
-        thread::Builder::new()
-            .name("signals".to_owned())
-            .spawn(move || {
-                if signals.wait().is_ok() {
-                    tell.store(true, Ordering::Relaxed);
-                }
-            })
-            .map_err(|error| failed(error.to_string()))?;
+        let wait = move || {
+            if signals.wait().is_ok() {
+                tell.store(true, Ordering::Relaxed);
+            }
+        };
+        detached::spawn("signals", wait).map_err(|error| failed(error.to_string()))?;
         let now = Instant::now();
         let far = now.checked_add(Duration::from_secs(100 * 365 * 24 * 3600)).unwrap_or(now);
         Ok(Stop { limit, until: now.checked_add(limit).unwrap_or(far), told })

@@ -3,10 +3,10 @@
 use super::{Result, Source, could_not, from_any};
 use crate::archive::backups::{self, FetchError};
 use crate::base_backup::part::Proof;
+use crate::host::detached;
 use std::collections::VecDeque;
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::sync::{Mutex, PoisonError};
-use std::thread::Builder;
 
 /// The number of a tar and of one of its parts, counted from 0, and who waits for it.
 type Job = (usize, usize, SyncSender<Result<Vec<u8>>>);
@@ -23,8 +23,8 @@ pub(super) fn each(
     let take = &Mutex::new(take);
     std::thread::scope(|scope| {
         for started in 0..jobs {
-            match Builder::new().spawn_scoped(scope, move || work(sources, take)) {
-                Ok(_) => {}
+            match detached::spawn_scoped(scope, move || work(sources, take)) {
+                Ok(()) => {}
                 Err(error) if started > 0 => log::debug!("cannot start a thread: {error}"),
                 Err(error) => return Err(could_not(format!("cannot start a thread: {error}"))),
             }

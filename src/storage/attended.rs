@@ -8,6 +8,7 @@
 use super::deadline::late;
 use super::layer::{Ask, Layer, Order};
 use super::{DeletionFailed, Error, Kind, Listing, Object, Range, Result, Shared, Storage};
+use crate::host::detached;
 use crate::object::Key;
 use std::io::{self, Read};
 use std::sync::Arc;
@@ -86,8 +87,8 @@ impl Attended {
             drop(request);
             let _ = send.send(result); // nobody waits any more
         };
-        let started = std::thread::Builder::new().name("visit".to_owned()).spawn(run);
-        started.map_err(|error| Error::new(Kind::Unavailable, "cannot start a thread").caused_by(error))?;
+        detached::spawn("visit", run)
+            .map_err(|error| Error::new(Kind::Unavailable, "cannot start a thread").caused_by(error))?;
         Ok(Visit { end, place: self.place().to_owned(), requests: Arc::clone(&self.requests) })
     }
 

@@ -10,6 +10,7 @@
 
 use super::layer::{Ask, Layer, Order};
 use super::{DeletionFailed, Error, Kind, Listing, Object, Range, Result, Shared, Storage};
+use crate::host::detached;
 use crate::object::Key;
 use std::io::{self, Read};
 use std::sync::Arc;
@@ -86,8 +87,8 @@ impl Deadline {
         let (send, receive) = sync_channel(capacity);
         let inner = Arc::clone(&self.inner);
         let run = move || work(inner.as_ref(), &|item| send.send(item).is_ok());
-        match (std::thread::Builder::new().name("storage".to_owned()).spawn(run), self.limit) {
-            (Ok(_), _) => Ok(Some(receive)),
+        match (detached::spawn("storage", run), self.limit) {
+            (Ok(()), _) => Ok(Some(receive)),
             (Err(error), Limit::At(_)) => {
                 Err(Error::new(Kind::Unavailable, "cannot start a thread").caused_by(error))
             }

@@ -10,12 +10,12 @@ use super::names::{ByNames, Scope};
 use super::{Count, Options, Progress};
 use crate::archive::inventory::{Inventory, Runs};
 use crate::finding::Finding;
+use crate::host::detached;
 use crate::storage::Shared;
 use crate::wal::{SegmentName, SegmentSize, Timeline, WalName};
 use std::collections::BTreeMap;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Mutex, PoisonError};
-use std::thread::Builder;
 
 /// How closely objects are looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,7 +68,7 @@ impl Objects<'_> {
         std::thread::scope(|scope| {
             let start = |_| {
                 let (files, order) = (&files, order.clone());
-                Builder::new().spawn_scoped(scope, move || self.work_off(files, &order, with_records)).ok()
+                detached::spawn_scoped(scope, move || self.work_off(files, &order, with_records)).ok()
             };
             let started = (0..self.options.jobs.max(1)).map_while(start).count();
             drop(order);

@@ -13,12 +13,13 @@ use crate::cli::{guarded, open_spool};
 use crate::config::{Caller, Program};
 use crate::fetch::{Context, Prefetching, prefetch};
 use crate::host::data_directory::DataDirectory;
+use crate::host::detached;
 use nix::sys::signal::{SigSet, Signal};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
-use std::{env, fs, io, process, thread};
+use std::{env, fs, io, process};
 
 /// The flag that makes a wal-fetch the prefetcher of the server in that data directory. It stands
 /// before the arguments of the wal-fetch that started it.
@@ -91,11 +92,10 @@ fn detach() -> io::Result<()> {
     ]);
     // Every later thread inherits the mask.
     told.thread_block()?;
-    thread::Builder::new().name("signals".to_owned()).spawn(move || {
+    detached::spawn("signals", move || {
         let _ = told.wait();
         process::exit(0)
-    })?;
-    Ok(())
+    })
 }
 
 fn run(args: Vec<OsString>) -> Option<()> {

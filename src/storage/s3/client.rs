@@ -37,6 +37,7 @@ pub(super) fn runtime() -> Result<&'static Runtime> {
     }
     let failed = |error| Error::new(Kind::Unavailable, "cannot start the network runtime").caused_by(error);
     // The runtime panics where the system has no thread left for it.
+    #[expect(clippy::disallowed_methods, reason = "joined, so that it takes no thread from the runtime")]
     let probe = std::thread::Builder::new().spawn(|| ()).map_err(failed)?;
     let _ = probe.join(); // it does nothing
     let made = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
