@@ -26,4 +26,6 @@ if [ ! -e "$root/etc/debian_version" ]; then
     # The machine's way to its mirrors: proxies, credentials.
     cp -a /etc/apt/apt.conf.d/. "$root/etc/apt/apt.conf.d/"
 fi
+# A directory made by mktemp would be root's alone.
+chmod 0755 "$root"
 cp -L /etc/resolv.conf /etc/hosts "$root/etc/"
