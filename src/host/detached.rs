@@ -6,19 +6,15 @@
 //! thread. So these are detached before their work begins.
 
 use std::io;
-use std::sync::mpsc;
+use std::sync::mpsc::{self, Sender};
 use std::thread::{Builder, Scope};
 
 /// Runs the work in a thread of its own.
 #[expect(clippy::disallowed_methods, reason = "detached before the work begins")]
 pub fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<()> {
-    let (detached, begin) = mpsc::channel::<()>();
-    let thread = Builder::new().name(name.to_owned()).spawn(move || {
-        let _ = begin.recv(); // its other end is dropped, and that is the sign
-        work();
-    })?;
-    drop(thread);
-    drop(detached);
+    let (held, work) = held_back(work);
+    drop(Builder::new().name(name.to_owned()).spawn(work)?);
+    drop(held);
     Ok(())
 }
 
@@ -27,14 +23,20 @@ pub fn spawn_scoped<'scope>(
     scope: &'scope Scope<'scope, '_>,
     work: impl FnOnce() + Send + 'scope,
 ) -> io::Result<()> {
-    let (detached, begin) = mpsc::channel::<()>();
-    let thread = Builder::new().spawn_scoped(scope, move || {
-        let _ = begin.recv(); // as above
-        work();
-    })?;
-    drop(thread);
-    drop(detached);
+    let (held, work) = held_back(work);
+    drop(Builder::new().spawn_scoped(scope, work)?);
+    drop(held);
     Ok(())
+}
+
+/// The work, which begins once what comes with it is dropped.
+fn held_back<F: FnOnce()>(work: F) -> (Sender<()>, impl FnOnce()) {
+    let (held, begin) = mpsc::channel();
+    let work = move || {
+        let _ = begin.recv(); // nothing is ever sent
+        work();
+    };
+    (held, work)
 }
 
 #[cfg(test)]
